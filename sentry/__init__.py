@@ -1,0 +1,1 @@
+"""The sentry: the kernel that a guest of runsc-py sees."""
