@@ -1,0 +1,32 @@
+/* The native core's own shared declarations: what its C files know of each other. */
+#pragma once
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include <errno.h>
+#include <linux/seccomp.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "api.h"
+
+/* A guest thread as the fast path needs it. Hashed by host tid (task.c). */
+struct nc_task {
+    int32_t tid;
+    int32_t fast; /* 0: answer nothing in C for this task */
+    uint32_t uid, euid, gid, egid;
+    nc_fdt *fdt;
+    nc_task *next; /* hash chain */
+};
+nc_task *nc_task_find(int tid);
+
+/* Tries to answer a call in C. Returns 1 with resp->val/error (or flags = CONTINUE) filled, 0 when Python must answer.
+ * Never blocks on a guest; copies guest memory at most once each way. */
+int nc_fast(nc_task *task, const struct seccomp_notif *req, struct seccomp_notif_resp *resp);
+
+/* Non-zero while the ready or released queue holds something for Python (fast.c): the loop then returns NC_EV_READY. */
+extern int nc_ready_pending;
+
+void nc_fdt_get(nc_fdt *fdt);
+void nc_fdt_put(nc_fdt *fdt);
