@@ -1,0 +1,1 @@
+"""File systems: one module each, over the classes of sentry/vfs."""

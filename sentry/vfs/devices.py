@@ -1,0 +1,55 @@
+"""Which driver answers when a device node is opened: a registry by type and (major, minor).
+
+A driver registers an opener at import: ``register(1, 3, open_null)``. Any file system's device node then
+opens through :func:`open_device` (mknod(2), null(4), tty(4)).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
+
+from sentry.errors import ENXIO
+
+if TYPE_CHECKING:
+    from sentry.kernel.task import Task
+    from sentry.vfs.file import File
+    from sentry.vfs.inode import Inode
+    from sentry.vfs.mount import Path
+
+#: (task, inode of the node, path it was opened by, flags) -> File, at once or awaited
+Opener = Callable[["Task", "Inode", "Path", int], "File | Awaitable[File]"]
+
+_chrdevs: dict[tuple[int, int | None], Opener] = {}
+
+
+def makedev(major: int, minor: int) -> int:
+    """The st_rdev that glibc's and Linux's makedev(3) give."""
+    return (minor & 0xFF) | ((major & 0xFFF) << 8) | ((minor & ~0xFF) << 12) | ((major & ~0xFFF) << 32)
+
+
+def major(rdev: int) -> int:
+    return ((rdev >> 8) & 0xFFF) | ((rdev >> 32) & ~0xFFF)
+
+
+def minor(rdev: int) -> int:
+    return (rdev & 0xFF) | ((rdev >> 12) & ~0xFF)
+
+
+def register(major: int, minor: int | None, opener: Opener) -> None:
+    """Answer opens of character device (major, minor); minor None: every minor without its own."""
+    _chrdevs[major, minor] = opener
+
+
+async def open_device(task: Task, inode: Inode, path: Path, flags: int) -> File:
+    """Open the character device `inode` names; ENXIO without a driver. There are no block devices."""
+    if inode.mode & 0o170000 != 0o020000:
+        raise ENXIO("no block devices")
+    number = major(inode.rdev), minor(inode.rdev)
+    opener = _chrdevs.get(number) or _chrdevs.get((number[0], None))
+    if opener is None:
+        raise ENXIO(f"no driver for character device {number[0]}:{number[1]}")
+    opened = opener(task, inode, path, flags)
+    if isinstance(opened, Awaitable):
+        return await opened
+    return opened

@@ -1,0 +1,278 @@
+"""Inode and Filesystem: what a file system must implement. Every default answers as Linux's NULL operation
+does.
+
+A file system subclasses both and overrides only what it supports. Its inode methods work on names, never on
+paths; the VFS (sentry/vfs/walk.py, namespace.py) has checked permissions, read-only mounts, EEXIST, ENOENT
+and EISDIR before it calls them, and keeps the dentry cache true afterwards.
+
+Two methods are shortcuts for the hot path and may always answer None ("ask the async one"):
+`stat_now` (instead of getattr) and `open_now` (instead of open).
+"""
+
+from __future__ import annotations
+
+from stat import S_IFDIR, S_IFMT
+from time import time_ns
+from typing import TYPE_CHECKING, Any
+
+from sentry.errors import EACCES, EINVAL, ENOENT, ENOTDIR, ENXIO, EOPNOTSUPP, EPERM
+from sentry.vfs.stat import DirEntry, SetAttr, Stat, StatFs
+
+if TYPE_CHECKING:
+    from sentry.kernel.task import Task
+    from sentry.vfs.dentry import Dentry
+    from sentry.vfs.file import File
+    from sentry.vfs.lock import Mutex
+    from sentry.vfs.mount import Path
+
+# Filesystem.cache_policy: how long a name looked up once may be trusted.
+ALWAYS = 0  #: nobody but this kernel changes the tree: names and absences are cached
+REVALIDATE = 1  #: others change it too: lookup() is asked each time; the same inode object keeps its dentry
+NEVER = 2  #: made up on the fly (proc): lookup() is asked each time and the dentry is thrown away
+
+_next_dev = 0
+
+
+def allocate_dev() -> int:
+    """A fresh anonymous device number (major 0), as Linux gives each mounted pseudo file system."""
+    global _next_dev
+    _next_dev += 1
+    # makedev(0, minor): the low byte of the minor sits in bits 0-7, the rest from bit 20 on.
+    return (_next_dev & 0xFF) | ((_next_dev & ~0xFF) << 12)
+
+
+class Filesystem:
+    """A super block. `root` is its root inode; set it in the subclass's constructor."""
+
+    name: bytes = b"none"  #: as in /proc/filesystems and the third field of /proc/mounts
+    magic: int = 0  #: statfs f_type
+    cache_policy: int = ALWAYS
+    blksize: int = 4096
+
+    root: Inode
+
+    def __init__(self) -> None:
+        from sentry.vfs.lock import Mutex
+
+        self.dev: int = allocate_dev()
+        self.flags: int = 0  # MS_* of the super block itself (MS_RDONLY)
+        self.lock: Mutex = Mutex()  # held while names in this file system change
+        self.mount_count: int = 0  # Mount objects alive; release() is called when it falls to 0
+        self._root_dentry: Dentry | None = None
+
+    @property
+    def root_dentry(self) -> Dentry:
+        """The one dentry of the root inode, shared by all mounts of this file system."""
+        if self._root_dentry is None:
+            from sentry.vfs.dentry import Dentry
+
+            self._root_dentry = Dentry(b"", None, self.root)
+        return self._root_dentry
+
+    async def statfs(self) -> StatFs:
+        """statfs(2); the default is simple_statfs."""
+        return StatFs(type=self.magic, bsize=self.blksize, frsize=self.blksize, fsid=self.dev)
+
+    def options(self) -> bytes:
+        """File-system-specific options for /proc/mounts, with a leading comma each (b",size=64k")."""
+        return b""
+
+    def remount(self, flags: int, data: bytes) -> None:
+        """mount(MS_REMOUNT): apply new options. The VFS itself sets MS_RDONLY in `flags`."""
+
+    async def sync(self) -> None:
+        """syncfs(2): nothing to write by default."""
+
+    def release(self) -> None:
+        """The last mount is gone and no open file is left: free what the file system holds."""
+
+
+class Inode:
+    """One file system object. The attributes are the cached truth unless a subclass overrides
+    stat_now/getattr.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "atime_ns",
+        "btime_ns",
+        "ctime_ns",
+        "fs",
+        "gid",
+        "ino",
+        "locks",
+        "mode",
+        "mtime_ns",
+        "nlink",
+        "pipe",
+        "rdev",
+        "size",
+        "socket",
+        "uid",
+        "watches",
+    )
+
+    own_permission: bool = False  #: permission() below is to be asked
+
+    def __init__(
+        self, fs: Filesystem, ino: int, mode: int, uid: int = 0, gid: int = 0, nlink: int = 1, rdev: int = 0
+    ) -> None:
+        self.fs = fs
+        self.ino = ino
+        self.mode = mode  # type and permission bits
+        self.uid = uid
+        self.gid = gid
+        self.nlink = nlink
+        self.rdev = rdev
+        self.size = 0
+        self.atime_ns = self.mtime_ns = self.ctime_ns = self.btime_ns = time_ns()
+        # advisory locks (flock, fcntl) of this inode; their owner keeps what it likes here
+        self.locks: Any = None
+        self.socket: Any = None  # the AF_UNIX socket bound to this S_IFSOCK inode
+        self.pipe: Any = None  # the Pipe behind this S_IFIFO inode while it is open
+        self.watches: Any = None  # inotify watches on this inode (sentry/vfs/notify.py)
+
+    # --- attributes
+
+    def stat_now(self) -> Stat | None:
+        """The attributes if they can be had without waiting."""
+        size = self.size
+        return Stat(
+            self.fs.dev, self.ino, self.mode, self.nlink, self.uid, self.gid, self.rdev, size,
+            self.fs.blksize, (size + 511) >> 9, self.atime_ns, self.mtime_ns, self.ctime_ns, self.btime_ns,
+        )  # fmt: skip
+
+    async def getattr(self) -> Stat:
+        """stat(2)."""
+        stat = self.stat_now()
+        assert stat is not None, "a file system whose stat_now answers None must implement getattr"
+        return stat
+
+    async def setattr(self, task: Task, attrs: SetAttr) -> None:
+        """chmod(2), chown(2), truncate(2), utimensat(2); the default is simple_setattr on the kept
+        attributes.
+        """
+        self.apply(attrs)
+
+    def apply(self, attrs: SetAttr) -> None:
+        """Set the kept attributes (not the data of a size change) and the change time."""
+        now = time_ns()
+        if attrs.mode is not None:
+            self.mode = (self.mode & 0o170000) | (attrs.mode & 0o7777)
+        if attrs.uid is not None:
+            self.uid = attrs.uid
+        if attrs.gid is not None:
+            self.gid = attrs.gid
+        if attrs.size is not None:
+            self.size = attrs.size
+            self.mtime_ns = now
+        if attrs.atime_ns is not None:
+            self.atime_ns = attrs.atime_ns
+        if attrs.mtime_ns is not None:
+            self.mtime_ns = attrs.mtime_ns
+        self.ctime_ns = now
+
+    def permission(self, task: Task, mask: int) -> bool | None:
+        """A file system's own answer to "may `task` do MAY_* `mask`?"; None: the mode bits decide
+        (perm.py).
+        """
+        return None
+
+    # --- names in a directory
+
+    async def lookup(self, name: bytes) -> Inode:
+        """The inode of `name`, ENOENT if there is none. Return the same object as long as it is the
+        same file.
+        """
+        raise ENOENT if S_IFMT(self.mode) == S_IFDIR else ENOTDIR
+
+    async def create(self, name: bytes, mode: int, uid: int, gid: int) -> Inode:
+        """A new regular file. `mode` is S_IFREG with the permissions, umask already applied."""
+        raise EACCES("this directory has no create operation")
+
+    async def mknod(self, name: bytes, mode: int, rdev: int, uid: int, gid: int) -> Inode:
+        """A new fifo, socket or device node."""
+        raise EPERM
+
+    async def mkdir(self, name: bytes, mode: int, uid: int, gid: int) -> Inode:
+        """A new directory; `mode` is S_IFDIR with the permissions."""
+        raise EPERM
+
+    async def symlink(self, name: bytes, target: bytes, uid: int, gid: int) -> Inode:
+        """A new symbolic link."""
+        raise EPERM
+
+    async def tmpfile(self, mode: int, uid: int, gid: int) -> Inode:
+        """open(O_TMPFILE): a regular file without a name (nlink 0) in this directory's file system."""
+        raise EOPNOTSUPP
+
+    async def link(self, name: bytes, inode: Inode) -> None:
+        """One more name for `inode`, which is of this file system and no directory."""
+        raise EPERM
+
+    async def unlink(self, name: bytes, inode: Inode) -> None:
+        """Remove `name`, which is `inode` and no directory."""
+        raise EPERM
+
+    async def rmdir(self, name: bytes, inode: Inode) -> None:
+        """Remove the directory `name`; ENOTEMPTY if it has entries."""
+        raise EPERM
+
+    async def rename(
+        self, old: bytes, inode: Inode, newdir: Inode, new: bytes, target: Inode | None, flags: int
+    ) -> None:
+        """rename(2) of `old` (which is `inode`) here to `new` in `newdir`, replacing `target`.
+
+        `flags`: RENAME_NOREPLACE (already checked), RENAME_EXCHANGE (swap with `target`), RENAME_WHITEOUT.
+        ENOTEMPTY if `target` is a directory with entries; types have been checked (EISDIR, ENOTDIR).
+        """
+        raise EPERM
+
+    # --- content
+
+    async def readlink(self) -> bytes:
+        """The text of a symbolic link."""
+        raise EINVAL
+
+    def readlink_now(self) -> bytes | None:
+        """The text of a symbolic link if it can be had without waiting."""
+        return None
+
+    def magic_link(self, task: Task) -> Path | None:
+        """proc's fd/N, exe, cwd, root: where following this link jumps to; None: it is an ordinary link."""
+        return None
+
+    async def open(self, task: Task, path: Path, flags: int) -> File:
+        """An open file description. Permission is checked, O_CREAT and O_EXCL done; O_TRUNC follows as
+        setattr.
+        """
+        raise ENXIO
+
+    def open_now(self, task: Task, path: Path, flags: int) -> File | None:
+        """Like open(), if it needs no waiting."""
+        return None
+
+    async def readdir(self) -> list[DirEntry]:
+        """All entries but . and .. (the directory's File adds those)."""
+        raise ENOTDIR
+
+    # --- extended attributes
+
+    async def getxattr(self, task: Task, name: bytes) -> bytes:
+        """The value; ENODATA if there is none."""
+        raise EOPNOTSUPP
+
+    async def setxattr(self, task: Task, name: bytes, value: bytes, flags: int) -> None:
+        """`flags`: XATTR_CREATE (EEXIST) or XATTR_REPLACE (ENODATA)."""
+        raise EOPNOTSUPP
+
+    async def listxattr(self, task: Task) -> list[bytes]:
+        """The names; an empty list where the file system has none."""
+        return []
+
+    async def removexattr(self, task: Task, name: bytes) -> None:
+        """ENODATA if there is none."""
+        raise EOPNOTSUPP
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.fs.name.decode()}:{self.ino} {self.mode:o}>"

@@ -1,0 +1,219 @@
+"""Mount, Path and MountNamespace: which file system's tree appears where (mount_namespaces(7)).
+
+A Mount shows the subtree `root` of a file system. Where it sits is (`parent`, `mountpoint`); what sits on
+it is `children`, keyed by the dentry covered. A Path is a dentry seen through a mount.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, NamedTuple
+
+from sentry.errors import EINVAL
+from sentry.vfs.dentry import Dentry, invalidate
+
+if TYPE_CHECKING:
+    from sentry.vfs.inode import Filesystem, Inode
+
+MS_RDONLY = 1
+MS_NOSUID = 2
+MS_NODEV = 4
+MS_NOEXEC = 8
+MS_NOATIME = 1024
+MS_NODIRATIME = 2048
+MS_RELATIME = 1 << 21
+MS_STRICTATIME = 1 << 24
+#: flags that belong to a mount, not to the file system under it
+MOUNT_FLAGS = MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_NOATIME | MS_NODIRATIME | MS_RELATIME
+
+_next_id = 0
+
+
+class Path(NamedTuple):
+    """A place in the tree: `dentry` as seen through `mount`."""
+
+    mount: Mount
+    dentry: Dentry
+
+    @property
+    def inode(self) -> Inode:
+        """The inode of a positive dentry."""
+        inode = self.dentry.inode
+        assert inode is not None
+        return inode
+
+
+class Mount:
+    """One mount of a file system's (sub)tree."""
+
+    __slots__ = (
+        "__weakref__", "children", "flags", "fs", "id", "mountpoint", "ns", "parent", "propagation", "root",
+        "source",
+    )  # fmt: skip
+
+    def __init__(
+        self, fs: Filesystem, flags: int = 0, source: bytes = b"none", root: Dentry | None = None
+    ) -> None:
+        global _next_id
+        _next_id += 1
+        self.id = _next_id
+        self.fs = fs
+        self.root = fs.root_dentry if root is None else root
+        self.flags = flags & MOUNT_FLAGS
+        self.source = source
+        self.parent: Mount | None = None
+        self.mountpoint: Dentry | None = None
+        self.children: dict[Dentry, Mount] = {}
+        self.ns: MountNamespace | None = None
+        self.propagation = 0  # MS_SHARED, MS_SLAVE, MS_UNBINDABLE as last asked for; nothing propagates
+        fs.mount_count += 1
+
+    @property
+    def path(self) -> Path:
+        """Its root as a path."""
+        return Path(self, self.root)
+
+    @property
+    def read_only(self) -> bool:
+        """The mount or the file system under it is read-only."""
+        return bool((self.flags | self.fs.flags) & MS_RDONLY)
+
+    def clone(self, root: Dentry | None = None) -> Mount:
+        """The same tree once more, sitting nowhere yet (a bind mount)."""
+        return Mount(self.fs, self.flags, self.source, self.root if root is None else root)
+
+    def attach(self, parent: Mount, mountpoint: Dentry) -> None:
+        """Sit on `mountpoint` of `parent`, covering it."""
+        self.parent = parent
+        self.mountpoint = mountpoint
+        self.ns = parent.ns
+        parent.children[mountpoint] = self
+        mountpoint.mounted += 1
+        node: Dentry | None = mountpoint  # a dentry of a NEVER file system becomes permanent now
+        while node is not None and node.parent is not None and not node.dead:
+            node.hash()
+            node = node.parent
+        invalidate()
+
+    def detach(self) -> None:
+        """Leave the tree; open files and working directories below stay valid."""
+        if self.parent is not None and self.mountpoint is not None:
+            if self.parent.children.get(self.mountpoint) is self:
+                del self.parent.children[self.mountpoint]
+                self.mountpoint.mounted -= 1
+        self.parent = self.mountpoint = self.ns = None
+        invalidate()
+
+    def walk(self) -> Iterator[Mount]:
+        """This mount and all below it, parents first."""
+        yield self
+        for child in list(self.children.values()):
+            yield from child.walk()
+
+    def __del__(self) -> None:
+        fs = self.fs
+        fs.mount_count -= 1
+        if fs.mount_count == 0:
+            fs.root_dentry.drop_tree()
+            fs.release()
+
+    def __repr__(self) -> str:
+        return f"<Mount {self.id} {self.fs.name.decode()}>"
+
+
+class MountNamespace:
+    """The mounts one container sees. `root` is the topmost; everything hangs below it."""
+
+    __slots__ = ("__weakref__", "root")
+
+    def __init__(self, root: Mount) -> None:
+        self.root = root
+        root.ns = self
+
+    @property
+    def root_path(self) -> Path:
+        """The root directory: the top of what is mounted at the root."""
+        return cross_down(self.root.path)
+
+    def mounts(self) -> list[Mount]:
+        """All mounts, parents before children, in the order /proc/mounts shows."""
+        return sorted(self.root.walk(), key=lambda mount: mount.id)
+
+    def mount(self, new: Mount, at: Path) -> None:
+        """Put `new` on top of whatever is mounted at `at`."""
+        at = cross_down(at)
+        new.attach(at.mount, at.dentry)
+        for mount in new.walk():
+            mount.ns = self
+
+    def umount(self, mount: Mount) -> None:
+        """Take `mount` and all below it away (MNT_DETACH semantics; the caller has checked EBUSY)."""
+        if mount is self.root:
+            raise EINVAL("the root mount stays")
+        for each in reversed(list(mount.walk())):
+            each.detach()
+
+    def copy(self) -> tuple[MountNamespace, dict[Mount, Mount]]:
+        """unshare(CLONE_NEWNS): a copy of the tree, and which mount became which (for root and cwd)."""
+        became: dict[Mount, Mount] = {}
+        for old in self.root.walk():
+            new = became[old] = old.clone()
+            new.propagation = old.propagation
+            if old.parent is not None and old.mountpoint is not None and old is not self.root:
+                new.attach(became[old.parent], old.mountpoint)
+        ns = MountNamespace(became[self.root])
+        for mount in became.values():
+            mount.ns = ns
+        return ns, became
+
+    def drop(self) -> None:
+        """The last task of the namespace is gone."""
+        for each in reversed(list(self.root.walk())):
+            each.detach()
+
+
+def cross_down(path: Path) -> Path:
+    """The top of the mounts stacked on `path` (Linux's traverse_mounts)."""
+    mount, dentry = path
+    while dentry.mounted:
+        child = mount.children.get(dentry)
+        if child is None:
+            break
+        mount, dentry = child, child.root
+    return Path(mount, dentry)
+
+
+def cross_up(path: Path) -> Path:
+    """From the root of a mount to the place it is mounted on, through stacked mounts (follow_up)."""
+    mount, dentry = path.mount, path.dentry
+    while dentry is mount.root and mount.parent is not None and mount.mountpoint is not None:
+        dentry, mount = mount.mountpoint, mount.parent
+    return Path(mount, dentry)
+
+
+def d_path(path: Path, root: Path) -> bytes:
+    """The name of `path` as seen from `root`, as /proc/self/fd shows it.
+
+    An unlinked file gets " (deleted)" appended; a place that `root` does not reach gets "(unreachable)" in
+    front (getcwd(2)).
+    """
+    mount, dentry = path.mount, path.dentry
+    deleted = dentry.dead
+    names: list[bytes] = []
+    reachable = True
+    while not (dentry is root.dentry and mount is root.mount):
+        if dentry is mount.root:
+            if mount.parent is None or mount.mountpoint is None:
+                reachable = False
+                break
+            dentry, mount = mount.mountpoint, mount.parent
+            continue
+        if dentry.parent is None:
+            reachable = False
+            break
+        names.append(dentry.name)
+        dentry = dentry.parent
+    text = b"/" + b"/".join(reversed(names))
+    if not reachable:
+        text = b"(unreachable)" + text
+    return text + b" (deleted)" if deleted else text
