@@ -1,7 +1,7 @@
 """Errors the guest sees, one class per errno: ``raise ENOENT`` or ``raise EINVAL("why, for the log")``.
 
-A handler raises one of these and the dispatcher answers the call with ``-errno``. Host errors (``OSError``) never
-reach a handler: whoever makes a host call on a guest's behalf turns the error over with :func:`from_host`.
+A handler raises one of these and the dispatcher answers the call with ``-errno``. Host errors (``OSError``)
+never reach a handler: who makes a host call on a guest's behalf turns the error over with :func:`from_host`.
 Raise classes, not shared instances: an instance that is raised twice keeps its first traceback alive.
 """
 
@@ -33,8 +33,8 @@ class LinuxError(Exception):
 class Interrupted(BaseException):
     """Thrown into a waiting coroutine when its task must leave the wait: a signal, a stop or its death.
 
-    Let it pass (after partial progress: return the partial result instead). The dispatcher turns it into the restart
-    class which the call declares. A BaseException, so that no ``except Exception`` swallows a signal.
+    Let it pass (after partial progress: return the partial result instead). The dispatcher turns it into the
+    restart class which the call declares. A BaseException, so that no ``except Exception`` swallows a signal.
     """
 
 
@@ -573,7 +573,7 @@ def from_errno(number: int) -> LinuxError:
 
 
 def from_host(error: OSError) -> LinuxError:
-    """What the guest sees of a failed host call. Only the number crosses: a host path in the error stays here."""
+    """What the guest sees of a failed host call. Only the number crosses, never a host path in the error."""
     return from_errno(error.errno or EIO.errno)
 
 
