@@ -45,7 +45,7 @@ ffibuilder.set_source(
     '#include "core.h"\n',
     sources=_sources,
     include_dirs=[str(HERE / "include"), str(HERE / "build")],
-    extra_compile_args=["-O2", "-g", "-std=gnu11", *WARNINGS],
+    extra_compile_args=["-O2", "-g", "-std=gnu11", "-D_GNU_SOURCE", *WARNINGS],
     libraries=["pthread", "rt"],
 )
 

@@ -54,10 +54,11 @@ int nc_setregs(int tid, const struct nc_regs *regs);
 int64_t nc_eventmsg(int tid);
 int nc_getsiginfo(int tid, void *buf128);
 int nc_setsiginfo(int tid, const void *buf128);
-int nc_peeksig(int tid, int shared, uint64_t *pending);
 int64_t nc_getsigmask(int tid);
+int nc_setsigmask(int tid, uint64_t mask);
 int nc_finish(int tid, int64_t result);           /* at a stop in a call: give it `result` and run */
 int nc_park(int tid);                             /* at a stop in a call answered -512: sleep in pause(2), natively */
+int nc_unparked(int tid);                         /* it left pause(2) for good */
 int nc_restart(int tid, int nr, int64_t rax, int sig); /* at a signal stop in the parked pause: make it call nr, ended with rax */
 
 /* ---- guest memory (mem.c) ---- */
@@ -68,6 +69,28 @@ struct nc_iov { uint64_t addr, len; };
 int64_t nc_read_vec(int tid, const struct nc_iov *iov, int n, void *buf, uint64_t max);
 int64_t nc_write_vec(int tid, const struct nc_iov *iov, int n, const void *buf, uint64_t len);
 
+/* ---- setting up (boot.c) ---- */
+int nc_make_stub(void);             /* the loader stub's sealed memfd, kept in nc_stub_memfd too */
+void *nc_shared_new(void);          /* the page by which sentry and zygote agree while booting */
+int nc_shared_wait(void *page, int state);
+int nc_shared_set(void *page, int state);
+int nc_shared_value(void *page);
+const char *nc_shared_where(void *page);
+int nc_unshare(int flags);
+int nc_setns(int fd, int kind);
+int nc_prctl(int option, uint64_t a, uint64_t b, uint64_t c, uint64_t d);
+int nc_drop_capabilities(uint64_t keep);
+int nc_empty_root(const char *size, int read_only);
+int nc_own_proc(void);
+int nc_pidfd_open(int pid);
+int nc_pidfd_getfd(int pidfd, int fd);
+int nc_pidfd_signal(int pidfd, int sig);
+int nc_setlimit(int resource, uint64_t soft, uint64_t hard);
+int nc_prlimit(int pid, int resource, uint64_t soft, uint64_t hard);
+int nc_signal(int tgid, int tid, int sig, uint64_t cookie);
+int nc_new_user_namespace(void);
+int nc_zygote(void *page, const void *filter, int filter_len, int stub_fd, int own_net, uint64_t scratch_size);
+
 /* ---- guest tasks and descriptor tables (task.c, fdt.c) ---- */
 typedef struct nc_file nc_file; /* an open file description */
 typedef struct nc_fdt nc_fdt;   /* a descriptor table */
@@ -76,4 +99,99 @@ nc_task *nc_task_new(int tid, nc_fdt *fdt); /* takes a reference to fdt */
 int nc_task_free(int tid);
 int nc_task_set_fdt(int tid, nc_fdt *fdt);
 int nc_task_set_ids(int tid, uint32_t uid, uint32_t euid, uint32_t gid, uint32_t egid);
+int nc_task_started(int tid); /* its first stop has been seen and answered */
+int nc_task_stopped(int tid); /* the stop that nc_interrupt asked for has been seen */
 int nc_task_set_fast(int tid, int on); /* off: every intercepted call of this task reaches Python (--strace) */
+
+/* ---- objects of the hot calls (file.c, reg.c, pipe.c, eventfd.c, fdt.c, fast.c, ready.c) ---- */
+typedef struct nc_inode nc_inode;     /* a regular file's host descriptors and attributes */
+typedef struct nc_pipe nc_pipe;
+typedef struct nc_eventfd nc_eventfd;
+
+#define NC_PY 0         /* the file lives in Python; C counts its references */
+#define NC_REG 1        /* object: nc_inode */
+#define NC_PIPE_READ 2  /* object: nc_pipe; opened O_RDWR it is both ends */
+#define NC_PIPE_WRITE 3
+#define NC_EVENTFD 4
+
+#define NC_LIVE_SIZE 1  /* size and blocks come from fstat on the host descriptor */
+#define NC_LIVE_TIMES 2
+#define NC_LIVE_NLINK 4
+
+/* Open file descriptions. nc_file_new takes a reference to the object; refs starts at 0 and the first descriptor
+ * makes it 1. When refs falls to 0 the object is let go as the guest sees it, and the id is put on the released queue.
+ * nc_file_free gives the memory back (Python's handle is gone). */
+nc_file *nc_file_new(int kind, int flags, void *object);
+int nc_file_free(nc_file *file);
+uint64_t nc_file_id(const nc_file *file);
+int nc_file_get(nc_file *file);
+int nc_file_put(nc_file *file);  /* the references left */
+int nc_file_refs(const nc_file *file);
+int nc_file_flags(const nc_file *file);
+int nc_file_set_flags(nc_file *file, int flags); /* the status flags only */
+int nc_file_set_noexec(nc_file *file, int on);
+int64_t nc_file_pos(const nc_file *file);
+int nc_file_set_pos(nc_file *file, int64_t pos);
+/* One implementation of the data calls. tid 0 means the sentry's own memory. `offset` is INT64_MIN for "at the
+ * position". They never block: -EAGAIN where the guest would wait, -EPIPE without a signal. rwf: RWF_*. */
+int64_t nc_file_read(nc_file *file, int tid, uint64_t addr, uint64_t n, int64_t offset, int rwf);
+int64_t nc_file_write(nc_file *file, int tid, uint64_t addr, uint64_t n, int64_t offset, int rwf);
+int64_t nc_file_readv(nc_file *file, int tid, const struct nc_iov *iov, int n, int64_t offset, int rwf);
+int64_t nc_file_writev(nc_file *file, int tid, const struct nc_iov *iov, int n, int64_t offset, int rwf);
+int64_t nc_file_read_buf(nc_file *file, void *buf, uint64_t n, int64_t offset);
+int64_t nc_file_write_buf(nc_file *file, const void *buf, uint64_t n, int64_t offset);
+int64_t nc_file_seek(nc_file *file, int64_t offset, int whence);
+uint32_t nc_file_poll(const nc_file *file);
+
+/* Regular files. The descriptors are the caller's to give (-1: none yet); `owns`: close them with the inode. */
+nc_inode *nc_inode_new(int host_ro, int host_rw, int owns);
+int nc_inode_put(nc_inode *inode);
+int nc_inode_set_fds(nc_inode *inode, int host_ro, int host_rw);
+int nc_inode_fd(const nc_inode *inode, int writable);
+int nc_inode_set_attrs(nc_inode *inode, uint64_t dev, uint64_t ino, uint32_t mode, uint32_t uid, uint32_t gid,
+                       uint64_t nlink, uint64_t rdev, uint32_t live);
+/* size, blocks, atime, mtime, ctime (ns), nlink: as the host has them */
+int nc_inode_host_stat(const nc_inode *inode, int64_t out[6]);
+
+/* Pipes and eventfds: their id is what nc_ready_take reports while they are watched. */
+nc_pipe *nc_pipe_new(void);
+int nc_pipe_put(nc_pipe *pipe);
+uint64_t nc_pipe_id(const nc_pipe *pipe);
+int nc_pipe_watch(nc_pipe *pipe, int on);
+int nc_pipe_size(const nc_pipe *pipe);
+int nc_pipe_resize(nc_pipe *pipe, uint32_t size); /* the new capacity; -EBUSY */
+int nc_pipe_used(const nc_pipe *pipe);
+int nc_pipe_ends(const nc_pipe *pipe, int which); /* 0 readers, 1 writers, 2 readers ever, 3 writers ever */
+int64_t nc_pipe_tee(nc_pipe *from, nc_pipe *to, uint64_t n);
+nc_eventfd *nc_eventfd_new(uint64_t count, int semaphore);
+int nc_eventfd_put(nc_eventfd *event);
+uint64_t nc_eventfd_id(const nc_eventfd *event);
+uint64_t nc_eventfd_count(const nc_eventfd *event);
+int nc_eventfd_watch(nc_eventfd *event, int on);
+
+/* Descriptor tables. Functions that find a file give its id. */
+nc_fdt *nc_fdt_new(int limit);
+nc_fdt *nc_fdt_fork(const nc_fdt *fdt);
+int nc_fdt_drop(nc_fdt *fdt);  /* closes everything, then lets go of the caller's reference */
+int64_t nc_fdt_lookup(const nc_fdt *fdt, int fd, int path_ok); /* -EBADF; O_PATH files only if path_ok */
+int nc_fdt_install(nc_fdt *fdt, nc_file *file, int cloexec, int lowest); /* the descriptor; -EMFILE, -EINVAL */
+int nc_fdt_install_at(nc_fdt *fdt, int fd, nc_file *file, int cloexec);  /* -EBADF */
+int nc_fdt_close(nc_fdt *fdt, int fd); /* 1: the host must close its own copy too */
+int nc_fdt_room(const nc_fdt *fdt);    /* the lowest free descriptor; -EMFILE */
+int nc_fdt_cloexec(nc_fdt *fdt, int fd, int set); /* set < 0: ask */
+int nc_fdt_exec(nc_fdt *fdt);          /* closes what is close-on-exec */
+int nc_fdt_next(const nc_fdt *fdt, int fd); /* the lowest open descriptor >= fd; -1 */
+int nc_fdt_count(const nc_fdt *fdt);
+int nc_fdt_set_limit(nc_fdt *fdt, int limit);
+int nc_fdt_set_locks(nc_fdt *fdt, int on);
+int nc_fdt_set_fsize(nc_fdt *fdt, int on);
+int nc_fdt_stub(const nc_fdt *fdt);
+int nc_fdt_set_stub(nc_fdt *fdt, int fd);
+int nc_fdt_injected(const nc_fdt *fdt, int fd);
+/* For a blocked mmap(2), notification `id`: puts host_fd at `fd` of the guest's host table, the stub out of its way. */
+int nc_fdt_inject(nc_fdt *fdt, uint64_t id, int host_fd, int fd);
+
+/* What happened to C objects since the last look. */
+struct nc_ready { uint64_t id; uint32_t mask; };
+int nc_ready_take(struct nc_ready *out, int max);
+int nc_released_take(uint64_t *ids, int max);

@@ -14,7 +14,10 @@
 /* A guest thread as the fast path needs it. Hashed by host tid (task.c). */
 struct nc_task {
     int32_t tid;
-    int32_t fast; /* 0: answer nothing in C for this task */
+    uint8_t fast;        /* 0: answer nothing in C for this task */
+    uint8_t fresh;       /* its first stop has not come yet: resume it without asking */
+    uint8_t stop_wanted; /* Python interrupted it: the next stop is Python's */
+    uint8_t parked;      /* it sleeps in a native pause(2) in place of its call */
     uint32_t uid, euid, gid, egid;
     nc_fdt *fdt;
     nc_task *next; /* hash chain */

@@ -1,0 +1,52 @@
+/* The in-guest loader stub: what the host kernel really executes at every execve of a guest.
+ *
+ * It asks the sentry for the load plan, maps the segments, and jumps to the program (or its interpreter) with the
+ * stack the host kernel laid out, as the sentry has patched it. It is linked at an address nothing else uses. */
+#include "plan.h"
+
+#define SYS_MMAP 9
+#define SYS_PRCTL 157
+#define SYS_EXIT_GROUP 231
+#define PR_SET_NAME 15
+
+static inline long call(long nr, long a, long b, long c, long d, long e, long f) {
+    long result;
+    register long r10 asm("r10") = d;
+    register long r8 asm("r8") = e;
+    register long r9 asm("r9") = f;
+    asm volatile("syscall"
+                 : "=a"(result)
+                 : "a"(nr), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8), "r"(r9)
+                 : "rcx", "r11", "memory");
+    return result;
+}
+
+__attribute__((used, noreturn)) void stub_main(unsigned long *sp) {
+    struct nc_plan plan;
+    plan.n = 0;
+    if (call(NC_MAGIC_LOAD, (long)&plan, (long)sp, 0, 0, 0, 0) != 0) call(SYS_EXIT_GROUP, 127, 0, 0, 0, 0, 0);
+    call(SYS_PRCTL, PR_SET_NAME, (long)plan.comm, 0, 0, 0, 0);
+    for (unsigned long i = 0; i < plan.n; i++) {
+        const struct nc_segment *s = &plan.segment[i];
+        long at = call(SYS_MMAP, (long)s->addr, (long)s->len, (long)s->prot, (long)s->flags, (long)s->fd,
+                       (long)s->offset);
+        /* The old program is gone: as Linux does when a segment can't be mapped, end. */
+        if (at != (long)s->addr) call(SYS_EXIT_GROUP, 127, 0, 0, 0, 0, 0);
+        volatile char *zero = (volatile char *)s->zero_from;
+        for (unsigned long k = 0; k < s->zero_len; k++) zero[k] = 0;
+    }
+    asm volatile("mov %0, %%rsp\n\t"
+                 "xor %%edx, %%edx\n\t" /* no function for atexit, as the ABI has it */
+                 "xor %%ebp, %%ebp\n\t"
+                 "jmp *%1"
+                 :
+                 : "r"(plan.sp), "r"(plan.entry)
+                 : "rdx", "memory");
+    __builtin_unreachable();
+}
+
+asm(".globl _start\n"
+    "_start:\n\t"
+    "mov %rsp, %rdi\n\t"
+    "and $-16, %rsp\n\t"
+    "call stub_main\n");

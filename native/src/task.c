@@ -1,0 +1,82 @@
+/* Guest threads, hashed by host thread id. Python creates and frees them; the fast path and the loop look them up. */
+#include <stdlib.h>
+
+#include "core.h"
+
+#define BUCKETS 1024 /* a power of two */
+
+static nc_task *buckets[BUCKETS];
+
+static nc_task **slot(int tid) { return &buckets[(unsigned)tid & (BUCKETS - 1)]; }
+
+nc_task *nc_task_find(int tid) {
+    nc_task *task = *slot(tid);
+    while (task && task->tid != tid) task = task->next;
+    return task;
+}
+
+nc_task *nc_task_new(int tid, nc_fdt *fdt) {
+    nc_task *task = calloc(1, sizeof *task);
+    if (!task) return NULL;
+    task->tid = tid;
+    task->fast = 1;
+    task->fresh = 1;
+    task->fdt = fdt;
+    nc_fdt_get(fdt);
+    task->next = *slot(tid);
+    *slot(tid) = task;
+    return task;
+}
+
+int nc_task_free(int tid) {
+    for (nc_task **link = slot(tid); *link; link = &(*link)->next) {
+        nc_task *task = *link;
+        if (task->tid != tid) continue;
+        *link = task->next;
+        if (task->fdt) nc_fdt_put(task->fdt);
+        free(task);
+        return 0;
+    }
+    return -ESRCH;
+}
+
+int nc_task_set_fdt(int tid, nc_fdt *fdt) {
+    nc_task *task = nc_task_find(tid);
+    if (!task) return -ESRCH;
+    nc_fdt *old = task->fdt;
+    nc_fdt_get(fdt);
+    task->fdt = fdt;
+    if (old) nc_fdt_put(old);
+    return 0;
+}
+
+int nc_task_set_ids(int tid, uint32_t uid, uint32_t euid, uint32_t gid, uint32_t egid) {
+    nc_task *task = nc_task_find(tid);
+    if (!task) return -ESRCH;
+    task->uid = uid;
+    task->euid = euid;
+    task->gid = gid;
+    task->egid = egid;
+    return 0;
+}
+
+int nc_task_set_fast(int tid, int on) {
+    nc_task *task = nc_task_find(tid);
+    if (!task) return -ESRCH;
+    task->fast = on;
+    return 0;
+}
+
+int nc_task_started(int tid) {
+    nc_task *task = nc_task_find(tid);
+    if (!task) return -ESRCH;
+    task->fresh = 0;
+    return 0;
+}
+
+int nc_task_stopped(int tid) {
+    nc_task *task = nc_task_find(tid);
+    if (!task) return -ESRCH;
+    task->stop_wanted = 0;
+    return 0;
+}

@@ -1,0 +1,129 @@
+/* ptrace: life-cycle stops, registers, parking. All of it from the loop's thread. */
+#include <elf.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/ptrace.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <sys/user.h>
+#include <sys/wait.h>
+
+#include "core.h"
+#include "trace.h"
+
+#define ERESTARTSYS 512
+
+static int trace(long request, int tid, void *addr, long data) {
+    return ptrace(request, tid, addr, data) < 0 ? -errno : 0;
+}
+
+int nc_seize(int tid) {
+    return trace(PTRACE_SEIZE, tid, NULL,
+                 PTRACE_O_TRACECLONE | PTRACE_O_TRACEFORK | PTRACE_O_TRACEVFORK | PTRACE_O_TRACEEXEC |
+                     PTRACE_O_TRACESECCOMP | PTRACE_O_EXITKILL);
+}
+
+int nc_interrupt(int tid) {
+    nc_task *task = nc_task_find(tid);
+    if (task) task->stop_wanted = 1;
+    return trace(PTRACE_INTERRUPT, tid, NULL, 0);
+}
+
+int nc_resume(int tid, int sig) { return trace(PTRACE_CONT, tid, NULL, sig); }
+
+int nc_listen(int tid) { return trace(PTRACE_LISTEN, tid, NULL, 0); }
+
+int nc_detach(int tid, int sig) { return trace(PTRACE_DETACH, tid, NULL, sig); }
+
+int nc_getregs(int tid, struct nc_regs *regs) { return trace(PTRACE_GETREGS, tid, NULL, (long)regs); }
+
+int nc_setregs(int tid, const struct nc_regs *regs) { return trace(PTRACE_SETREGS, tid, NULL, (long)regs); }
+
+int64_t nc_eventmsg(int tid) {
+    unsigned long message = 0;
+    int failed = trace(PTRACE_GETEVENTMSG, tid, NULL, (long)&message);
+    return failed ? failed : (int64_t)message;
+}
+
+int nc_getsiginfo(int tid, void *buf128) { return trace(PTRACE_GETSIGINFO, tid, NULL, (long)buf128); }
+
+int nc_setsiginfo(int tid, const void *buf128) { return trace(PTRACE_SETSIGINFO, tid, NULL, (long)buf128); }
+
+int64_t nc_getsigmask(int tid) {
+    uint64_t mask = 0;
+    int failed = trace(PTRACE_GETSIGMASK, tid, (void *)sizeof mask, (long)&mask);
+    return failed ? failed : (int64_t)(mask & INT64_MAX);
+}
+
+int nc_setsigmask(int tid, uint64_t mask) { return trace(PTRACE_SETSIGMASK, tid, (void *)sizeof mask, (long)&mask); }
+
+int nc_finish(int tid, int64_t result) {
+    struct nc_regs regs;
+    int failed = nc_getregs(tid, &regs);
+    if (failed) return failed;
+    regs.rax = (uint64_t)result;
+    regs.orig_rax = (uint64_t)-1; /* no restart on the way out */
+    failed = nc_setregs(tid, &regs);
+    return failed ? failed : nc_resume(tid, 0);
+}
+
+int nc_park(int tid) {
+    struct nc_regs regs;
+    int failed = nc_getregs(tid, &regs);
+    if (failed) return failed;
+    /* The stop is at the end of a call answered -ERESTARTSYS. Step back over `syscall` and call pause instead. */
+    regs.rip -= 2;
+    regs.rax = SYS_pause;
+    regs.orig_rax = (uint64_t)-1;
+    failed = nc_setregs(tid, &regs);
+    if (failed) return failed;
+    nc_task *task = nc_task_find(tid);
+    if (task) task->parked = 1;
+    return nc_resume(tid, 0);
+}
+
+int nc_unparked(int tid) {
+    nc_task *task = nc_task_find(tid);
+    if (task) task->parked = 0;
+    return 0;
+}
+
+int nc_restart(int tid, int nr, int64_t rax, int sig) {
+    struct nc_regs regs;
+    int failed = nc_getregs(tid, &regs);
+    if (failed) return failed;
+    regs.orig_rax = (uint64_t)nr;
+    regs.rax = (uint64_t)rax;
+    failed = nc_setregs(tid, &regs);
+    return failed ? failed : nc_resume(tid, sig);
+}
+
+/* A signal sent by the sentry carries its sender's guest identity only after Python has put it there. */
+static int sent_by_sentry(int tid) {
+    siginfo_t info;
+    if (nc_getsiginfo(tid, &info)) return 0;
+    return info.si_code == SI_QUEUE && info.si_pid == 0;
+}
+
+static int fault_signal(int sig) {
+    return sig == SIGSEGV || sig == SIGBUS || sig == SIGILL || sig == SIGFPE || sig == SIGTRAP || sig == SIGSYS;
+}
+
+int nc_stop_answered(int tid, int status) {
+    if (!WIFSTOPPED(status)) return 0;
+    nc_task *task = nc_task_find(tid);
+    if (!task || task->stop_wanted) return 0;
+    int event = status >> 16, sig = WSTOPSIG(status);
+    if (event == PTRACE_EVENT_STOP) {
+        if (task->fresh) {
+            task->fresh = 0;
+            return nc_resume(tid, 0) == 0;
+        }
+        if (sig == SIGSTOP || sig == SIGTSTP || sig == SIGTTIN || sig == SIGTTOU) return nc_listen(tid) == 0;
+        if (task->parked) return 0;
+        return nc_resume(tid, 0) == 0;
+    }
+    if (event) return 0;
+    if (task->parked || fault_signal(sig) || sent_by_sentry(tid)) return 0;
+    return nc_resume(tid, sig) == 0;
+}

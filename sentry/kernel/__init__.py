@@ -1,0 +1,1 @@
+"""Kernel objects: scheduler, tasks, thread groups, credentials, signals, program loading."""
