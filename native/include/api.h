@@ -176,7 +176,7 @@ int nc_fdt_drop(nc_fdt *fdt);  /* closes everything, then lets go of the caller'
 int64_t nc_fdt_lookup(const nc_fdt *fdt, int fd, int path_ok); /* -EBADF; O_PATH files only if path_ok */
 int nc_fdt_install(nc_fdt *fdt, nc_file *file, int cloexec, int lowest); /* the descriptor; -EMFILE, -EINVAL */
 int nc_fdt_install_at(nc_fdt *fdt, int fd, nc_file *file, int cloexec);  /* -EBADF */
-int nc_fdt_close(nc_fdt *fdt, int fd); /* 1: the host must close its own copy too */
+int nc_fdt_close(nc_fdt *fdt, int fd); /* 1: the guest's host table holds a copy too */
 int nc_fdt_room(const nc_fdt *fdt);    /* the lowest free descriptor; -EMFILE */
 int nc_fdt_cloexec(nc_fdt *fdt, int fd, int set); /* set < 0: ask */
 int nc_fdt_exec(nc_fdt *fdt);          /* closes what is close-on-exec */

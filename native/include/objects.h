@@ -4,11 +4,11 @@
  * handles call; `refs` of an nc_file counts descriptors and uses in flight, and its fall to 0 is the release that
  * the guest can see. An object therefore outlives its release for as long as Python still holds the handle. */
 #pragma once
+#include "core.h" /* first: it defines _GNU_SOURCE */
+
 #include <fcntl.h>
 #include <stdbool.h>
 #include <sys/stat.h>
-
-#include "core.h"
 
 #define NC_AT_POS INT64_MIN     /* "at the file's own position" where an offset is expected */
 #define NC_MAX_RW 0x7ffff000    /* Linux's MAX_RW_COUNT */
@@ -123,11 +123,12 @@ int64_t nc_eventfd_write(nc_eventfd *event, struct nc_iter *from);
 uint32_t nc_eventfd_poll(const nc_eventfd *event);
 
 /* ---- descriptor tables (fdt.c) ---- */
+extern int nc_stub_memfd; /* boot.c */
 struct nc_slot {
     nc_file *file;
     uint8_t cloexec;
-    /* The guest's host table holds a descriptor of ours at this number, made for mmap(2): a close must reach the host
-     * as well. Says so until then, even while the slot is empty or holds another file. */
+    /* The guest's host table holds a descriptor of ours at this number, made for mmap(2): a close should reach the
+     * host as well. Says so until then, even while the slot is empty or holds another file. */
     uint8_t injected;
 };
 struct nc_fdt {

@@ -1,0 +1,178 @@
+/* Open file descriptions, and the data calls on any kind of them. */
+#include "objects.h"
+
+#include <stdlib.h>
+#include <sys/epoll.h>
+#include <unistd.h>
+
+/* open(2) keeps neither of these with the description. */
+#define CREATION_FLAGS (O_CREAT | O_EXCL | O_NOCTTY | O_TRUNC | O_CLOEXEC)
+#define STATUS_FLAGS (O_APPEND | O_ASYNC | O_DIRECT | O_NOATIME | O_NONBLOCK)
+
+nc_file *nc_file_new(int kind, int flags, void *object) {
+    nc_file *file = calloc(1, sizeof *file);
+    if (!file) return NULL;
+    file->kind = (uint16_t)kind;
+    file->flags = flags & ~CREATION_FLAGS;
+    file->id = nc_new_id();
+    file->object = object;
+    switch (kind) {
+    case NC_REG: nc_inode_get(file->inode); break;
+    case NC_EVENTFD: nc_eventfd_get(file->event); break;
+    case NC_PIPE_READ:
+    case NC_PIPE_WRITE:
+        nc_pipe_get(file->pipe);
+        nc_pipe_attach(file);
+        break;
+    }
+    return file;
+}
+
+/* The last close, as the guest sees it. */
+static void release(nc_file *file) {
+    file->released = 1;
+    if (file->kind == NC_PIPE_READ || file->kind == NC_PIPE_WRITE) nc_pipe_detach(file);
+}
+
+int nc_file_free(nc_file *file) {
+    nc_released_forget(file);
+    if (!file->released) release(file);
+    switch (file->kind) {
+    case NC_REG: nc_inode_put(file->inode); break;
+    case NC_EVENTFD: nc_eventfd_put(file->event); break;
+    case NC_PIPE_READ:
+    case NC_PIPE_WRITE: nc_pipe_put(file->pipe); break;
+    }
+    free(file);
+    return 0;
+}
+
+int nc_file_get(nc_file *file) { return (int)++file->refs; }
+
+int nc_file_put(nc_file *file) {
+    if (--file->refs) return (int)file->refs;
+    release(file);
+    /* A deleted file's blocks should not wait for other releases. */
+    nc_released_push(file, file->kind == NC_REG && file->inode->nlink);
+    return 0;
+}
+
+uint64_t nc_file_id(const nc_file *file) { return file->id; }
+int nc_file_refs(const nc_file *file) { return (int)file->refs; }
+int nc_file_flags(const nc_file *file) { return file->flags; }
+int64_t nc_file_pos(const nc_file *file) { return file->pos; }
+
+int nc_file_set_flags(nc_file *file, int flags) {
+    file->flags = (file->flags & ~STATUS_FLAGS) | (flags & STATUS_FLAGS);
+    return 0;
+}
+
+int nc_file_set_noexec(nc_file *file, int on) {
+    file->noexec = on;
+    return 0;
+}
+
+int nc_file_set_pos(nc_file *file, int64_t pos) {
+    file->pos = pos;
+    return 0;
+}
+
+/* Linux's order: access mode, the position, then the kind's own checks. */
+static int64_t check_offset(const nc_file *file, int64_t offset) {
+    if (offset == NC_AT_POS) return 0;
+    if (offset < 0) return -EINVAL;
+    return file->kind == NC_REG ? 0 : -ESPIPE;
+}
+
+int64_t nc_read_iter(nc_file *file, struct nc_iter *to, int64_t offset, int rwf) {
+    if (!nc_readable(file)) return -EBADF;
+    int64_t error = check_offset(file, offset);
+    if (error) return error;
+    switch (file->kind) {
+    case NC_REG: return nc_reg_read(file, to, offset, rwf);
+    case NC_PIPE_READ:
+    case NC_PIPE_WRITE: return nc_pipe_read(file->pipe, to);
+    case NC_EVENTFD: return nc_eventfd_read(file->event, to);
+    }
+    return -EINVAL;
+}
+
+int64_t nc_write_iter(nc_file *file, struct nc_iter *from, int64_t offset, int rwf) {
+    if (!nc_writable(file)) return -EBADF;
+    int64_t error = check_offset(file, offset);
+    if (error) return error;
+    switch (file->kind) {
+    case NC_REG: return nc_reg_write(file, from, offset, rwf);
+    case NC_PIPE_READ:
+    case NC_PIPE_WRITE: return nc_pipe_write(file->pipe, from, file->flags & O_DIRECT);
+    case NC_EVENTFD: return nc_eventfd_write(file->event, from);
+    }
+    return -EINVAL;
+}
+
+int64_t nc_file_readv(nc_file *file, int tid, const struct nc_iov *iov, int n, int64_t offset, int rwf) {
+    struct nc_iter it;
+    int error = nc_iter_init(&it, tid, iov, n);
+    return error ? error : nc_read_iter(file, &it, offset, rwf);
+}
+
+int64_t nc_file_writev(nc_file *file, int tid, const struct nc_iov *iov, int n, int64_t offset, int rwf) {
+    struct nc_iter it;
+    int error = nc_iter_init(&it, tid, iov, n);
+    return error ? error : nc_write_iter(file, &it, offset, rwf);
+}
+
+int64_t nc_file_read(nc_file *file, int tid, uint64_t addr, uint64_t n, int64_t offset, int rwf) {
+    struct nc_iov iov = {addr, n};
+    return nc_file_readv(file, tid, &iov, 1, offset, rwf);
+}
+
+int64_t nc_file_write(nc_file *file, int tid, uint64_t addr, uint64_t n, int64_t offset, int rwf) {
+    struct nc_iov iov = {addr, n};
+    return nc_file_writev(file, tid, &iov, 1, offset, rwf);
+}
+
+int64_t nc_file_read_buf(nc_file *file, void *buf, uint64_t n, int64_t offset) {
+    return nc_file_read(file, 0, (uintptr_t)buf, n, offset, 0);
+}
+
+int64_t nc_file_write_buf(nc_file *file, const void *buf, uint64_t n, int64_t offset) {
+    return nc_file_write(file, 0, (uintptr_t)buf, n, offset, 0);
+}
+
+/* Beyond this the host file system's own limit may be reached: it is asked. */
+#define SURELY_SEEKABLE (1ll << 43)
+
+int64_t nc_file_seek(nc_file *file, int64_t offset, int whence) {
+    if (file->flags & O_PATH) return -EBADF;
+    if (whence < 0 || whence > SEEK_HOLE) return -EINVAL;
+    if (file->kind == NC_EVENTFD) return 0; /* noop_llseek */
+    if (file->kind != NC_REG) return -ESPIPE;
+    int fd = nc_inode_fd(file->inode, 0);
+    int64_t to = offset;
+    if (whence == SEEK_DATA || whence == SEEK_HOLE) {
+        to = lseek(fd, offset, whence); /* the host description's position is used by nobody */
+        if (to < 0) return -errno;
+    } else {
+        int64_t base = 0;
+        struct stat host;
+        if (whence == SEEK_CUR) base = file->pos;
+        if (whence == SEEK_END) {
+            if (fstat(fd, &host)) return -errno;
+            base = host.st_size;
+        }
+        if (__builtin_add_overflow(base, offset, &to) || to < 0) return -EINVAL;
+        if (to > SURELY_SEEKABLE && lseek(fd, to, SEEK_SET) < 0) return -errno;
+    }
+    file->pos = to;
+    return to;
+}
+
+uint32_t nc_file_poll(const nc_file *file) {
+    switch (file->kind) {
+    case NC_PIPE_READ:
+    case NC_PIPE_WRITE: return nc_pipe_poll(file);
+    case NC_EVENTFD: return nc_eventfd_poll(file->event);
+    }
+    return EPOLLIN | EPOLLOUT | EPOLLRDNORM | EPOLLWRNORM;
+}

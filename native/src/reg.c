@@ -1,0 +1,172 @@
+/* Regular files: an inode holds the host descriptors (one read-only, one read-write, shared by every description); the
+ * position is the description's own, so only positioned host calls are used. */
+#include "objects.h"
+
+#include <stdlib.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#define BOUNCE (1u << 20)
+static char bounce[BOUNCE]; /* one thread; touched only as far as it is used */
+
+nc_inode *nc_inode_new(int host_ro, int host_rw, int owns) {
+    nc_inode *inode = calloc(1, sizeof *inode);
+    if (!inode) return NULL;
+    inode->refs = 1;
+    inode->host_ro = host_ro;
+    inode->host_rw = host_rw;
+    inode->owns = owns;
+    return inode;
+}
+
+void nc_inode_get(nc_inode *inode) { inode->refs++; }
+
+static void close_fds(nc_inode *inode) {
+    if (!inode->owns) return;
+    if (inode->host_ro >= 0) close(inode->host_ro);
+    if (inode->host_rw >= 0 && inode->host_rw != inode->host_ro) close(inode->host_rw);
+}
+
+int nc_inode_put(nc_inode *inode) {
+    if (--inode->refs) return (int)inode->refs;
+    close_fds(inode);
+    free(inode);
+    return 0;
+}
+
+int nc_inode_set_fds(nc_inode *inode, int host_ro, int host_rw) {
+    if (inode->owns) {
+        int old[2] = {inode->host_ro, inode->host_rw};
+        for (int i = 0; i < 2; i++)
+            if (old[i] >= 0 && old[i] != host_ro && old[i] != host_rw && (i == 0 || old[1] != old[0])) close(old[i]);
+    }
+    inode->host_ro = host_ro;
+    inode->host_rw = host_rw;
+    return 0;
+}
+
+/* The descriptor to write by, or one to read by, -1 if there is none. */
+int nc_inode_fd(const nc_inode *inode, int writable) {
+    return writable || inode->host_ro < 0 ? inode->host_rw : inode->host_ro;
+}
+
+int nc_inode_set_attrs(nc_inode *inode, uint64_t dev, uint64_t ino, uint32_t mode, uint32_t uid, uint32_t gid,
+                       uint64_t nlink, uint64_t rdev, uint32_t live) {
+    inode->dev = dev;
+    inode->ino = ino;
+    inode->mode = mode;
+    inode->uid = uid;
+    inode->gid = gid;
+    inode->nlink = nlink;
+    inode->rdev = rdev;
+    inode->live = live;
+    return 0;
+}
+
+int nc_inode_host_stat(const nc_inode *inode, int64_t out[6]) {
+    struct stat host;
+    if (fstat(nc_inode_fd(inode, 0), &host)) return -errno;
+    out[0] = host.st_size;
+    out[1] = host.st_blocks;
+    out[2] = host.st_atim.tv_sec * 1000000000 + host.st_atim.tv_nsec;
+    out[3] = host.st_mtim.tv_sec * 1000000000 + host.st_mtim.tv_nsec;
+    out[4] = host.st_ctim.tv_sec * 1000000000 + host.st_ctim.tv_nsec;
+    out[5] = (int64_t)host.st_nlink;
+    return 0;
+}
+
+/* fstat(2) as the guest sees it, or -EAGAIN where Python knows better. */
+int nc_reg_stat(nc_inode *inode, struct stat *out) {
+    if (!(inode->live & NC_LIVE_SIZE) || !(inode->live & NC_LIVE_TIMES)) return -EAGAIN;
+    if (fstat(nc_inode_fd(inode, 0), out)) return -errno;
+    out->st_dev = inode->dev;
+    out->st_ino = inode->ino;
+    out->st_mode = inode->mode;
+    out->st_uid = inode->uid;
+    out->st_gid = inode->gid;
+    out->st_rdev = inode->rdev;
+    if (!(inode->live & NC_LIVE_NLINK)) out->st_nlink = inode->nlink;
+    return 0;
+}
+
+static size_t chunk(const struct nc_iter *it, int64_t at) {
+    size_t want = it->left < BOUNCE ? it->left : BOUNCE;
+    uint64_t room = (uint64_t)(INT64_MAX - at);
+    return want < room ? want : (size_t)room;
+}
+
+/* The read that a guest waits for first, without flags: pread is the cheapest call there is for it. */
+static ssize_t host_read(int fd, void *buf, size_t n, int64_t at, int rwf) {
+    ssize_t got;
+    do {
+        struct iovec local = {buf, n};
+        got = rwf ? preadv2(fd, &local, 1, at, rwf) : pread(fd, buf, n, at);
+    } while (got < 0 && errno == EINTR);
+    return got;
+}
+
+static ssize_t host_write(int fd, void *buf, size_t n, int64_t at, int rwf) {
+    ssize_t put;
+    do {
+        struct iovec local = {buf, n};
+        put = rwf ? pwritev2(fd, &local, 1, at, rwf) : pwrite(fd, buf, n, at);
+    } while (put < 0 && errno == EINTR);
+    return put;
+}
+
+int64_t nc_reg_read(nc_file *file, struct nc_iter *to, int64_t offset, int rwf) {
+    int fd = nc_inode_fd(file->inode, 0);
+    int64_t at = offset == NC_AT_POS ? file->pos : offset, start = at, error = 0;
+    while (to->left) {
+        size_t want = chunk(to, at);
+        if (!want) break;
+        ssize_t got = host_read(fd, bounce, want, at, rwf);
+        if (got < 0) error = -errno;
+        if (got <= 0) break;
+        size_t moved = nc_copy_out(to, bounce, (size_t)got);
+        at += (int64_t)moved;
+        if (moved < (size_t)got) error = -EFAULT;
+        if (moved < want) break; /* a fault or the end */
+    }
+    if (offset == NC_AT_POS) file->pos = at;
+    return at > start ? at - start : error;
+}
+
+/* O_APPEND moves the position to the new end, whatever it was; a positioned write appends as well and moves nothing,
+ * as on Linux (pwrite(2), BUGS). */
+int64_t nc_reg_write(nc_file *file, struct nc_iter *from, int64_t offset, int rwf) {
+    int fd = file->inode->host_rw;
+    if (fd < 0) return -EBADF;
+    if (file->flags & O_APPEND) rwf |= RWF_APPEND;
+    if ((file->flags & O_SYNC) == O_SYNC)
+        rwf |= RWF_SYNC;
+    else if (file->flags & O_DSYNC)
+        rwf |= RWF_DSYNC;
+    int64_t at = offset == NC_AT_POS ? file->pos : offset, total = 0, error = 0;
+    while (from->left) {
+        size_t want = chunk(from, at);
+        if (!want) {
+            error = -EFBIG;
+            break;
+        }
+        size_t have = nc_copy_in(from, bounce, want);
+        if (have < want) error = -EFAULT;
+        if (!have) break;
+        ssize_t put = host_write(fd, bounce, have, at, rwf);
+        if (put < 0) {
+            error = -errno;
+            break;
+        }
+        at += put;
+        total += put;
+        if ((size_t)put < want) break;
+    }
+    if (total && offset == NC_AT_POS) {
+        file->pos = at;
+        if (rwf & RWF_APPEND) {
+            struct stat host;
+            if (!fstat(fd, &host)) file->pos = host.st_size;
+        }
+    }
+    return total ? total : error;
+}
