@@ -8,7 +8,10 @@ Raise classes, not shared instances: an instance that is raised twice keeps its 
 from __future__ import annotations
 
 import os
-from typing import ClassVar
+
+TYPE_CHECKING = False  # importing typing costs milliseconds at start-up
+if TYPE_CHECKING:
+    from typing import ClassVar
 
 
 class LinuxError(Exception):

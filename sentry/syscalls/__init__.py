@@ -1,0 +1,29 @@
+"""The syscall layer: one file per family of calls, all declared into one table (declare.py)."""
+
+from __future__ import annotations
+
+FAMILIES = (
+    "native",
+    "files",
+    "paths",
+    "fdio",
+    "poll",
+    "sockets",
+    "process",
+    "signals",
+    "memory",
+    "time",
+    "identity",
+    "system",
+)
+
+
+def load_all() -> None:
+    """Imports every family, which fills ``declare.TABLE``."""
+    for family in FAMILIES:
+        module = f"sentry.syscalls.{family}"
+        try:
+            __import__(module)
+        except ModuleNotFoundError as error:
+            if error.name != module:
+                raise
