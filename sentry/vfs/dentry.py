@@ -5,8 +5,9 @@ Who holds a reference to a Dentry object (an open file, a working directory, a m
 eviction takes only dentries that nothing but the cache itself refers to, which in CPython the reference
 count tells exactly. So there is no pin to forget.
 
-`seq` changes whenever the name moves or dies; `cache.generation` whenever a directory, symbolic link or mount
-does. The path memo (sentry/vfs/memo.py) is valid as long as neither has changed.
+The path memo (sentry/vfs/memo.py) refers to dentries: one whose name moves or dies takes itself out of it
+(`forget`), and `cache.generation` moves whenever a directory, symbolic link or mount does, which ends all
+of it.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from sentry.vfs.inode import Inode
+    from sentry.vfs.mount import Path
 
 MAX_CACHED = 65536  #: dentries kept before the oldest unused ones go
 _EVICT_BATCH = 512
@@ -43,7 +45,7 @@ def invalidate() -> None:
 class Dentry:
     """A name. The root of a file system has parent None."""
 
-    __slots__ = ("__weakref__", "children", "dead", "inode", "mounted", "name", "parent", "queued", "seq")
+    __slots__ = ("__weakref__", "children", "dead", "inode", "memos", "mounted", "name", "parent", "queued")
 
     def __init__(self, name: bytes, parent: Dentry | None, inode: Inode | None) -> None:
         self.name = name
@@ -51,7 +53,7 @@ class Dentry:
         self.inode = inode
         self.children: dict[bytes, Dentry] | None = None
         self.mounted = 0  # mounts on top of this dentry, in any mount namespace
-        self.seq = 0
+        self.memos: list[tuple[dict[bytes, Path], bytes]] | None = None  # where the path memo has it
         self.queued = False  # in cache.fifo
         self.dead = False  # unlinked: d_path says " (deleted)"
 
@@ -59,6 +61,12 @@ class Dentry:
         """The cached child, positive or negative."""
         children = self.children
         return None if children is None else children.get(name)
+
+    def forget(self) -> None:
+        """Take this dentry out of the path memo."""
+        memos, self.memos = self.memos, None
+        for entries, path in memos or ():
+            entries.pop(path, None)
 
     def hash(self) -> None:
         """Enter the cache under the parent; whoever had the name there leaves."""
@@ -70,7 +78,7 @@ class Dentry:
         if old is self:
             return
         if old is not None:
-            old.seq += 1
+            old.forget()
         parent.children[self.name] = self
         if not self.queued:
             self.queued = True
@@ -80,7 +88,7 @@ class Dentry:
 
     def unhash(self) -> None:
         """Leave the cache; the object lives on with whoever holds it."""
-        self.seq += 1
+        self.forget()
         parent = self.parent
         if parent is not None and parent.children is not None and parent.children.get(self.name) is self:
             del parent.children[self.name]
@@ -116,7 +124,7 @@ class Dentry:
         """Forget everything below (the file system goes away): breaks the parent-child cycles."""
         children, self.children = self.children, None
         for child in (children or {}).values():
-            child.seq += 1
+            child.forget()
             child.drop_tree()
 
     def __repr__(self) -> str:
@@ -142,7 +150,7 @@ _IDLE = _idle_references()
 
 def evict(count: int = _EVICT_BATCH) -> int:
     """Drop up to `count` old dentries that nobody uses; used ones go to the back of the queue."""
-    from sentry.vfs.memo import forget_all
+    from sentry.vfs.memo import forget_all  # the memo builds on this module
 
     forget_all()  # its references are not uses
     fifo = cache.fifo

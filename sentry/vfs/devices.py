@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
+from sentry.abi.x86_64 import major, minor
 from sentry.errors import ENXIO
 
 if TYPE_CHECKING:
@@ -23,22 +24,9 @@ Opener = Callable[["Task", "Inode", "Path", int], "File | Awaitable[File]"]
 _chrdevs: dict[tuple[int, int | None], Opener] = {}
 
 
-def makedev(major: int, minor: int) -> int:
-    """The st_rdev that glibc's and Linux's makedev(3) give."""
-    return (minor & 0xFF) | ((major & 0xFFF) << 8) | ((minor & ~0xFF) << 12) | ((major & ~0xFFF) << 32)
-
-
-def major(rdev: int) -> int:
-    return ((rdev >> 8) & 0xFFF) | ((rdev >> 32) & ~0xFFF)
-
-
-def minor(rdev: int) -> int:
-    return (rdev & 0xFF) | ((rdev >> 12) & ~0xFF)
-
-
-def register(major: int, minor: int | None, opener: Opener) -> None:
-    """Answer opens of character device (major, minor); minor None: every minor without its own."""
-    _chrdevs[major, minor] = opener
+def register(major_: int, minor_: int | None, opener: Opener) -> None:
+    """Answer opens of character device (major, minor); minor_ None: every minor without its own."""
+    _chrdevs[major_, minor_] = opener
 
 
 async def open_device(task: Task, inode: Inode, path: Path, flags: int) -> File:

@@ -15,7 +15,7 @@ from stat import S_IFDIR, S_IFMT
 from time import time_ns
 from typing import TYPE_CHECKING, Any
 
-from sentry.errors import EACCES, EINVAL, ENOENT, ENOTDIR, ENXIO, EOPNOTSUPP, EPERM
+from sentry.errors import EACCES, EINVAL, ENOENT, ENOTDIR, EOPNOTSUPP, EPERM
 from sentry.vfs.stat import DirEntry, SetAttr, Stat, StatFs
 
 if TYPE_CHECKING:
@@ -61,6 +61,10 @@ class Filesystem:
         self._root_dentry: Dentry | None = None
 
     @property
+    def read_only(self) -> bool:
+        return bool(self.flags & 1)  # MS_RDONLY
+
+    @property
     def root_dentry(self) -> Dentry:
         """The one dentry of the root inode, shared by all mounts of this file system."""
         if self._root_dentry is None:
@@ -68,6 +72,10 @@ class Filesystem:
 
             self._root_dentry = Dentry(b"", None, self.root)
         return self._root_dentry
+
+    @property
+    def has_root_dentry(self) -> bool:
+        return self._root_dentry is not None
 
     async def statfs(self) -> StatFs:
         """statfs(2); the default is simple_statfs."""
@@ -246,7 +254,9 @@ class Inode:
         """An open file description. Permission is checked, O_CREAT and O_EXCL done; O_TRUNC follows as
         setattr.
         """
-        raise ENXIO
+        from sentry.vfs.special import open_special
+
+        return await open_special(task, self, path, flags)
 
     def open_now(self, task: Task, path: Path, flags: int) -> File | None:
         """Like open(), if it needs no waiting."""

@@ -9,20 +9,21 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
+from sentry.abi.linux import (
+    MS_NOATIME,
+    MS_NODEV,
+    MS_NODIRATIME,
+    MS_NOEXEC,
+    MS_NOSUID,
+    MS_RDONLY,
+    MS_RELATIME,
+)
 from sentry.errors import EINVAL
 from sentry.vfs.dentry import Dentry, invalidate
 
 if TYPE_CHECKING:
     from sentry.vfs.inode import Filesystem, Inode
 
-MS_RDONLY = 1
-MS_NOSUID = 2
-MS_NODEV = 4
-MS_NOEXEC = 8
-MS_NOATIME = 1024
-MS_NODIRATIME = 2048
-MS_RELATIME = 1 << 21
-MS_STRICTATIME = 1 << 24
 #: flags that belong to a mount, not to the file system under it
 MOUNT_FLAGS = MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_NOATIME | MS_NODIRATIME | MS_RELATIME
 
@@ -114,7 +115,8 @@ class Mount:
         fs = self.fs
         fs.mount_count -= 1
         if fs.mount_count == 0:
-            fs.root_dentry.drop_tree()
+            if fs.has_root_dentry:
+                fs.root_dentry.drop_tree()
             fs.release()
 
     def __repr__(self) -> str:
@@ -170,6 +172,14 @@ class MountNamespace:
         """The last task of the namespace is gone."""
         for each in reversed(list(self.root.walk())):
             each.detach()
+
+
+def anonymous_path(inode: Inode, name: bytes) -> Path:
+    """A place outside every tree for an inode that has no name (a pipe, a memfd): what /proc/PID/fd
+    links to.
+    """
+    dentry = Dentry(name, None, inode)
+    return Path(Mount(inode.fs, root=dentry), dentry)
 
 
 def cross_down(path: Path) -> Path:
