@@ -197,6 +197,7 @@ static int take_stop(struct nc_event *ev) {
         ev->kind = NC_EV_STOP;
         ev->tid = tid;
         ev->status = status;
+        nc_stop_details(ev);
         return NC_EV_STOP;
     }
 }

@@ -1,5 +1,5 @@
 /* ptrace: life-cycle stops, registers, parking. All of it from the loop's thread. */
-#include <elf.h>
+#include <sched.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/ptrace.h>
@@ -126,4 +126,29 @@ int nc_stop_answered(int tid, int status) {
     if (event) return 0;
     if (task->parked || fault_signal(sig) || sent_by_sentry(tid)) return 0;
     return nc_resume(tid, sig) == 0;
+}
+
+void nc_stop_details(struct nc_event *ev) {
+    ev->id = 0;
+    ev->args[0] = 0;
+    if (!WIFSTOPPED(ev->status)) return;
+    int event = ev->status >> 16;
+    if (event == PTRACE_EVENT_EXEC) {
+        int64_t former = nc_eventmsg(ev->tid);
+        ev->id = former > 0 ? (uint64_t)former : 0;
+        return;
+    }
+    if (event != PTRACE_EVENT_FORK && event != PTRACE_EVENT_VFORK && event != PTRACE_EVENT_CLONE &&
+        event != PTRACE_EVENT_SECCOMP)
+        return;
+    int64_t child = nc_eventmsg(ev->tid);
+    ev->id = child > 0 ? (uint64_t)child : 0;
+    struct nc_regs regs;
+    if (nc_getregs(ev->tid, &regs)) return;
+    if (event == PTRACE_EVENT_SECCOMP)
+        ev->args[0] = regs.orig_rax;
+    else if (regs.orig_rax == SYS_clone)
+        ev->args[0] = regs.rdi;
+    else if (regs.orig_rax == SYS_vfork)
+        ev->args[0] = CLONE_VM | CLONE_VFORK;
 }

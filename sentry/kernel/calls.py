@@ -1,0 +1,230 @@
+"""Calls that wait: a task's suspended system call, and how it is ended, parked and interrupted.
+
+A call that waits keeps its seccomp notification open for a few milliseconds (most waits are short). Then it is parked:
+the host call is ended with -ERESTARTSYS at a ptrace stop and the task put to sleep in a native pause(2), where
+
+* it costs the listener nothing (its list is walked on every receive),
+* every signal, from whoever, wakes it as it would on Linux, and the signal stop tells the sentry.
+
+    OPEN ──park──▶ STOPPING ──stop──▶ PAUSED ──result──▶ UNPARKING ──stop──▶ ended
+                                        └──signal with a handler──▶ SIGNALED ──interrupted or result──▶ ended
+
+A task killed in any state just vanishes; its job is cancelled.
+"""
+
+from typing import TYPE_CHECKING
+
+from native import lib
+from sentry.abi.linux import (
+    ERESTART_RESTARTBLOCK,
+    ERESTARTNOHAND,
+    ERESTARTSYS,
+    SIGCONT,
+    SIGSTOP,
+    SIGTSTP,
+    SIGTTIN,
+    SIGTTOU,
+)
+from sentry.errors import Interrupted, LinuxError
+
+if TYPE_CHECKING:
+    from sentry.kernel.kernel import Kernel
+    from sentry.kernel.sched import Job
+    from sentry.kernel.task import Task
+    from sentry.syscalls.declare import Entry
+
+OPEN, STOPPING, PAUSED, UNPARKING, SIGNALED = range(5)
+
+STOP_SIGNALS = frozenset((SIGSTOP, SIGTSTP, SIGTTIN, SIGTTOU))
+# Long enough that a pipe's other end or the gofer has answered, short enough that a signal is not felt to be late.
+PARK_AFTER_NS = 3_000_000
+
+
+class Call:
+    """One waiting system call."""
+
+    __slots__ = ("args", "entry", "ended", "id", "job", "nr", "result", "saved_mask", "signal", "started_ns", "state", "task")
+
+    def __init__(self, task: "Task", call_id: int, nr: int, args: tuple[int, ...], entry: "Entry", job: "Job") -> None:
+        self.task = task
+        self.id = call_id
+        self.nr = nr
+        self.args = args
+        self.entry = entry
+        self.job = job
+        self.state = OPEN
+        self.started_ns = 0
+        self.ended = False
+        self.result = 0  # value, or -errno, or -ERESTART*
+        self.signal = 0  # SIGNALED: the signal the task is stopped with
+        self.saved_mask: int | None = None  # the task's own mask, while the wait has another
+
+
+class Waiting:
+    """All waiting calls of a kernel: starts their parking, moves them through their states."""
+
+    def __init__(self, kernel: "Kernel") -> None:
+        self.kernel = kernel
+        self._candidates: list[Call] = []
+        self._armed = False
+
+    def add(self, call: Call) -> None:
+        """A call has suspended for the first time."""
+        call.task.call = call
+        call.job.done = self._ended
+        if call.task.sigmask_wait is not None:
+            self.park(call)
+            return
+        self._candidates.append(call)
+        if not self._armed:
+            self._arm()
+
+    def _arm(self) -> None:
+        self._armed = True
+        scheduler = self.kernel.scheduler
+        scheduler.call_at(scheduler.now_ns() + PARK_AFTER_NS, self._park_due)
+
+    def _park_due(self) -> None:
+        """Park those that have waited since the last look; later ones get their turn."""
+        self._armed = False
+        later = []
+        for call in self._candidates:
+            if call.ended or call.state != OPEN:
+                continue
+            if call.started_ns == 0:
+                call.started_ns = 1
+                later.append(call)
+                continue
+            self.park(call)
+        self._candidates = later
+        if later:
+            self._arm()
+
+    def park(self, call: Call) -> None:
+        """Take an open call off the listener, if its wait may be interrupted."""
+        sleeper = call.job.sleeper
+        if call.state != OPEN or call.ended or sleeper is None:
+            return
+        if not sleeper.interruptible:
+            self._candidates.append(call)
+            if not self._armed:
+                self._arm()
+            return
+        if lib.nc_interrupt(call.task.host_tid):
+            return  # it is dying
+        call.state = STOPPING
+        lib.nc_reply(call.id, 0, -ERESTARTSYS)
+
+    def kick(self, task: "Task") -> None:
+        """A signal was sent to `task`: if it waits with an open notification, let it see the signal."""
+        call = task.call
+        if call is not None and call.state == OPEN:
+            self.park(call)
+
+    def _ended(self, job: "Job") -> None:
+        """The call's coroutine has returned or raised."""
+        task = job.task
+        assert task is not None and task.call is not None
+        call = task.call
+        call.ended = True
+        call.result = self._result(call, job)
+        if call.state == OPEN:
+            task.call = None
+            self.kernel.trace_end(task, call)
+            if call.result < 0:
+                lib.nc_reply(call.id, 0, call.result)
+            else:
+                lib.nc_reply(call.id, call.result, 0)
+        elif call.state == PAUSED:
+            if not lib.nc_interrupt(task.host_tid):
+                call.state = UNPARKING
+        elif call.state == SIGNALED:
+            self._finish_signaled(call)
+
+    def _result(self, call: Call, job: "Job") -> int:
+        error = job.error
+        if error is None:
+            return 0 if job.value is None else int(job.value)
+        if isinstance(error, LinuxError):
+            return -error.errno
+        if isinstance(error, Interrupted):
+            # A handler runs (else nothing would have been interrupted), and after one these two end alike: EINTR.
+            restart = call.entry.restart
+            return -(ERESTARTNOHAND if restart == ERESTART_RESTARTBLOCK else restart)
+        return -self.kernel.bug(call.task, call.entry, call.args, error)
+
+    def stopped(self, task: "Task", event_stop: bool, signal: int) -> bool:
+        """A ptrace stop of a task that is in a call. False: the stop has nothing to do with the call.
+
+        `event_stop`: PTRACE_EVENT_STOP (asked for, a group stop or its end); else a signal is about to be delivered.
+        """
+        call = task.call
+        if call is None:
+            return False
+        tid = task.host_tid
+        state = call.state
+        if event_stop:
+            if state == STOPPING:
+                self._swap_mask(call)
+                if call.ended:
+                    self._leave(call)
+                    lib.nc_finish(tid, call.result)
+                else:
+                    call.state = PAUSED
+                    lib.nc_park(tid)
+            elif state == UNPARKING:
+                self._leave(call)
+                lib.nc_finish(tid, call.result)
+            elif signal in STOP_SIGNALS:
+                lib.nc_listen(tid)
+            else:
+                lib.nc_resume(tid, 0)  # a group stop has ended: pause(2) starts again by itself
+            return True
+        if state == UNPARKING:
+            self._leave(call)
+            lib.nc_restart(tid, -1, call.result, signal)  # the stop we asked for still comes
+            return True
+        if state != PAUSED:
+            return False
+        if signal in STOP_SIGNALS or signal == SIGCONT or not self.kernel.pids.caught(tid, signal):
+            lib.nc_resume(tid, signal)  # no handler runs: the wait goes on (or the task dies)
+            return True
+        call.state = SIGNALED
+        call.signal = signal
+        call.job.interrupt()  # when it can't be interrupted now, its end finishes the stop
+        self.kernel.scheduler.run_ready()
+        return True
+
+    def _finish_signaled(self, call: Call) -> None:
+        """At the stop for a signal with a handler: end the call so that the host kernel restarts it or not."""
+        self._leave(call)
+        tid = call.task.host_tid
+        if -ERESTARTNOHAND <= call.result <= -ERESTARTSYS:
+            lib.nc_restart(tid, call.nr, call.result, call.signal)
+        else:
+            lib.nc_restart(tid, -1, call.result, call.signal)
+
+    def _swap_mask(self, call: Call) -> None:
+        mask = call.task.sigmask_wait
+        if mask is not None and not call.ended:
+            tid = call.task.host_tid
+            call.saved_mask = lib.nc_getsigmask(tid)
+            lib.nc_setsigmask(tid, mask)
+
+    def _leave(self, call: Call) -> None:
+        """The task leaves the call: its own mask again, nothing pending."""
+        tid = call.task.host_tid
+        if call.saved_mask is not None:
+            lib.nc_setsigmask(tid, call.saved_mask)
+            call.saved_mask = None
+        lib.nc_unparked(tid)
+        call.task.call = None
+        self.kernel.trace_end(call.task, call)
+
+    def drop(self, task: "Task") -> None:
+        """The task is gone: end its call without an answer."""
+        call = task.call
+        if call is not None:
+            task.call = None
+            call.ended = True
+            call.job.cancel()

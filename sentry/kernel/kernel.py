@@ -1,0 +1,234 @@
+"""Kernel: the state of one sandbox and its loop.
+
+`run` takes events from the platform one by one. A system call is dispatched through the table: its handler's result is
+answered together with the wait for the next event (one trip into C a call). A handler that must wait becomes a Job and its
+task a waiting Call (calls.py). Stops go to lifecycle.py (fork, exec, exit) or, for a waiting task, to calls.py.
+"""
+
+from collections.abc import Callable
+from struct import Struct
+from typing import TYPE_CHECKING, Any
+
+from native import ffi, lib
+from sentry.abi.linux import EIO
+from sentry.errors import ESRCH, Interrupted, LinuxError
+from sentry.kernel.calls import Call, Waiting
+from sentry.kernel.lifecycle import Lifecycle
+from sentry.kernel.sched import Job, Scheduler
+from sentry.kernel.signals import SigInfo, SignalSender, kernel_info
+from sentry.kernel.task import PidTable, Task, ThreadGroup
+
+if TYPE_CHECKING:
+    from sentry.syscalls.declare import Entry
+
+_EVENT = Struct("<iiiiQQQQQQQQ")
+_MAX_IO = 64
+
+
+class Kernel:
+    """One sandbox's kernel. `lookup` gives the table entry of a system call number."""
+
+    def __init__(self, lookup: "Callable[[int], Entry]", continue_: object, host_proc: int = -1) -> None:
+        self.scheduler = Scheduler(poller=_NativePoller())
+        self.lookup = lookup
+        self.continue_ = continue_
+        self.host_proc = host_proc
+        self.pids = PidTable(host_proc)
+        self.tasks: dict[int, Task] = {}
+        self.signals = SignalSender()
+        self.waiting = Waiting(self)
+        self.life = Lifecycle(self)
+        self.hostname = b"localhost"
+        self.domainname = b"(none)"
+        self.memory_limit: int | None = None
+        self.cpu_count = 1
+        self.panic_on_bug = False
+        self.store: Any = None
+        self.ttys: dict[int, Any] = {}
+        self.running = True
+        self.call_id = 0  # the notification whose handler runs now, for descriptor injection
+        # Observers: the strace log, the record of bugs.
+        self.on_call: Callable[[Task, Entry, tuple[int, ...]], None] | None = None
+        self.on_result: Callable[[Task, Entry, tuple[int, ...], int], None] | None = None
+        self.on_bug: Callable[[Task | None, Entry | None, tuple[int, ...], BaseException], None] | None = None
+        self.drain_objects: Callable[[], None] = lambda: None
+        self._handlers: dict[int, Entry] = {}
+
+    # --- finding tasks
+
+    def find_task(self, tid: int) -> Task | None:
+        """The task with guest id `tid`."""
+        host = self.pids.host_pid(tid)
+        if host is not None:
+            task = self.tasks.get(host)
+            if task is not None:
+                return task
+        for task in list(self.tasks.values()):
+            if task.tid == tid:
+                return task
+        return None
+
+    def find_group(self, tgid: int) -> ThreadGroup | None:
+        """The process with guest id `tgid`."""
+        task = self.find_task(tgid)
+        return task.group if task is not None and task.group.host_tgid == task.host_tid else None
+
+    def groups(self) -> list[ThreadGroup]:
+        """All processes, oldest first."""
+        return sorted({task.group for task in self.tasks.values()}, key=lambda group: group.start_ns)
+
+    # --- signals
+
+    def send_signal(self, target: Task | ThreadGroup, info: SigInfo | int) -> None:
+        """Send to a thread or to a process. Permission has been checked. ESRCH when it is gone."""
+        if isinstance(info, int):
+            info = kernel_info(info)
+        if isinstance(target, Task):
+            group, host_tid = target.group, target.host_tid
+        else:
+            group, host_tid = target, 0
+        self.signals.send(group.host_tgid, host_tid, info)
+        for task in (target,) if isinstance(target, Task) else tuple(group.tasks):
+            self.waiting.kick(task)
+
+    def signal_pgrp(self, pgid: int, info: SigInfo | int) -> bool:
+        """Send to every process of a group (a guest pid). False: there is none."""
+        found = False
+        for group in self.groups():
+            if group.pgid() == pgid:
+                try:
+                    self.send_signal(group, info)
+                    found = True
+                except ESRCH:
+                    continue
+        return found
+
+    # --- system calls
+
+    def run(self) -> None:
+        """Serve events until the sandbox ends."""
+        event = ffi.new("struct nc_event *")
+        buffer = ffi.buffer(event)
+        unpack = _EVENT.unpack_from
+        next_event, reply_next = lib.nc_next, lib.nc_reply_next
+        syscall_kind, block = lib.NC_EV_SYSCALL, lib.NC_BLOCK
+        tasks, handlers, ready = self.tasks, self._handlers, self.scheduler.ready
+        armed: int | None = None
+        scheduler = self.scheduler
+        timers = scheduler._timers
+        kind = next_event(event, block)
+        while True:
+            if kind == syscall_kind:
+                _, tid, nr, _, call_id, a, b, c, d, e, f, _ = unpack(buffer)
+                task = tasks.get(tid)
+                if task is None:
+                    self.life.unknown_caller(tid, nr, call_id)
+                    kind = next_event(event, block)
+                    continue
+                self.call_id = call_id
+                args = (a, b, c, d, e, f)
+                entry = handlers.get(nr)
+                if entry is None:
+                    entry = handlers[nr] = self.lookup(nr)
+                value = self._dispatch(task, entry, nr, call_id, args)
+                if ready:
+                    if value is not None:
+                        lib.nc_reply(call_id, *((value, 0) if value >= 0 else (0, value)))
+                        value = None
+                    scheduler.run_ready()
+                if timers and timers[0][0] != armed:
+                    armed = self._arm()
+                if value is None:
+                    kind = next_event(event, block)
+                elif value >= 0:
+                    kind = reply_next(call_id, value, 0, event)
+                else:
+                    kind = reply_next(call_id, 0, value, event)
+                continue
+            if kind < 0:
+                raise OSError(-kind, "the seccomp listener failed")
+            self._other_event(kind, event)
+            if ready:
+                scheduler.run_ready()
+            if not self.running:
+                return
+            if kind == lib.NC_EV_TIMER or (timers and timers[0][0] != armed):
+                armed = self._arm()
+            kind = next_event(event, block)
+
+    def _dispatch(self, task: Task, entry: "Entry", nr: int, call_id: int, args: tuple[int, ...]) -> int | None:
+        """Run a handler. The value or -errno to answer with, or None when the call waits or was answered."""
+        if self.on_call is not None:
+            self.on_call(task, entry, args)
+        try:
+            result = entry.handler(task, args)
+            if entry.is_async:
+                coro = result
+                try:
+                    sleeper = coro.send(None)
+                except StopIteration as stop:
+                    result = stop.value
+                else:
+                    job = Job(coro, task, None)
+                    job.sleeper = sleeper
+                    sleeper.job = job
+                    self.waiting.add(Call(task, call_id, nr, args, entry, job))
+                    return None
+        except LinuxError as error:
+            value = -error.errno
+        except (Exception, Interrupted) as error:
+            value = -self.bug(task, entry, args, error)
+        else:
+            if result is None:
+                value = 0
+            elif result is self.continue_:
+                lib.nc_continue(call_id)
+                if self.on_result is not None:
+                    self.on_result(task, entry, args, 0)
+                return None
+            else:
+                value = result
+        if self.on_result is not None:
+            self.on_result(task, entry, args, value)
+        return value
+
+    def trace_end(self, task: Task, call: Call) -> None:
+        """A waiting call has ended: tell the observer."""
+        if self.on_result is not None:
+            self.on_result(task, call.entry, call.args, call.result)
+
+    def bug(self, task: Task | None, entry: "Entry | None", args: tuple[int, ...], error: BaseException) -> int:
+        """A handler failed in a way that is ours: one loud record. Gives the errno the guest sees."""
+        if self.on_bug is not None:
+            self.on_bug(task, entry, args, error)
+        if self.panic_on_bug:
+            raise SystemExit(70) from error
+        return EIO
+
+    # --- everything else
+
+    def _other_event(self, kind: int, event: Any) -> None:
+        if kind == lib.NC_EV_STOP:
+            self.life.stop(event)
+        elif kind == lib.NC_EV_READY:
+            self.drain_objects()
+        elif kind == lib.NC_EV_TIMER:
+            self.scheduler.run_timers()
+        elif kind == lib.NC_EV_IO:
+            found = ffi.new("struct nc_io[]", _MAX_IO)
+            for i in range(lib.nc_io_take(found, _MAX_IO)):
+                self.scheduler.dispatch(found[i].cookie, found[i].events)
+        elif kind == lib.NC_EV_GONE:
+            self.running = False
+
+    def _arm(self) -> int | None:
+        deadline = self.scheduler.next_deadline_ns()
+        lib.nc_arm(-1 if deadline is None else max(deadline, 0))
+        return deadline
+
+
+class _NativePoller:
+    """Watches host descriptors in the C loop's epoll set."""
+
+    def watch(self, host_fd: int, events: int, cookie: int) -> None:
+        lib.nc_watch(host_fd, events, cookie)

@@ -1,0 +1,236 @@
+"""Birth, exec and death of guest tasks, as ptrace reports them; and the zygote's forks.
+
+The host kernel forks and reaps; the sentry mirrors: a PTRACE_EVENT_FORK of a task makes a Task for the child that shares or
+copies what the clone flags say, an exit gives back what the task held. A child's own first stop may come before its
+parent's event: it is kept until then.
+"""
+
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from native import lib
+from sentry.abi.linux import (
+    CLONE_FILES,
+    CLONE_FS,
+    CLONE_PARENT,
+    CLONE_THREAD,
+    SIGBUS,
+    SIGFPE,
+    SIGILL,
+    SIGSEGV,
+    SIGSTOP,
+    SIGSYS,
+    SIGTRAP,
+)
+from sentry.kernel.task import Task, ThreadGroup
+
+if TYPE_CHECKING:
+    from sentry.kernel.kernel import Kernel
+    from sentry.kernel.spawn import Spawn
+
+EVENT_FORK, EVENT_VFORK, EVENT_CLONE, EVENT_EXEC, EVENT_SECCOMP, EVENT_STOP = 1, 2, 3, 4, 7, 128
+MAGIC_LOAD, MAGIC_ZYGOTE = 5000, 5001
+FAULTS = frozenset((SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP, SIGSYS))
+
+
+class Lifecycle:
+    """Handles every ptrace stop that is not a waiting call's (calls.py)."""
+
+    def __init__(self, kernel: "Kernel") -> None:
+        self.kernel = kernel
+        self.zygote_tid = 0
+        self._zygote_call = 0  # its open notification: answering it makes it fork
+        self._spawns: list[Spawn] = []  # asked for, not yet forked
+        self._early: dict[int, int] = {}  # children stopped before their parent's event: tid -> signal
+        self.on_exit: Callable[[Task, int], None] | None = None
+        self.execute: Callable[[Task, int], None]  # kernel/program.py: an execve at its seccomp stop
+        self.load: Callable[[Task, int, int, int], int]  # the loader stub asks for its plan
+        self.executed: Callable[[Task], None]  # the host's exec has happened
+
+    # --- first tasks
+
+    def order(self, spawn: "Spawn") -> None:
+        """Have the zygote fork a first task for `spawn`."""
+        self._spawns.append(spawn)
+        self._feed_zygote()
+
+    def _feed_zygote(self) -> None:
+        if self._zygote_call and any(not spawn.ordered for spawn in self._spawns):
+            call, self._zygote_call = self._zygote_call, 0
+            next(spawn for spawn in self._spawns if not spawn.ordered).ordered = True
+            lib.nc_reply(call, 1, 0)
+
+    def unknown_caller(self, tid: int, nr: int, call_id: int) -> None:
+        """A notification of a thread that is no task: the zygote, or a task that has just died."""
+        if tid != self.zygote_tid:
+            lib.nc_reply(call_id, 0, -3)
+        elif nr == MAGIC_ZYGOTE:
+            self._zygote_call = call_id
+            self._feed_zygote()
+        else:
+            lib.nc_continue(call_id)  # our own code, before any guest's: closing the listener, clone
+
+    # --- stops
+
+    def stop(self, event: Any) -> None:
+        tid, status = event.tid, event.status
+        task = self.kernel.tasks.get(tid)
+        if status & 0x7F != 0x7F:  # not WIFSTOPPED
+            self._gone(tid, task, status)
+            return
+        what, signal = status >> 16, status >> 8 & 0xFF
+        if task is None:
+            self._stranger(tid, what, signal)
+            return
+        if what == EVENT_STOP:
+            lib.nc_task_stopped(tid)
+            if not self.kernel.waiting.stopped(task, True, signal):
+                lib.nc_resume(tid, 0)
+        elif what in (EVENT_FORK, EVENT_VFORK, EVENT_CLONE):
+            self._forked(task, int(event.id), int(event.args[0]))
+        elif what == EVENT_SECCOMP:
+            self.execute(task, int(event.args[0]))
+        elif what == EVENT_EXEC:
+            self._executed(task, int(event.id))
+        elif what:
+            lib.nc_resume(tid, 0)
+        else:
+            self._signal(task, signal)
+
+    def _signal(self, task: Task, signal: int) -> None:
+        """A signal-delivery stop that C left to us."""
+        kernel, tid = self.kernel, task.host_tid
+        kernel.signals.identify(tid)
+        if kernel.waiting.stopped(task, False, signal):
+            return
+        if signal in FAULTS and task.group.tgid == 1 and not kernel.pids.caught(tid, signal):
+            # The host kernel does not kill a traced init of a PID namespace for its own fault: it would fault for ever.
+            lib.nc_detach(tid, signal)
+            return
+        lib.nc_resume(tid, signal)
+
+    def _stranger(self, tid: int, what: int, signal: int) -> None:
+        """A stop of the zygote, or of a child whose parent's event is still to come."""
+        if tid != self.zygote_tid:
+            self._early[tid] = signal
+            return
+        if what in (EVENT_FORK, EVENT_VFORK, EVENT_CLONE):
+            child = lib.nc_eventmsg(tid)
+            if child > 0:
+                self._first_task(child)
+        lib.nc_resume(tid, 0 if what or signal == SIGSTOP else signal)
+
+    def _first_task(self, tid: int) -> None:
+        spawn = next(spawn for spawn in self._spawns if spawn.ordered)
+        self._spawns.remove(spawn)
+        group = ThreadGroup(self.kernel, tid, None)
+        task = spawn.make_task(group, tid)
+        self._adopt(task)
+        task.spawn = spawn
+        spawn.forked(task)
+
+    def _forked(self, parent: Task, child_tid: int, flags: int) -> None:
+        """fork(2), vfork(2), clone(2): the host kernel has made the child."""
+        if child_tid > 0:
+            group = parent.group
+            if not flags & CLONE_THREAD:
+                origin = group.parent if flags & CLONE_PARENT else group
+                new = ThreadGroup(self.kernel, child_tid, origin)
+                new.rlimits, new.exe, new.argv = group.rlimits.copy(), group.exe, group.argv
+                new.mounts, new.container, new.oom_score_adj = group.mounts, group.container, group.oom_score_adj
+                group = new
+            fs = parent.fs if flags & CLONE_FS else parent.fs.copy()
+            fds = parent.fds if flags & CLONE_FILES else parent.fds.fork()
+            child = Task(self.kernel, child_tid, group, fs, fds)
+            child.name = parent.name
+            child.creds = parent.creds
+            child.clear_child_tid = 0
+            self._adopt(child)
+        lib.nc_resume(parent.host_tid, 0)
+
+    def _adopt(self, task: Task) -> None:
+        """Make a new task known to the C core and let it run."""
+        kernel, tid = self.kernel, task.host_tid
+        kernel.pids.forget(tid)
+        kernel.tasks[tid] = task
+        lib.nc_task_new(tid, task.fds.nc)
+        task.set_creds(task.creds)
+        if kernel.on_call is not None:
+            lib.nc_task_set_fast(tid, 0)
+        if self._early.pop(tid, None) is not None:
+            lib.nc_task_started(tid)
+            lib.nc_resume(tid, 0)
+
+    def _executed(self, task: Task, former_tid: int) -> None:
+        """PTRACE_EVENT_EXEC: the other threads are gone, and an execing thread has taken the leader's id."""
+        kernel, tid = self.kernel, task.host_tid
+        if former_tid > 0 and former_tid != tid:
+            winner = kernel.tasks.pop(former_tid, None)
+            if winner is not None:
+                lib.nc_task_free(former_tid)
+                self._release(task)
+                lib.nc_task_free(tid)
+                winner.host_tid = winner.mem.host_tid = tid
+                winner.group.leader = winner
+                kernel.tasks[tid] = winner
+                lib.nc_task_new(tid, winner.fds.nc)
+                lib.nc_task_started(tid)
+                winner.set_creds(winner.creds)
+                task = winner
+        self.executed(task)
+        lib.nc_resume(tid, 0)
+
+    # --- death
+
+    def _gone(self, tid: int, task: Task | None, status: int) -> None:
+        self._early.pop(tid, None)
+        if tid == self.zygote_tid:
+            self.zygote_tid = 0
+        if task is None:
+            return
+        kernel = self.kernel
+        del kernel.tasks[tid]
+        group = task.group
+        if tid == group.host_tgid:
+            group.tgid  # noqa: B018 - learnt now, while a status line can still be read, for those who ask later
+        self._release(task)
+        lib.nc_task_free(tid)
+        if not group.tasks:
+            group.exited = True
+            self._bury(group)
+        if self.on_exit is not None:
+            self.on_exit(task, status)
+        kernel.pids.forget(tid)
+
+    def _release(self, task: Task) -> None:
+        """Give back what a thread holds."""
+        self.kernel.waiting.drop(task)
+        if task.executing is not None:
+            task.executing.cancel()
+            task.executing = None
+        if task in task.group.tasks:
+            task.group.tasks.remove(task)
+        task.fds.drop()
+
+    def _bury(self, group: ThreadGroup) -> None:
+        """The last thread of a process is gone: its children get a new parent (the nearest subreaper, or init)."""
+        parent = group.parent
+        if parent is not None:
+            parent.children.discard(group)
+        heir = parent
+        while heir is not None and (heir.exited or not (heir.subreaper or heir.parent is None)):
+            heir = heir.parent
+        if heir is None and group.container is not None:
+            heir = group.container.init_group
+        for child in group.children:
+            child.parent = heir if heir is not child else None
+            if child.parent is not None:
+                child.parent.children.add(child)
+        group.children = set()
+
+
+def exit_code(status: int) -> int:
+    """A wait status as a shell shows it: the exit code, or 128 + the signal."""
+    code = os.waitstatus_to_exitcode(status)
+    return code if code >= 0 else 128 - code

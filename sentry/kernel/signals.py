@@ -1,0 +1,86 @@
+"""Signals on their way to guests.
+
+The host kernel delivers signals (masks, handlers, frames, restart). What the sentry adds is the identity of the sender:
+the host kernel would show the sentry's. So the sentry sends each signal with a cookie in its value; the receiving
+task's signal-delivery stop shows the cookie, and there the siginfo is replaced by the one the guest shall read.
+"""
+
+from collections import OrderedDict
+from struct import Struct
+from typing import TYPE_CHECKING, NamedTuple
+
+from native import ffi, lib
+from sentry.abi.linux import SI_KERNEL, SI_QUEUE, SI_TKILL, SI_USER
+from sentry.errors import from_errno
+
+if TYPE_CHECKING:
+    from sentry.kernel.task import Task, ThreadGroup
+
+_RT = Struct("<iiiiiIQ")
+_SIGINFO_SIZE = 128
+# A signal that merges with a pending one of its number never reaches a stop: its cookie is forgotten in time.
+_COOKIES_KEPT = 4096
+
+
+class SigInfo(NamedTuple):
+    """What a receiver reads: signal number, si_code, the sender's guest pid and uid, the queued value."""
+
+    signo: int
+    code: int = SI_USER
+    pid: int = 0
+    uid: int = 0
+    value: int = 0
+    raw: bytes | None = None  # the rest as the guest gave it (rt_sigqueueinfo)
+
+    def pack(self) -> bytes:
+        """struct siginfo, 128 bytes."""
+        if self.raw is not None:
+            return self.raw.ljust(_SIGINFO_SIZE, b"\0")[:_SIGINFO_SIZE]
+        packed = _RT.pack(self.signo, 0, self.code, 0, self.pid, self.uid, self.value)
+        return packed.ljust(_SIGINFO_SIZE, b"\0")
+
+
+def kernel_info(signo: int) -> SigInfo:
+    """A signal from the kernel itself (SI_KERNEL): a terminal's, SIGPIPE."""
+    return SigInfo(signo, SI_KERNEL)
+
+
+def user_info(signo: int, sender: "Task", code: int = SI_USER) -> SigInfo:
+    """A signal from kill(2) (SI_USER) or tgkill(2) (SI_TKILL)."""
+    assert code in (SI_USER, SI_TKILL)
+    return SigInfo(signo, code, sender.group.tgid, sender.creds.uid)
+
+
+class SignalSender:
+    """Sends through the host kernel and gives the stops their siginfo."""
+
+    __slots__ = ("_buffer", "_cookies", "_next")
+
+    def __init__(self) -> None:
+        self._cookies: OrderedDict[int, SigInfo] = OrderedDict()
+        self._next = 1
+        self._buffer = ffi.new("char[128]")
+
+    def send(self, host_tgid: int, host_tid: int, info: SigInfo) -> None:
+        """Queue `info` for a thread, or with `host_tid` 0 for the group. ESRCH when it is gone, EAGAIN at the limit."""
+        cookie = self._next
+        self._next += 1
+        self._cookies[cookie] = info
+        if len(self._cookies) > _COOKIES_KEPT:
+            self._cookies.popitem(last=False)
+        failed = lib.nc_signal(host_tgid, host_tid, info.signo, cookie)
+        if failed:
+            del self._cookies[cookie]
+            raise from_errno(-failed)
+
+    def identify(self, host_tid: int) -> None:
+        """At a signal-delivery stop: if the signal is one of ours, show the guest its true sender."""
+        buffer = self._buffer
+        if lib.nc_getsiginfo(host_tid, buffer):
+            return
+        _, _, code, _, pid, _, value = _RT.unpack_from(ffi.buffer(buffer))
+        if code != SI_QUEUE or pid != 0:
+            return
+        info = self._cookies.pop(value, None)
+        if info is not None:
+            lib.nc_setsiginfo(host_tid, ffi.from_buffer(info.pack()))

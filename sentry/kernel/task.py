@@ -1,0 +1,280 @@
+"""Task and ThreadGroup: a guest's threads and processes (Linux: task_struct, signal_struct).
+
+Each task is a host thread; the host kernel runs it, and holds its parent, process group, session, masks and handlers. What
+the sentry keeps is what the host must not know: credentials, descriptors, places in the file system.
+Guest pids are those of the container's PID namespace; `host_tid` is the same thread's id in the sentry's own.
+"""
+
+import os
+from time import monotonic_ns
+from typing import TYPE_CHECKING, Any
+
+from native import lib
+from sentry.abi.linux import (
+    RLIM_INFINITY,
+    RLIMIT_CORE,
+    RLIMIT_MEMLOCK,
+    RLIMIT_MSGQUEUE,
+    RLIMIT_NICE,
+    RLIMIT_NOFILE,
+    RLIMIT_NPROC,
+    RLIMIT_RTPRIO,
+    RLIMIT_SIGPENDING,
+    RLIMIT_STACK,
+)
+from sentry.errors import EINVAL, ESRCH
+from sentry.kernel.creds import Credentials
+from sentry.kernel.memory import Memory
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+    from sentry.kernel.calls import Call
+    from sentry.kernel.fdtable import FdTable
+    from sentry.kernel.kernel import Kernel
+    from sentry.kernel.program import Program
+    from sentry.vfs.context import FsContext
+    from sentry.vfs.mount import MountNamespace, Path
+
+RLIM_NLIMITS = 16
+_DEFAULT_LIMITS = {
+    RLIMIT_STACK: (8 << 20, RLIM_INFINITY),
+    RLIMIT_CORE: (0, 0),
+    RLIMIT_NPROC: (4096, 4096),
+    RLIMIT_NOFILE: (1024, 4096),
+    RLIMIT_MEMLOCK: (64 << 10, 64 << 10),
+    RLIMIT_SIGPENDING: (4096, 4096),
+    RLIMIT_MSGQUEUE: (819200, 819200),
+    RLIMIT_NICE: (0, 0),
+    RLIMIT_RTPRIO: (0, 0),
+}
+
+
+class Rlimits:
+    """Soft and hard limits by RLIMIT_* number (getrlimit(2))."""
+
+    __slots__ = ("_limits",)
+
+    def __init__(self, limits: dict[int, tuple[int, int]] | None = None) -> None:
+        self._limits = dict(_DEFAULT_LIMITS)
+        if limits:
+            self._limits.update(limits)
+
+    def get(self, resource: int) -> tuple[int, int]:
+        """(soft, hard); EINVAL for a number that is no resource."""
+        if not 0 <= resource < RLIM_NLIMITS:
+            raise EINVAL
+        return self._limits.get(resource, (RLIM_INFINITY, RLIM_INFINITY))
+
+    def set(self, resource: int, soft: int, hard: int) -> None:
+        self._limits[resource] = (soft, hard)
+
+    def copy(self) -> "Rlimits":
+        return Rlimits(self._limits)
+
+
+class ThreadGroup:
+    """A process."""
+
+    __slots__ = (
+        "argv", "children", "container", "dumpable", "exe", "exec_count", "exited", "host_tgid", "kernel", "leader", "mounts",
+        "oom_score_adj", "parent", "parent_death_signal", "rlimits", "start_ns", "subreaper", "tasks",
+    )  # fmt: skip
+
+    def __init__(self, kernel: "Kernel", host_tgid: int, parent: "ThreadGroup | None") -> None:
+        self.kernel = kernel
+        self.host_tgid = host_tgid
+        self.parent = parent
+        self.children: set[ThreadGroup] = set()
+        self.tasks: list[Task] = []
+        self.leader: Task  # set by the first task
+        self.rlimits = Rlimits() if parent is None else parent.rlimits.copy()
+        self.mounts: MountNamespace
+        self.exe: Path | None = None if parent is None else parent.exe
+        self.argv: tuple[bytes, ...] = () if parent is None else parent.argv
+        self.exec_count = 0
+        self.start_ns = monotonic_ns()
+        self.dumpable = 1
+        self.oom_score_adj = 0 if parent is None else parent.oom_score_adj
+        self.subreaper = False
+        self.parent_death_signal = 0
+        self.exited = False
+        self.container: Any = None if parent is None else parent.container
+        if parent is not None:
+            parent.children.add(self)
+            self.mounts = parent.mounts
+
+    @property
+    def tgid(self) -> int:
+        """The guest's process id."""
+        return self.kernel.pids.guest_pid(self.host_tgid)
+
+    def pgid(self) -> int:
+        """The process group, a guest pid; asked from the host kernel, where setpgid(2) runs. 0: not known."""
+        try:
+            return self.kernel.pids.guest_pid(os.getpgid(self.host_tgid), self.host_tgid)
+        except OSError:
+            return 0
+
+    def sid(self) -> int:
+        """The session, a guest pid."""
+        try:
+            return self.kernel.pids.guest_pid(os.getsid(self.host_tgid), self.host_tgid)
+        except OSError:
+            return 0
+
+
+class Task:
+    """A thread. `call` is the system call it waits in, if any."""
+
+    __slots__ = (
+        "call", "clear_child_tid", "creds", "executing", "fds", "fs", "group", "host_tid", "image", "kernel", "mem", "mm",
+        "name", "sigmask_wait", "spawn",
+    )  # fmt: skip
+
+    def __init__(self, kernel: "Kernel", host_tid: int, group: ThreadGroup, fs: "FsContext", fds: "FdTable") -> None:
+        self.kernel = kernel
+        self.host_tid = host_tid
+        self.group = group
+        self.fs = fs
+        self.fds = fds
+        self.mem = Memory(host_tid)
+        self.creds = Credentials()
+        self.call: Call | None = None
+        self.executing: Any = None  # the job that prepares an execve
+        self.image: Program | None = None  # between a good execve and the loader stub's question
+        self.spawn: Any = None  # a first task's program, until it is executed
+        self.sigmask_wait: int | None = None  # ppoll & co: the mask while the call waits
+        self.name: bytes = b""
+        if not group.tasks:
+            group.leader = self
+        group.tasks.append(self)
+
+    @property
+    def tid(self) -> int:
+        """The guest's thread id."""
+        return self.kernel.pids.guest_pid(self.host_tid)
+
+    @property
+    def mounts(self) -> "MountNamespace":
+        return self.group.mounts
+
+    @property
+    def container(self) -> Any:
+        return self.group.container
+
+    @property
+    def comm(self) -> bytes:
+        """The thread's name, kept by the host kernel (prctl PR_SET_NAME runs natively)."""
+        name = self.kernel.pids.comm(self.host_tid)
+        return self.name if name is None else name
+
+    def set_creds(self, creds: Credentials) -> None:
+        """Replace the credentials; the C core answers getuid(2) and its like from its copy."""
+        self.creds = creds
+        lib.nc_task_set_ids(self.host_tid, creds.uid, creds.euid, creds.gid, creds.egid)
+
+    def set_fds(self, fds: "FdTable") -> None:
+        """Use another descriptor table (unshare, exec of a sharer)."""
+        self.fds = fds
+        lib.nc_task_set_fdt(self.host_tid, fds.nc)
+
+    async def with_sigmask(self, mask: int | None, coro: "Coroutine[Any, Any, int]") -> int:
+        """Run a waiting call with another signal mask in force (ppoll, pselect6, epoll_pwait)."""
+        if mask is None:
+            return await coro
+        self.sigmask_wait = mask
+        try:
+            return await coro
+        finally:
+            self.sigmask_wait = None
+
+    def __repr__(self) -> str:
+        return f"<Task {self.host_tid}>"
+
+
+class PidTable:
+    """Guest ids of host threads, learnt from the sentry's own procfs when somebody asks: a fork costs nothing."""
+
+    __slots__ = ("_guest", "_host", "host_proc")
+
+    def __init__(self, host_proc: int) -> None:
+        self.host_proc = host_proc  # a directory descriptor of a procfs of the sentry's PID namespace
+        self._guest: dict[int, int] = {}
+        self._host: dict[int, int] = {}
+
+    def forget(self, host_tid: int) -> None:
+        """The thread is gone and its number may come again."""
+        guest = self._guest.pop(host_tid, None)
+        if guest is not None and self._host.get(guest) == host_tid:
+            del self._host[guest]
+
+    def status(self, host_tid: int) -> dict[bytes, bytes]:
+        """/proc/TID/status of the host, empty when the thread is gone."""
+        data = self.read(host_tid, "status")
+        fields = {}
+        for line in data.split(b"\n"):
+            key, colon, value = line.partition(b":")
+            if colon:
+                fields[key] = value.strip()
+        return fields
+
+    def read(self, host_tid: int, name: str, limit: int = 65536) -> bytes:
+        """A file of the thread's directory in the host's procfs, empty when the thread is gone."""
+        try:
+            fd = os.open(f"{host_tid}/{name}", os.O_RDONLY, dir_fd=self.host_proc)
+        except OSError:
+            return b""
+        try:
+            return os.read(fd, limit)
+        except OSError:
+            return b""
+        finally:
+            os.close(fd)
+
+    def guest_pid(self, host_pid: int, member: int = 0) -> int:
+        """The guest's number of `host_pid`. When that thread itself is gone, a process group's or session's number is
+        read from `member`, who belongs to it. 0 when nobody knows."""
+        guest = self._guest.get(host_pid)
+        if guest is not None:
+            return guest
+        if not host_pid:
+            return 0
+        fields = self.status(host_pid)
+        guest = _innermost(fields.get(b"NSpid", b""))
+        if guest:
+            self._guest[host_pid] = guest
+            self._host[guest] = host_pid
+            return guest
+        if member:
+            fields = self.status(member)
+            for key in (b"NSpgid", b"NSsid"):
+                numbers = fields.get(key, b"").split()
+                if len(numbers) > 1 and int(numbers[0]) == host_pid:
+                    return int(numbers[-1])
+        return 0
+
+    def host_pid(self, guest: int) -> int | None:
+        """The host's number of a guest pid already asked for."""
+        return self._host.get(guest)
+
+    def comm(self, host_tid: int) -> bytes | None:
+        data = self.read(host_tid, "comm", 64)
+        return data.rstrip(b"\n") if data else None
+
+    def caught(self, host_tid: int, signo: int) -> bool:
+        """Whether the process has a handler for `signo`; True when it can't be told."""
+        mask = self.status(host_tid).get(b"SigCgt")
+        return True if mask is None else bool(int(mask, 16) >> (signo - 1) & 1)
+
+
+def _innermost(numbers: bytes) -> int:
+    """The last number of an NS* line, which is the guest's; 0 for one that has no inner namespace."""
+    fields = numbers.split()
+    return int(fields[-1]) if len(fields) > 1 else 0
+
+
+def check_pid(pid: int) -> None:
+    """A pid argument that can name no process: ESRCH."""
+    if pid < 0:
+        raise ESRCH
