@@ -172,7 +172,8 @@ int nc_eventfd_watch(nc_eventfd *event, int on);
 /* Descriptor tables. Functions that find a file give its id. */
 nc_fdt *nc_fdt_new(int limit);
 nc_fdt *nc_fdt_fork(const nc_fdt *fdt);
-int nc_fdt_drop(nc_fdt *fdt);  /* closes everything, then lets go of the caller's reference */
+int nc_fdt_free(nc_fdt *fdt);  /* lets go of the caller's reference */
+int nc_fdt_clear(nc_fdt *fdt); /* closes everything */
 int64_t nc_fdt_lookup(const nc_fdt *fdt, int fd, int path_ok); /* -EBADF; O_PATH files only if path_ok */
 int nc_fdt_install(nc_fdt *fdt, nc_file *file, int cloexec, int lowest); /* the descriptor; -EMFILE, -EINVAL */
 int nc_fdt_install_at(nc_fdt *fdt, int fd, nc_file *file, int cloexec);  /* -EBADF */
@@ -195,3 +196,22 @@ int nc_fdt_inject(nc_fdt *fdt, uint64_t id, int host_fd, int fd);
 struct nc_ready { uint64_t id; uint32_t mask; };
 int nc_ready_take(struct nc_ready *out, int max);
 int nc_released_take(uint64_t *ids, int max);
+
+/* ---- host sockets for the guest's inet and netlink sockets (sock.c) ---- */
+struct nc_recv { uint8_t addr[128]; uint8_t control[4096]; uint32_t addr_len, control_len; int32_t flags; };
+int nc_sock_open(int domain, int type, int protocol); /* non-blocking, close-on-exec */
+int nc_sock_close(int host_fd);
+int nc_sock_bind(int host_fd, const void *addr, uint32_t len);
+int nc_sock_connect(int host_fd, const void *addr, uint32_t len);
+int nc_sock_listen(int host_fd, int backlog);
+int nc_sock_accept(int host_fd, void *addr, uint32_t *len);
+int nc_sock_name(int host_fd, int peer, void *addr, uint32_t *len);
+int nc_sock_shutdown(int host_fd, int how);
+int nc_sock_setopt(int host_fd, int level, int name, const void *value, uint32_t len);
+int nc_sock_getopt(int host_fd, int level, int name, void *value, uint32_t *len);
+int nc_sock_ioctl(int host_fd, uint64_t cmd, void *arg);
+int nc_sock_poll(int host_fd); /* POLL* events ready now */
+int64_t nc_sock_send(int host_fd, const void *data, uint64_t n, int flags, const void *addr, uint32_t addr_len,
+                     const void *control, uint64_t control_len);
+int64_t nc_sock_recv(int host_fd, void *data, uint64_t n, int flags, struct nc_recv *out);
+int nc_sock_interface_up(const char *name);
