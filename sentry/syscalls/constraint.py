@@ -1,8 +1,8 @@
 """Conditions on a call's registers that decide whether the host kernel may run it.
 
-One condition compiles to Python (the dispatcher), to BPF (the guest's filter, platform/filter.py) and to a sentence
-(docs/syscalls.md), so the three agree. A condition can only look at registers: what a pointer points to may change
-between the check and the use. Build them with:
+One condition compiles to Python (the dispatcher), to BPF (the guest's filter, platform/filter.py) and to a
+sentence (docs/syscalls.md), so the three agree. A condition can only look at registers: what a pointer
+points to may change between the check and the use. Build them with:
 
     masked(3, MAP_ANONYMOUS | MAP_HUGETLB, MAP_ANONYMOUS, "MAP_ANONYMOUS without MAP_HUGETLB")
     arg_in(0, {P_ALL, P_PID, P_PGID}, "idtype is P_ALL, P_PID or P_PGID")      # low 32 bits: C's int

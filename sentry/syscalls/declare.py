@@ -1,19 +1,20 @@
 """The one syscall table. Everything known about a call is declared here once, next to its handler:
 
-    @syscall                                            # name from sys_<name>; restarted after a signal (SA_RESTART)
+    @syscall                                        # the name is in sys_<name>; restarted after a signal
     def sys_openat(task: Task, dirfd: DirFd, path: PathArg, flags: OpenFlags, mode: Mode) -> int: ...
 
-    @syscall(restart=Restart.NOHAND, partial="no ...")  # async def may wait, def may not
+    @syscall(restart=Restart.NOHAND, partial="...")  # async def may wait, def may not
     async def sys_ppoll(...) -> int: ...
 
     native("munmap", Addr, Size, why="touches the caller's own address space only")
-    native("mmap", ..., when=masked(...), why="...")    # other register values go to the handler, or to `otherwise`
+    native("mmap", when=masked(...), why="...")     # other registers: to the handler, or `otherwise`
     refuse("kexec_load", EPERM)
 
-Dispatch, the decoder, the trace, the guest's BPF filter and docs/syscalls.md derive from :data:`TABLE`. A dispatcher
-does ``entry = lookup(number)`` and ``result = entry.handler(task, args)`` with the six registers as unsigned 64-bit
-ints; the result is an int, None (0), :data:`CONTINUE` (the host kernel shall run it) or, if ``entry.is_async``, a
-coroutine that gives one of these. It raises a LinuxError class, and a call that nobody declared raises ENOSYS.
+Dispatch, the decoder, the trace, the guest's BPF filter and docs/syscalls.md derive from :data:`TABLE`. A
+dispatcher does ``entry = lookup(number)`` and ``result = entry.handler(task, args)`` with the six registers
+as unsigned 64-bit ints; the result is an int, None (0), :data:`CONTINUE` (the host kernel shall run it) or,
+if ``entry.is_async``, a coroutine that gives one of these. It raises a LinuxError class, and a call that
+nobody declared raises ENOSYS.
 """
 
 from __future__ import annotations
@@ -59,9 +60,7 @@ class Restart:
 
     SYS = linux.ERESTARTSYS  # restarted if the handler has SA_RESTART, else EINTR
     NOHAND = linux.ERESTARTNOHAND  # EINTR if a handler ran, else restarted
-    RESTARTBLOCK = (
-        linux.ERESTART_RESTARTBLOCK
-    )  # EINTR if a handler ran, else resumed with the time that is left
+    RESTARTBLOCK = linux.ERESTART_RESTARTBLOCK  # EINTR if a handler ran, else resumed with the time left
     NOINTR = linux.ERESTARTNOINTR  # always restarted
     EINTR = 4  # never restarted
 
@@ -176,7 +175,7 @@ _ABSENT: dict[int, Entry] = {}
 
 
 def lookup(number: int) -> Entry:
-    """The entry for a number; one that raises ENOSYS (and says so once in the log) for a call nobody declared."""
+    """The entry for a number. A call nobody declared has one that raises ENOSYS and logs that once."""
     entry = TABLE.get(number) or _ABSENT.get(number)
     if entry is None:
         entry = Entry(NAMES.get(number, f"syscall_{number:#x}"), number)
@@ -215,8 +214,8 @@ def syscall(
 ) -> Any:
     """Declares ``sys_<name>`` as the handler of a call.
 
-    ``restart``: what an interruption becomes. ``partial``: what it lacks. ``fast``: why the C core may answer it
-    before us. ``may_continue``: why it may return CONTINUE after its own check.
+    ``restart``: what an interruption becomes. ``partial``: what it lacks. ``fast``: why the C core may
+    answer it before us. ``may_continue``: why it may return CONTINUE after its own check.
     """
 
     def declare(body: Handler) -> Handler:
@@ -227,9 +226,7 @@ def syscall(
         if entry.refused or (entry.is_native and entry.when is None):
             raise DeclarationError(f"{entry.name}: {body.__module__} and {entry.family} both declare it")
         if entry.body is not None and entry.body.__module__ != body.__module__:
-            raise DeclarationError(
-                f"{entry.name}: {body.__module__} and {entry.body.__module__} both declare it"
-            )
+            raise DeclarationError(f"{entry.name}: {body.__module__} and {entry.family} both declare it")
         entry.body = body
         entry.family = body.__module__
         entry.restart = restart
@@ -247,7 +244,8 @@ def native(
 ) -> None:
     """The host kernel runs the call itself, for registers that satisfy ``when``; ``kinds`` are for the trace.
 
-    Registers that do not qualify go to the handler, if one is declared; else the call fails with ``otherwise``.
+    Registers that do not qualify go to the handler, if one is declared; else the call fails with
+    ``otherwise``.
     """
     entry = _entry(name)
     if entry.refused or entry.is_native or (entry.body is not None and when is None):

@@ -1,14 +1,16 @@
-"""Compiles a handler's signature into one entry function ``entry(task, args)``; declare.py does so at first use.
+"""Compiles a handler's signature into one function ``entry(task, args)``, at the call's first use.
 
 The source is made only of our own constants and kinds' decode expressions. For ``sys_openat`` it reads
 
     def entry(task, args):
         a0, a1, a2, a3, a4, a5 = args
-        return body(task, (a0 if a0 < 0x80000000 else int32(a0)), task.mem.read_cstr(a1, 4096), a2 & 0x7f..., a3 & 0o7777)
+        return body(task, (a0 if a0 < 0x80000000 else int32(a0)), task.mem.read_cstr(a1, 4096),
+                    a2 & 0x7f0fc3, a3 & 0o7777)
 
-Order of errors. Arguments are decoded left to right, so the leftmost bad one gives the errno. What registers alone
-show to be EINVAL (unknown flags, values outside an enumeration) comes first, as Linux checks flags before it copies
-memory; but in a call with a resolved descriptor (``File``), after it: EBADF, then EINVAL.
+Order of errors. Arguments are decoded left to right, so the leftmost bad one gives the errno. What
+registers alone show to be EINVAL (unknown flags, values outside an enumeration) comes first, as Linux
+checks flags before it copies memory; but in a call with a resolved descriptor (``File``), after it: EBADF,
+then EINVAL.
 """
 
 from __future__ import annotations
@@ -69,7 +71,7 @@ def _check(index: int, kind: Kind) -> str:
 
 
 def kinds_of(body: Callable[..., Any]) -> list[Kind]:
-    """The kinds of a handler's parameters after ``task``, with or without ``from __future__ import annotations``."""
+    """The kinds of a handler's parameters after ``task``; annotations may be strings (PEP 563)."""
     if not isinstance(body, FunctionType):
         raise DeclarationError(f"{body!r} is not a plain function")
     code = body.__code__

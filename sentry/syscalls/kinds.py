@@ -1,10 +1,11 @@
 """Argument kinds: what a register means, how the handler gets it and how a trace shows it.
 
-A kind is an ``Annotated`` type. Its :class:`Kind` carries a *decode* expression (Python source in which ``{a}`` is the
-register, an unsigned 64-bit int), so that a whole signature compiles to one function (decode.py), and a *show*
-function for the trace. Use the ready ones below, or make one in the family that needs it:
+A kind is an ``Annotated`` type. Its :class:`Kind` carries a *decode* expression (Python source in which
+``{a}`` is the register, an unsigned 64-bit int), so that a whole signature compiles to one function
+(decode.py), and a *show* function for the trace. Use the ready ones below, or make one in the family that
+needs it:
 
-    EventFlags = Annotated[int, flags(EFD_NONBLOCK=EFD_NONBLOCK, EFD_CLOEXEC=EFD_CLOEXEC)]  # other bits: EINVAL
+    EventFlags = Annotated[int, flags(EFD_NONBLOCK=0o4000, EFD_CLOEXEC=0o2000000)]  # others: EINVAL
     XattrName = Annotated[bytes, cstring(256)]
 
 Name such a type first and annotate with the name: mypy does not take calls inside a signature.
@@ -36,7 +37,7 @@ class Call(NamedTuple):
 
 
 class Kind:
-    """One kind of argument. ``decode`` is Python source over ``{a}``; ``names`` are what that source refers to."""
+    """One kind of argument. ``decode`` is Python source over ``{a}`` that may refer to ``names``."""
 
     __slots__ = ("check", "decode", "label", "names", "resolves", "show")
 
@@ -191,7 +192,7 @@ def field(mask: int, **values: int) -> Field:
 
 
 def flags(*fields: Field, ignore_unknown: bool = False, width: int = 32, **bits: int) -> Kind:
-    """A flags word: each bit by its C name. Any other bit is EINVAL, or is dropped under ``ignore_unknown``."""
+    """A flags word: each bit by its C name. Other bits are EINVAL, or dropped (``ignore_unknown``)."""
     word = _LOW if width == 32 else (1 << 64) - 1
     known = 0
     for value in bits.values():
@@ -251,7 +252,7 @@ def choice(*, strict: bool = True, **values: int) -> Kind:
 
 
 def cstring(limit: int = PATH_MAX) -> Kind:
-    """A NUL-terminated string that is read at entry: EFAULT, or ENAMETOOLONG if no NUL is within ``limit``."""
+    """A string that is read at entry: EFAULT, or ENAMETOOLONG if no NUL is within ``limit``."""
     return Kind("string", f"task.mem.read_cstr({{a}}, {limit})", _show_path)
 
 
@@ -274,15 +275,11 @@ Off = Annotated[
 ]
 Addr = Annotated[int, pointer(label="address")]
 InBuffer = Annotated[int, pointer(_show_in_buffer, "buffer")]  # an address; its size is the next argument
-OutBuffer = Annotated[
-    int, pointer(_show_out_buffer, "buffer")
-]  # an address; the result says how much is there
+OutBuffer = Annotated[int, pointer(_show_out_buffer, "buffer")]  # an address; the result is how much is there
 TimespecPtr = Annotated[int, pointer(_show_timespec, "timespec")]
 
 Fd = Annotated[int, Kind("fd", _INT32, _show_int, names=_INT_NAMES)]  # the number as given, nothing looked up
-DirFd = Annotated[
-    int, Kind("dirfd", _INT32, _show_dirfd, names=_INT_NAMES)
-]  # resolved by the walk, after the path
+DirFd = Annotated[int, Kind("dirfd", _INT32, _show_dirfd, names=_INT_NAMES)]  # resolved by the walk
 File = Annotated[  # fdget(): EBADF at once, for O_PATH too
     "VfsFile",
     Kind("fd", "open_file(task, {a})", _show_int, names={"open_file": open_file}, resolves=True),
