@@ -15,7 +15,7 @@ from stat import S_IFDIR, S_IFMT
 from time import time_ns
 from typing import TYPE_CHECKING, Any
 
-from sentry.errors import EACCES, EINVAL, ENOENT, ENOTDIR, EOPNOTSUPP, EPERM
+from sentry.errors import EACCES, EINVAL, ENODEV, ENOENT, ENOTDIR, EOPNOTSUPP, EPERM
 from sentry.vfs.stat import DirEntry, SetAttr, Stat, StatFs
 
 if TYPE_CHECKING:
@@ -107,6 +107,7 @@ class Inode:
         "ctime_ns",
         "fs",
         "gid",
+        "host",
         "ino",
         "locks",
         "mode",
@@ -136,6 +137,7 @@ class Inode:
         self.atime_ns = self.mtime_ns = self.ctime_ns = self.btime_ns = time_ns()
         # advisory locks (flock, fcntl) of this inode; their owner keeps what it likes here
         self.locks: Any = None
+        self.host: Any = None  # the C object (struct nc_inode) with a regular file's host descriptors
         self.socket: Any = None  # the AF_UNIX socket bound to this S_IFSOCK inode
         self.pipe: Any = None  # the Pipe behind this S_IFIFO inode while it is open
         self.watches: Any = None  # inotify watches on this inode (sentry/vfs/notify.py)
@@ -257,6 +259,14 @@ class Inode:
         from sentry.vfs.special import open_special
 
         return await open_special(task, self, path, flags)
+
+    async def host_fds(self, task: Task, write: bool) -> tuple[int, int]:
+        """A regular file's host descriptors (read-only, read-write or -1 unless `write`), owned by this
+        inode.
+
+        For those who put another inode over this one (overlay) and make the description themselves.
+        """
+        raise ENODEV
 
     def open_now(self, task: Task, path: Path, flags: int) -> File | None:
         """Like open(), if it needs no waiting."""

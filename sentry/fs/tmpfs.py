@@ -1,0 +1,371 @@
+"""tmpfs(5): a file system in memory. Names and attributes are Python objects, data is in host files
+(store.py).
+
+Every regular file's data is a host file, so the C core reads and writes it and guests can map it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from stat import S_ISDIR
+from time import time_ns
+from typing import TYPE_CHECKING
+
+from sentry.abi.linux import (
+    RENAME_EXCHANGE,
+    RENAME_WHITEOUT,
+    S_IFCHR,
+    S_IFDIR,
+    S_IFLNK,
+    TMPFS_MAGIC,
+)
+from sentry.errors import EINVAL, ENOENT, ENOSPC, ENOTEMPTY
+from sentry.fs.regular import KeptXattrs, StoredFile
+from sentry.fs.store import Store
+from sentry.vfs.inode import Filesystem, Inode
+from sentry.vfs.stat import DirEntry, StatFs
+
+if TYPE_CHECKING:
+    pass
+
+PAGE = 4096
+_DIRENT_SIZE = 20  # what a name adds to a directory's st_size (mm/shmem.c BOGO_DIRENT_SIZE)
+
+
+class Tmpfs(Filesystem):
+    """One tmpfs instance. `max_bytes` and `max_inodes` None: unlimited (but for the host's memory)."""
+
+    name = b"tmpfs"
+    magic = TMPFS_MAGIC
+
+    def __init__(
+        self,
+        store: Store,
+        max_bytes: int | None = None,
+        max_inodes: int | None = None,
+        mode: int = 0o1777,
+        uid: int = 0,
+        gid: int = 0,
+    ) -> None:
+        super().__init__()
+        self.store = store
+        self.max_bytes = max_bytes
+        self.max_inodes = max_inodes
+        self.inodes = 0
+        self._last_ino = 0
+        self.root: Inode = TmpfsDirectory(self, S_IFDIR | (mode & 0o7777), uid, gid)
+
+    @classmethod
+    def from_options(cls, store: Store, options: bytes, ram_bytes: int = 0) -> Tmpfs:
+        """A tmpfs as ``mount -t tmpfs -o size=64k,mode=1777`` asks for; EINVAL for what tmpfs(5) does
+        not know.
+        """
+        fs = cls(store)
+        fs.remount(0, options)
+        for key, value in parse_options(options):
+            if key == b"mode":
+                fs.root.mode = S_IFDIR | (_number(value, 8) & 0o7777)
+            elif key == b"uid":
+                fs.root.uid = _number(value)
+            elif key == b"gid":
+                fs.root.gid = _number(value)
+        return fs
+
+    def remount(self, flags: int, data: bytes) -> None:
+        """Apply size=, nr_blocks= and nr_inodes=; a limit below what is in use is EINVAL."""
+        max_bytes, max_inodes = self.max_bytes, self.max_inodes
+        for key, value in parse_options(data):
+            if key == b"size":
+                max_bytes = _size(value) or None
+            elif key == b"nr_blocks":
+                max_bytes = _number(value, suffixes=True) * PAGE or None
+            elif key == b"nr_inodes":
+                max_inodes = _number(value, suffixes=True) or None
+            elif key not in _OTHER_OPTIONS:
+                raise EINVAL(f"tmpfs option {key!r}")
+        if max_inodes is not None and max_inodes < self.inodes:
+            raise EINVAL("fewer inodes than in use")
+        if max_bytes is not None and max_bytes < self.used_bytes():
+            raise EINVAL("smaller than what is in use")
+        self.max_bytes, self.max_inodes = max_bytes, max_inodes
+
+    def next_ino(self) -> int:
+        """A number for a new inode, which is charged; ENOSPC when all are in use."""
+        if self.max_inodes is not None and self.inodes >= self.max_inodes:
+            raise ENOSPC("out of inodes")
+        self.inodes += 1
+        self._last_ino += 1
+        return self._last_ino
+
+    def used_bytes(self) -> int:
+        """What all reachable files hold, in whole pages."""
+        seen: set[int] = set()
+        used = 0
+        todo: list[Inode] = [self.root]
+        while todo:
+            inode = todo.pop()
+            if inode.ino in seen:
+                continue
+            seen.add(inode.ino)
+            if isinstance(inode, TmpfsDirectory):
+                todo += inode.entries.values()
+            elif isinstance(inode, StoredFile):
+                used += inode.blocks() * 512
+        return used
+
+    def room_for(self, more_bytes: int) -> None:
+        """ENOSPC unless `more_bytes` fit under the limit."""
+        if self.max_bytes is not None and self.used_bytes() + more_bytes > self.max_bytes:
+            raise ENOSPC
+
+    async def statfs(self) -> StatFs:
+        if self.max_bytes is None:
+            total, free = self.store.space()
+        else:
+            total = self.max_bytes
+            free = max(0, total - self.used_bytes())
+        files = self.max_inodes or total // PAGE
+        return StatFs(
+            type=self.magic,
+            blocks=total // PAGE,
+            bfree=free // PAGE,
+            bavail=free // PAGE,
+            files=files,
+            ffree=max(0, files - self.inodes),
+            fsid=self.dev,
+        )
+
+    def options(self) -> bytes:
+        text = b""
+        if self.max_bytes is not None:
+            text += b",size=%dk" % (self.max_bytes // 1024)
+        if self.max_inodes is not None:
+            text += b",nr_inodes=%d" % self.max_inodes
+        root = self.root
+        if root.mode & 0o7777 != 0o1777:
+            text += b",mode=%o" % (root.mode & 0o7777)
+        if root.uid:
+            text += b",uid=%d" % root.uid
+        if root.gid:
+            text += b",gid=%d" % root.gid
+        return text
+
+    def release(self) -> None:
+        root = self.root
+        if isinstance(root, TmpfsDirectory):
+            root.drop_tree()
+
+
+_OTHER_OPTIONS = frozenset(
+    (b"mode", b"uid", b"gid", b"huge", b"mpol", b"inode64", b"inode32", b"noswap", b"usrquota", b"grpquota")
+)
+
+
+def parse_options(options: bytes) -> list[tuple[bytes, bytes]]:
+    """``a=1,b`` as pairs."""
+    pairs = []
+    for item in options.split(b","):
+        if item:
+            key, _, value = item.partition(b"=")
+            pairs.append((key, value))
+    return pairs
+
+
+def _number(text: bytes, base: int = 10, suffixes: bool = False) -> int:
+    factor = 1
+    if suffixes and text[-1:].lower() in (b"k", b"m", b"g"):
+        factor = 1 << {b"k": 10, b"m": 20, b"g": 30}[text[-1:].lower()]
+        text = text[:-1]
+    try:
+        value = int(text, base)
+    except ValueError:
+        raise EINVAL(f"not a number: {text!r}")
+    if value < 0:
+        raise EINVAL
+    return value * factor
+
+
+def _size(text: bytes) -> int:
+    """tmpfs's size=: bytes with k, m, g, or a percentage of memory; rounded up to pages."""
+    if text.endswith(b"%"):
+        import os
+
+        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        size = memory * _number(text[:-1]) // 100
+    else:
+        size = _number(text, suffixes=True)
+    return (size + PAGE - 1) // PAGE * PAGE
+
+
+def _uncharge(inode: Inode) -> None:
+    """An inode died; one that never got a number (ENOSPC) was not charged."""
+    fs = getattr(inode, "fs", None)
+    if isinstance(fs, Tmpfs):
+        fs.inodes -= 1
+
+
+class TmpfsNode(KeptXattrs):
+    """A fifo, socket or device node, and what all tmpfs inodes but regular files share."""
+
+    __slots__ = ()
+    fs: Tmpfs
+
+    def __init__(self, fs: Tmpfs, mode: int, uid: int, gid: int, rdev: int = 0) -> None:
+        super().__init__(fs, fs.next_ino(), mode, uid, gid, rdev=rdev)
+
+    def __del__(self) -> None:
+        _uncharge(self)
+
+
+class TmpfsSymlink(TmpfsNode):
+    __slots__ = ("target",)
+
+    def __init__(self, fs: Tmpfs, target: bytes, uid: int, gid: int) -> None:
+        super().__init__(fs, S_IFLNK | 0o777, uid, gid)
+        self.target = target
+        self.size = len(target)
+
+    def readlink_now(self) -> bytes:
+        return self.target
+
+    async def readlink(self) -> bytes:
+        return self.target
+
+
+class TmpfsFile(StoredFile):
+    """A regular file; its data is in the store."""
+
+    __slots__ = ()
+    fs: Tmpfs
+
+    def __init__(self, fs: Tmpfs, mode: int, uid: int, gid: int) -> None:
+        super().__init__(fs, fs.next_ino(), mode, uid, gid, fs.store)
+
+    def __del__(self) -> None:
+        super().__del__()
+        _uncharge(self)
+
+
+class TmpfsDirectory(TmpfsNode):
+    """A directory: names to inodes."""
+
+    __slots__ = ("entries",)
+
+    def __init__(self, fs: Tmpfs, mode: int, uid: int, gid: int) -> None:
+        super().__init__(fs, mode, uid, gid)
+        self.entries: dict[bytes, Inode] = {}
+        self.nlink = 2
+        self.size = 2 * _DIRENT_SIZE
+
+    # --- reading
+
+    async def lookup(self, name: bytes) -> Inode:
+        inode = self.entries.get(name)
+        if inode is None:
+            raise ENOENT
+        return inode
+
+    async def readdir(self) -> list[DirEntry]:
+        return [DirEntry(name, inode.ino, inode.mode >> 12) for name, inode in self.entries.items()]
+
+    # --- adding names
+
+    def _add(self, name: bytes, inode: Inode) -> Inode:
+        self.entries[name] = inode
+        self.size += _DIRENT_SIZE
+        if S_ISDIR(inode.mode):
+            self.nlink += 1
+        self._changed()
+        return inode
+
+    def _changed(self) -> None:
+        self.mtime_ns = self.ctime_ns = time_ns()
+
+    async def create(self, name: bytes, mode: int, uid: int, gid: int) -> Inode:
+        return self._add(name, TmpfsFile(self.fs, mode, uid, gid))
+
+    async def mknod(self, name: bytes, mode: int, rdev: int, uid: int, gid: int) -> Inode:
+        return self._add(name, TmpfsNode(self.fs, mode, uid, gid, rdev))
+
+    async def mkdir(self, name: bytes, mode: int, uid: int, gid: int) -> Inode:
+        return self._add(name, TmpfsDirectory(self.fs, mode, uid, gid))
+
+    async def symlink(self, name: bytes, target: bytes, uid: int, gid: int) -> Inode:
+        return self._add(name, TmpfsSymlink(self.fs, target, uid, gid))
+
+    async def tmpfile(self, mode: int, uid: int, gid: int) -> Inode:
+        inode = TmpfsFile(self.fs, mode, uid, gid)
+        inode.nlink = 0
+        return inode
+
+    async def link(self, name: bytes, inode: Inode) -> None:
+        inode.nlink += 1
+        self._add(name, inode)
+        inode.ctime_ns = self.ctime_ns
+
+    # --- removing and moving them
+
+    def _take(self, name: bytes) -> Inode:
+        inode = self.entries.pop(name)
+        self.size -= _DIRENT_SIZE
+        if S_ISDIR(inode.mode):
+            self.nlink -= 1
+        self._changed()
+        return inode
+
+    async def unlink(self, name: bytes, inode: Inode) -> None:
+        self._take(name)
+        inode.nlink -= 1
+        inode.ctime_ns = self.ctime_ns
+
+    async def rmdir(self, name: bytes, inode: Inode) -> None:
+        assert isinstance(inode, TmpfsDirectory)
+        if inode.entries:
+            raise ENOTEMPTY
+        self._take(name)
+        inode.nlink = 0
+        inode.ctime_ns = self.ctime_ns
+
+    async def rename(
+        self, old: bytes, inode: Inode, newdir: Inode, new: bytes, target: Inode | None, flags: int
+    ) -> None:
+        assert isinstance(newdir, TmpfsDirectory)
+        if flags & RENAME_EXCHANGE:
+            assert target is not None
+            self._take(old)
+            newdir._take(new)
+            self._add(old, target)
+            newdir._add(new, inode)
+            inode.ctime_ns = target.ctime_ns = self.ctime_ns
+            return
+        whiteout = TmpfsNode(self.fs, S_IFCHR, inode.uid, inode.gid) if flags & RENAME_WHITEOUT else None
+        if isinstance(target, TmpfsDirectory):
+            if target.entries:
+                raise ENOTEMPTY
+            newdir._take(new)
+            target.nlink = 0
+        elif target is not None:
+            newdir._take(new)
+            target.nlink -= 1
+            target.ctime_ns = newdir.ctime_ns
+        self._take(old)
+        newdir._add(new, inode)
+        if whiteout is not None:
+            self._add(old, whiteout)
+        inode.ctime_ns = self.ctime_ns
+
+    def drop_tree(self) -> None:
+        """The file system is gone: let go of everything below."""
+        for inode in self.entries.values():
+            if isinstance(inode, TmpfsDirectory):
+                inode.drop_tree()
+        self.entries.clear()
+
+
+def factory(store: Store) -> Callable[[bytes, bytes, int], Filesystem]:
+    """What to register as b"tmpfs" in sentry.fs.registry."""
+
+    def make(source: bytes, options: bytes, flags: int) -> Filesystem:
+        return Tmpfs.from_options(store, options)
+
+    return make
