@@ -1,0 +1,109 @@
+"""User namespace maps: what the spec says, or for a plain user his subordinate ids, or his single id."""
+
+import os
+
+from runsc_py.errors import RuntimeFault
+
+Map = list[tuple[int, int, int]]  # (inside, outside, count)
+
+
+def is_rootless(flag: str) -> bool:
+    """`--rootless true|false|auto`: auto means "not root"."""
+    if flag in ("true", "1"):
+        return True
+    if flag in ("false", "0"):
+        return False
+    if flag in ("auto", ""):
+        return os.geteuid() != 0
+    raise RuntimeFault(f"invalid --rootless value: {flag}")
+
+
+def default_maps() -> tuple[Map, Map]:
+    """(uid map, gid map) for the caller: himself as root, then his ranges of /etc/subuid and /etc/subgid if the
+    set-uid helpers newuidmap and newgidmap are there to apply them; else himself alone."""
+    uid, gid = os.geteuid(), os.getegid()
+    uid_map: Map = [(0, uid, 1)]
+    gid_map: Map = [(0, gid, 1)]
+    if uid == 0:
+        return [(0, 0, 0xFFFFFFFF)], [(0, 0, 0xFFFFFFFF)]
+    if _helper("newuidmap") and _helper("newgidmap"):
+        names = _names(uid)
+        uids, gids = _ranges("/etc/subuid", names), _ranges("/etc/subgid", names)
+        if uids and gids:
+            return uid_map + _lay_out(uids), gid_map + _lay_out(gids)
+    return uid_map, gid_map
+
+
+def write_maps(pid: int, uid_map: Map, gid_map: Map) -> None:
+    """Give the user namespace of `pid` its maps; called by its parent. Needs the helpers unless the map is one id
+    of the caller's own (or the caller is root)."""
+    if os.geteuid() == 0 or (len(uid_map) == 1 and len(gid_map) == 1):
+        if os.geteuid() != 0:
+            _write(f"/proc/{pid}/setgroups", "deny")
+        _write(f"/proc/{pid}/uid_map", _text(uid_map))
+        _write(f"/proc/{pid}/gid_map", _text(gid_map))
+        return
+    for helper, mapping in (("newuidmap", uid_map), ("newgidmap", gid_map)):
+        _run([helper, str(pid), *[str(number) for entry in mapping for number in entry]])
+
+
+def _text(mapping: Map) -> str:
+    return "".join(f"{inside} {outside} {count}\n" for inside, outside, count in mapping)
+
+
+def _write(path: str, text: str) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(descriptor, text.encode())
+    except OSError as error:
+        raise RuntimeFault(f"cannot write {path}: {error.strerror}") from None
+    finally:
+        os.close(descriptor)
+
+
+def _run(argv: list[str]) -> None:
+    import subprocess
+
+    done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    if done.returncode:
+        raise RuntimeFault(f"{argv[0]} failed: {done.stderr.decode(errors='replace').strip()}")
+
+
+def _helper(name: str) -> bool:
+    return any(
+        os.access(os.path.join(directory, name), os.X_OK)
+        for directory in (os.environ.get("PATH") or "/usr/bin:/bin:/usr/sbin:/sbin").split(":")
+    )
+
+
+def _names(uid: int) -> set[str]:
+    names = {str(uid)}
+    try:
+        import pwd
+
+        names.add(pwd.getpwuid(uid).pw_name)
+    except KeyError:
+        pass
+    return names
+
+
+def _ranges(path: str, names: set[str]) -> list[tuple[int, int]]:
+    """(first, count) of each line of /etc/subuid that is the user's."""
+    found = []
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            for line in file:
+                fields = line.strip().split(":")
+                if len(fields) == 3 and fields[0] in names and fields[1].isdigit() and fields[2].isdigit():
+                    found.append((int(fields[1]), int(fields[2])))
+    except OSError:
+        pass
+    return [(first, count) for first, count in found if count > 0]
+
+
+def _lay_out(ranges: list[tuple[int, int]]) -> Map:
+    mapping, inside = [], 1
+    for first, count in ranges:
+        mapping.append((inside, first, count))
+        inside += count
+    return mapping

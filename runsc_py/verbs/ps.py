@@ -1,0 +1,65 @@
+"""`ps`: the container's processes, as the host sees them."""
+
+from typing import TYPE_CHECKING
+
+import click
+
+from runsc_py.cli import Invocation
+from runsc_py.errors import RuntimeFault
+
+if TYPE_CHECKING:
+    from runsc_py.state import Container
+
+
+@click.command(
+    short_help="display the processes of a container", context_settings={"allow_interspersed_args": True}
+)
+@click.argument("container_id")
+@click.argument("ps_options", nargs=-1, type=click.UNPROCESSED)
+@click.option("--format", "-f", "form", default="table", metavar="table|json", help="How to print them.")
+@click.pass_obj
+def command(invocation: Invocation, container_id: str, ps_options: tuple[str, ...], form: str) -> None:
+    """List a container's processes: host pids, or lines of ps(1) with its PS_OPTIONS."""
+    from runsc_py import state
+
+    if form not in ("table", "json"):
+        raise RuntimeFault("invalid format option")
+    pids = _pids(state.load(invocation.root, container_id))
+    if form == "json":
+        import json
+
+        click.echo(json.dumps(pids))
+        return
+    import subprocess
+
+    listing = subprocess.run(["ps", *(ps_options or ("-ef",))], capture_output=True, check=False)
+    if listing.returncode:
+        raise RuntimeFault(f"ps: {listing.stderr.decode(errors='replace').strip()}")
+    lines = listing.stdout.decode("utf-8", "surrogateescape").splitlines()
+    titles = lines[0].split() if lines else []
+    if "PID" not in titles:
+        raise RuntimeFault("couldn't find PID field in ps output")
+    column = titles.index("PID")
+    click.echo(lines[0])
+    wanted = {str(pid) for pid in pids}
+    for line in lines[1:]:
+        fields = line.split()
+        if len(fields) > column and fields[column] in wanted:
+            click.echo(line)
+
+
+def _pids(container: "Container") -> list[int]:
+    """Host pids of the guest's processes: the sentry knows; frozen, the cgroup does."""
+    from runsc_py import cgroups, lifecycle
+
+    status = container.status()
+    if status == "stopped":
+        return []
+    if status != "paused":
+        try:
+            return sorted(int(pid) for pid in lifecycle.request(container, "pids")["pids"])
+        except RuntimeFault:
+            pass
+    ours = {container.sentry_pid, container.gofer_pid}
+    found = cgroups.Manager.restore(container.cgroup).processes()
+    return [pid for pid in found if pid not in ours] or [container.init_pid]

@@ -1,0 +1,16 @@
+"""`restore`: not supported, and does not pretend to be (podman asks `checkpoint --help`: 0 would mean yes)."""
+
+import click
+
+from runsc_py.errors import RuntimeFault
+
+
+@click.command(
+    hidden=True,
+    add_help_option=False,
+    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
+)
+@click.argument("args", nargs=-1, type=click.UNPROCESSED)
+def command(args: tuple[str, ...]) -> None:
+    """Not supported."""
+    raise RuntimeFault("restore is not supported")
