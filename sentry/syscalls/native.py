@@ -1,9 +1,10 @@
 """Lane 1: the calls that the host kernel answers itself, and the calls that always fail.
 
-Letting the host run a call is a security decision. A call is here only if it takes no descriptor and no path, and
-names nothing but the caller's own address space, its own threads and the processes of its own PID namespace. Guests
-hold no descriptor they could act on, but a few injected ones for file mappings sit in their host tables, so a call
-with a descriptor argument never qualifies. Conditions look at registers only (constraint.py).
+Letting the host run a call is a security decision. A call is here only if it takes no descriptor and no
+path, and names nothing but the caller's own address space, its own threads and the processes of its own PID
+namespace. Guests hold no descriptor they could act on, but a few injected ones for file mappings sit in
+their host tables, so a call with a descriptor argument never qualifies. Conditions look at registers only
+(constraint.py).
 """
 
 from __future__ import annotations
