@@ -1,7 +1,8 @@
-"""The command `runsc-py`: global flags, then a verb. Each verb is a module of `runsc_py.verbs`, imported when used.
+"""The command `runsc-py`: global flags, then a verb. Each verb is a module of `runsc_py.verbs`, imported
+when used.
 
-A verb gets the `Invocation` (flags before the verb, the log) as click's object and either returns an exit code
-(None is 0) or raises RuntimeFault, which is told here, once.
+A verb gets the `Invocation` (flags before the verb, the log) as click's object and either returns an exit
+code (None is 0) or raises RuntimeFault, which is told here, once.
 """
 
 import os
@@ -15,12 +16,36 @@ from runsc_py.errors import RuntimeFault
 from runsc_py.logs import Log
 from runsc_py.settings import Settings
 
-VERBS = ("create", "delete", "do", "events", "exec", "features", "kill", "list", "pause", "ps", "resume", "run",
-         "spec", "start", "state", "syscalls", "update", "wait", "checkpoint", "restore")  # fmt: skip
+VERBS = (
+    "create",
+    "delete",
+    "do",
+    "events",
+    "exec",
+    "features",
+    "kill",
+    "list",
+    "pause",
+    "ps",
+    "resume",
+    "run",
+    "spec",
+    "start",
+    "state",
+    "syscalls",
+    "update",
+    "wait",
+    "checkpoint",
+    "restore",
+)
 
 # How a failure begins, where runc says more than the text itself.
-_PREFIXES = {"create": "runsc-py create failed: ", "run": "runsc-py run failed: ", "do": "runsc-py do failed: ",
-             "exec": "exec failed: "}  # fmt: skip
+_PREFIXES = {
+    "create": "runsc-py create failed: ",
+    "run": "runsc-py run failed: ",
+    "do": "runsc-py do failed: ",
+    "exec": "exec failed: ",
+}
 
 
 class Invocation:
@@ -80,14 +105,32 @@ def _show_version(ctx: click.Context, param: click.Parameter, value: bool) -> No
 @click.option("--strace", is_flag=True, help="Print a line per system call.")
 @click.option("--panic-on-bug", is_flag=True, help="Stop the sandbox at the first fault in a handler.")
 @click.option("--criu", hidden=True, default="")
-@click.option("--version", "-v", is_flag=True, is_eager=True, expose_value=False, callback=_show_version,
-              help="Show the version.")  # fmt: skip
+@click.option(
+    "--version",
+    "-v",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_show_version,
+    help="Show the version.",
+)
 @click.pass_obj
 def group(
-    invocation: Invocation, root: str, log_path: str, log_format: str, debug: bool, systemd_cgroup: bool,
-    rootless: str, platform: str, network: str, overlay: bool, overlay_size: str, strace: bool,
-    panic_on_bug: bool, criu: str,
-) -> None:  # fmt: skip
+    invocation: Invocation,
+    root: str,
+    log_path: str,
+    log_format: str,
+    debug: bool,
+    systemd_cgroup: bool,
+    rootless: str,
+    platform: str,
+    network: str,
+    overlay: bool,
+    overlay_size: str,
+    strace: bool,
+    panic_on_bug: bool,
+    criu: str,
+) -> None:
     """An OCI runtime whose kernel is written in Python."""
     if log_format not in ("text", "json"):
         raise RuntimeFault(f"invalid log-format: {log_format}")

@@ -10,8 +10,26 @@ from runsc_py import console
 from runsc_py.processes import Identity
 
 # Not passed on: about ourselves (CHLD, PIPE, WINCH, TTIN, TTOU, job control of our own shell) or uncatchable.
-_KEPT = {"SIGCHLD", "SIGPIPE", "SIGWINCH", "SIGTTIN", "SIGTTOU", "SIGTSTP", "SIGCONT", "SIGKILL", "SIGSTOP",
-         "SIGURG", "SIGSEGV", "SIGBUS", "SIGFPE", "SIGILL", "SIGABRT", "SIGTRAP", "SIGSYS", "SIGPROF"}  # fmt: skip
+_KEPT = {
+    "SIGCHLD",
+    "SIGPIPE",
+    "SIGWINCH",
+    "SIGTTIN",
+    "SIGTTOU",
+    "SIGTSTP",
+    "SIGCONT",
+    "SIGKILL",
+    "SIGSTOP",
+    "SIGURG",
+    "SIGSEGV",
+    "SIGBUS",
+    "SIGFPE",
+    "SIGILL",
+    "SIGABRT",
+    "SIGTRAP",
+    "SIGSYS",
+    "SIGPROF",
+}
 
 
 def forward_signals(send: Callable[[int], object]) -> None:

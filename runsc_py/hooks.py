@@ -1,8 +1,9 @@
-"""The six hooks of the runtime-spec: argv exactly `args`, state JSON on stdin, a time limit, runc's error texts.
+"""The six hooks of the runtime-spec: argv exactly `args`, state JSON on stdin, a time limit, runc's
+error texts.
 
-Called by lifecycle: prestart and createRuntime once init exists (its network namespace can be furnished then),
-createContainer after them in that namespace with the rootfs as its directory, startContainer inside the sandbox
-just before the program, poststart and poststop on the host.
+Called by lifecycle: prestart and createRuntime once init exists (its network namespace can be furnished
+then), createContainer after them in that namespace with the rootfs as its directory, startContainer inside
+the sandbox just before the program, poststart and poststop on the host.
 """
 
 import subprocess
@@ -78,7 +79,7 @@ def _run_one(hook: dict[str, Any], state: dict[str, Any], cwd: str, enter: Calla
             env=environment,
             cwd=cwd or "/",
             close_fds=True,
-            preexec_fn=enter,
+            preexec_fn=enter,  # noqa: PLW1509: this process has one thread
         )
     except OSError as error:
         raise RuntimeFault(f"fork/exec {hook['path']}: {errno_text(error)}") from None

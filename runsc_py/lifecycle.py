@@ -172,9 +172,14 @@ class _Attempt:
             os.close(lock_fd)  # a lock outlives the command that took it as long as a child holds it
 
         gofer = start_gofer(
-            GoferConfig(exports=plan.exports, uid_map=uid_map, gid_map=gid_map, rootless=container.rootless,
-                        enter=enter)
-        )  # fmt: skip
+            GoferConfig(
+                exports=plan.exports,
+                uid_map=uid_map,
+                gid_map=gid_map,
+                rootless=container.rootless,
+                enter=enter,
+            )
+        )
         self.files.append(gofer.socket_fd)
         container.gofer_pid, container.gofer_start = gofer.pid, Identity(gofer.pid).start
         self.victims.append(Identity(gofer.pid, container.gofer_start))
@@ -471,10 +476,10 @@ def open_bundle(path: str) -> str:
     return bundle
 
 
-def execute(container: Container, process: "Process", fds: list[int], guest_fds: list[int], log: Log) -> tuple[
-    "Client", int
-]:  # fmt: skip
-    """Start another first task in the container. Returns the connection (to wait on) and its host pid."""
+def execute(
+    container: Container, process: "Process", fds: list[int], guest_fds: list[int], log: Log
+) -> tuple["Client", int]:
+    """Start another first task in the container: the connection (to wait on) and its host pid."""
     from sentry.control import ControlError, ControlGone
 
     fields = build.process_fields(process, log.warning)

@@ -111,7 +111,7 @@ def reap_children() -> None:
 
 
 def close_inherited(keep: int) -> None:
-    """Close every descriptor above stdio and the `keep` ones that follow it (rule: nothing else is passed on)."""
+    """Close every descriptor above stdio and the `keep` ones that follow it (nothing else is passed on)."""
     first = 3 + keep
     for name in os.listdir("/proc/self/fd"):
         descriptor = int(name)

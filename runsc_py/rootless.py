@@ -19,8 +19,8 @@ def is_rootless(flag: str) -> bool:
 
 
 def default_maps() -> tuple[Map, Map]:
-    """(uid map, gid map) for the caller: himself as root, then his ranges of /etc/subuid and /etc/subgid if the
-    set-uid helpers newuidmap and newgidmap are there to apply them; else himself alone."""
+    """(uid map, gid map) for the caller: himself as root, then his ranges of /etc/subuid and /etc/subgid if
+    the set-uid helpers newuidmap and newgidmap are there to apply them; else himself alone."""
     uid, gid = os.geteuid(), os.getegid()
     uid_map: Map = [(0, uid, 1)]
     gid_map: Map = [(0, gid, 1)]
@@ -35,8 +35,8 @@ def default_maps() -> tuple[Map, Map]:
 
 
 def write_maps(pid: int, uid_map: Map, gid_map: Map) -> None:
-    """Give the user namespace of `pid` its maps; called by its parent. Needs the helpers unless the map is one id
-    of the caller's own (or the caller is root)."""
+    """Give the user namespace of `pid` its maps; called by its parent. Needs the helpers unless the map is
+    one id of the caller's own (or the caller is root)."""
     if os.geteuid() == 0 or (len(uid_map) == 1 and len(gid_map) == 1):
         if os.geteuid() != 0:
             _write(f"/proc/{pid}/setgroups", "deny")

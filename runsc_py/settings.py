@@ -4,8 +4,18 @@
 class Settings:
     """What the command line says about a sandbox, besides the spec."""
 
-    __slots__ = ("debug", "network", "overlay", "overlay_size", "panic_on_bug", "platform", "rootless", "strace",
-                 "strace_fd", "systemd_cgroup")  # fmt: skip
+    __slots__ = (
+        "debug",
+        "network",
+        "overlay",
+        "overlay_size",
+        "panic_on_bug",
+        "platform",
+        "rootless",
+        "strace",
+        "strace_fd",
+        "systemd_cgroup",
+    )
 
     def __init__(self) -> None:
         self.platform = "seccomp"

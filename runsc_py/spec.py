@@ -1,7 +1,7 @@
-"""The OCI runtime-spec's config.json as typed objects: `load_bundle(dir)` -> Spec, `load_process(path)` -> Process.
+"""The OCI runtime-spec's config.json, typed: `load_bundle(dir)` -> Spec, `load_process(path)` -> Process.
 
-Unknown fields are ignored and `null` means absent, as Go's decoder has it; a wrong type is one clear line that
-names the field. What runc refuses before it starts anything is refused here too, in its words (`check`).
+Unknown fields are ignored and `null` means absent, as Go's decoder has it; a wrong type is one clear line
+that names the field. What runc refuses before it starts anything is refused here too, in its words (`check`).
 """
 
 import os

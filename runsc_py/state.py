@@ -1,8 +1,8 @@
 """The state directory: ROOT/ID/ holds state.json, the control socket and a lock.
 
-`create(root, id)` makes one, `load(root, id)` reads one; `container.lock()` serialises verbs on one container.
-state.json is written aside and renamed, so a reader never sees half of it. "stopped" is never stored: it is what
-one sees when the init process is dead, a zombie, or another process by its start time.
+`create(root, id)` makes one, `load(root, id)` reads one; `container.lock()` serialises verbs on one
+container. state.json is written aside and renamed, so a reader never sees half of it. "stopped" is never
+stored: it is what one sees when the init process is dead, a zombie, or another process by its start time.
 """
 
 import fcntl
@@ -18,9 +18,28 @@ _ID_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ
 class Container:
     """What is known of a container. Everything in `_SAVED` goes to state.json."""
 
-    _SAVED = ("id", "oci_version", "bundle", "rootfs", "created", "annotations", "owner", "init_pid", "init_start",
-              "sentry_pid", "sentry_start", "gofer_pid", "gofer_start", "started", "paused", "cgroup", "hooks",
-              "rootless", "process_defaults", "waiters")  # fmt: skip
+    _SAVED = (
+        "id",
+        "oci_version",
+        "bundle",
+        "rootfs",
+        "created",
+        "annotations",
+        "owner",
+        "init_pid",
+        "init_start",
+        "sentry_pid",
+        "sentry_start",
+        "gofer_pid",
+        "gofer_start",
+        "started",
+        "paused",
+        "cgroup",
+        "hooks",
+        "rootless",
+        "process_defaults",
+        "waiters",
+    )
 
     def __init__(self, directory: str, container_id: str) -> None:
         self.directory = directory
@@ -109,7 +128,7 @@ class Container:
     # -- locking and removal
 
     def lock(self) -> "Container":
-        """Take the container's lock until the process ends or `unlock`; with the state read again under it."""
+        """Take the container's lock, until `unlock` or the end of this process."""
         try:
             self._lock_fd = os.open(
                 os.path.join(self.directory, "lock"),
@@ -130,7 +149,7 @@ class Container:
             self._lock_fd = -1
 
     def remove(self) -> None:
-        """Remove the directory: state.json first, so that a half-removed container is one that does not exist."""
+        """Remove the directory; state.json first: half removed, the container does not exist."""
         for name in ("state.json", "control.sock", "lock"):
             try:
                 os.unlink(os.path.join(self.directory, name))

@@ -1,8 +1,8 @@
-"""The waiter: a small host process that stands for an exec'd guest process where the caller of `exec --detach` is
-not the one to whom that process re-parents (podman starts another conmon for each exec).
+"""The waiter: a small host process that stands for an exec'd guest process where the caller of `exec
+--detach` is not the one to whom that process re-parents (podman starts another conmon for each exec).
 
-It ends as the guest process ends, forwards signals sent to it, and takes the guest process with it when killed:
-its open `wait` request says kill_on_close.
+It ends as the guest process ends, forwards signals sent to it, and takes the guest process with it when
+killed: its open `wait` request says kill_on_close.
 """
 
 import os

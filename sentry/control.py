@@ -1,9 +1,9 @@
 """The control socket of a sandbox: requests of the CLI, answers of the sentry. Both ends.
 
 A message is one JSON object over AF_UNIX SOCK_SEQPACKET, cut into packets of at most CHUNK bytes; each packet
-starts with one byte, `+` (more follows) or `.` (the last). Descriptors travel with the first packet. A request
-is `{"op": name, ...}`; its answer `{"ok": true, ...}` or `{"ok": false, "error": text}`. One connection may carry
-several requests, one after the other.
+starts with one byte, `+` (more follows) or `.` (the last). Descriptors travel with the first packet. A
+request is `{"op": name, ...}`; its answer `{"ok": true, ...}` or `{"ok": false, "error": text}`. One
+connection may carry several requests, one after the other.
 
 Client:  `with Client(path) as c: c.call("pids")["pids"]`
 Server:  `server = ControlServer(listener, {"pids": on_pids}); server.attach(sched().watch, sched().unwatch)`
@@ -11,20 +11,21 @@ Server:  `server = ControlServer(listener, {"pids": on_pids}); server.attach(sch
 
 Requests (field: type; -> answer):
   start                          let the first task exec             -> {}
-  exec     process: {...}, fds   a new first task; fds as given by `process["fds"]` (guest numbers)  -> {"pid": host pid}
-  wait     pid, kill_on_close    answered when that first task ends  -> {"status": as wait(2) gives it}
+  exec     process: {...}, fds   a new first task; fds as given by `process["fds"]` (guest numbers)  ->
+  {"pid": host pid} wait     pid, kill_on_close    answered when that first task ends  -> {"status": as wait(2) gives it}
   signal   pid | "all", signal                                        -> {}
   pids                           host pids of the guest's processes   -> {"pids": [...]}
   pause, resume, state, stats, stop
 
-`wait` with kill_on_close: if the connection closes before the task ends, the task is killed (SIGKILL), which is how
-a waiter process killed by its own parent takes the guest process with it.
+`wait` with kill_on_close: if the connection closes before the task ends, the task is killed (SIGKILL),
+which is how a waiter process killed by its own parent takes the guest process with it.
 """
 
 import os
 import socket
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 CHUNK = 32 * 1024
@@ -76,6 +77,25 @@ def bytes_text(data: bytes) -> str:
     return data.decode("utf-8", "surrogateescape")
 
 
+def process_arguments(process: Any) -> dict[str, Any]:
+    """The `process` of an exec request as keyword arguments of ProcessConfig; ControlError if it is none.
+    `fds` is left out: the caller reads it beside."""
+    if not isinstance(process, dict):
+        raise ControlError("exec: process must be an object")
+    try:
+        given = {name: value for name, value in process.items() if name != "fds"}
+        given["args"] = [text_bytes(arg) for arg in process["args"]]
+        given["env"] = [text_bytes(entry) for entry in process["env"]]
+        given["cwd"] = text_bytes(process["cwd"])
+        given["groups"] = tuple(int(gid) for gid in process["groups"])
+        given["caps"] = {str(kind): int(mask) for kind, mask in process["caps"].items()}
+        given["rlimits"] = {int(n): (int(soft), int(hard)) for n, (soft, hard) in process["rlimits"].items()}
+        given["uid"], given["gid"] = int(process["uid"]), int(process["gid"])
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ControlError(f"exec: process is malformed: {error}") from None
+    return given
+
+
 def make_listener(directory: str, name: str = "control.sock") -> socket.socket:
     """A listening socket in `directory`, whatever the length of its path (sun_path holds 108 bytes)."""
     dir_fd = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -93,7 +113,8 @@ def make_listener(directory: str, name: str = "control.sock") -> socket.socket:
     return listener
 
 
-# -- the client ------------------------------------------------------------------------------------------------
+# -- the client
+# ------------------------------------------------------------------------------------------------
 
 
 class Client:
@@ -128,7 +149,8 @@ class Client:
     def call(
         self, op: str, fds: list[int] | None = None, timeout: float | None = -1, **fields: Any
     ) -> Message:
-        """Send a request and wait for its answer. `timeout` None waits for ever, -1 keeps the client's own."""
+        """Send a request and wait for its answer. `timeout` None waits for ever, -1 keeps the client's
+        own."""
         self.send(op, fds, **fields)
         return self.receive(timeout)
 
@@ -167,7 +189,8 @@ class Client:
         return answer
 
 
-# -- the server ------------------------------------------------------------------------------------------------
+# -- the server
+# ------------------------------------------------------------------------------------------------
 
 
 class Reply:
@@ -242,8 +265,9 @@ class _Connection:
 
 
 class ControlServer:
-    """Driven by the sentry's loop: `on_accept` when the listener is readable, `on_readable(connection)` when a
-    connection is. Never blocks; a broken or hostile client loses its connection and nothing else happens."""
+    """Driven by the sentry's loop: `on_accept` when the listener is readable, `on_readable(connection)`
+    when a connection is. Never blocks; a broken or hostile client loses its connection and nothing else
+    happens."""
 
     MAX_CONNECTIONS = 64
 
@@ -261,7 +285,10 @@ class ControlServer:
     ) -> None:
         """Register with a loop: `watch(fd, events, callback)`, `unwatch(fd)`."""
         self._watch, self._unwatch = watch, unwatch
-        watch(self.listener.fileno(), EPOLLIN, lambda events: self.on_accept())
+        watch(self.listener.fileno(), EPOLLIN, self._on_listener)
+
+    def _on_listener(self, events: int) -> None:
+        self.on_accept()
 
     def on_accept(self) -> None:
         while True:
@@ -276,7 +303,7 @@ class ControlServer:
             connection = _Connection(sock)
             self.connections.append(connection)
             if self._watch is not None:
-                self._watch(sock.fileno(), EPOLLIN, lambda events, c=connection: self._on_event(c, events))
+                self._watch(sock.fileno(), EPOLLIN, partial(self._on_event, connection))
 
     def on_readable(self, connection: _Connection) -> None:
         """Take every packet that is there; dispatch each complete message."""
@@ -347,7 +374,7 @@ class ControlServer:
             descriptor = connection.socket.fileno()
             self._unwatch(descriptor)
             events = EPOLLIN | (EPOLLOUT if connection.writing else 0)
-            self._watch(descriptor, events, lambda events, c=connection: self._on_event(c, events))
+            self._watch(descriptor, events, partial(self._on_event, connection))
 
     def _dispatch(self, connection: _Connection) -> None:
         data, connection.data = bytes(connection.data), bytearray()

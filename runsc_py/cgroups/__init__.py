@@ -54,7 +54,7 @@ class Manager:
     # -- placement
 
     def join(self) -> None:
-        """Move the calling process in. Silent where it may not: what matters was checked when limits were set."""
+        """Move the calling process in. Silent where it may not: limits were checked when they were set."""
         for directory in self.directories():
             try:
                 _write(f"{directory}/cgroup.procs", "0")
@@ -134,7 +134,7 @@ class Manager:
                     time.sleep(0.002)
                 if time.monotonic() >= end:
                     break
-                # A task inside an answerless call cannot freeze while the sentry is frozen too: let it run on.
+                # A task in a call that the frozen sentry does not answer cannot freeze: let it run on.
                 if frozen:
                     self._ask_freeze(False)
                     time.sleep(0.005)
@@ -305,7 +305,7 @@ def _remove_below(directory: str) -> None:
 
 
 def _optional(file: str, error: OSError) -> bool:
-    """Limits that hosts often lack: swap accounting, the cfq/bfq weights, huge pages of a size, soft limits."""
+    """Limits that hosts often lack: swap accounting, block weights, kernel memory."""
     return error.errno in (2, 13, 95) and (
         "memsw" in file or "swap" in file or "weight" in file or "kmem" in file
     )

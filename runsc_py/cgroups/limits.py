@@ -1,4 +1,4 @@
-"""The spec's linux.resources as files to write, for cgroup v1 and v2. Zero means "leave as it is", -1 "no limit".
+"""The spec's linux.resources as files to write, for cgroup v1 and v2. Zero: leave as it is; -1: no limit.
 
 `v1(resources)` and `v2(resources)` give (controller, file, value) in the order in which they must be written.
 """

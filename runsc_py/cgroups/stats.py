@@ -24,7 +24,6 @@ def collect(record: dict[str, Any]) -> dict[str, Any]:
 
 def _cpu(manager: Manager) -> dict[str, Any]:
     usage: dict[str, Any] = {"total": 0, "kernel": 0, "user": 0}
-    throttling: dict[str, int] = {}
     if directory := manager.v1.get("cpuacct"):
         usage["total"] = read_int(f"{directory}/cpuacct.usage") or 0
         for name in ("percpu", "percpu_sys", "percpu_user"):
@@ -40,14 +39,13 @@ def _cpu(manager: Manager) -> dict[str, Any]:
         usage["kernel"], usage["user"] = (stat.get(f"{n}_usec", 0) * 1000 for n in ("system", "user"))
         throttled_ns = stat.get("throttled_usec", 0) * 1000
     else:
-        return {"usage": usage, "throttling": throttling}
-    for name, value in (
-        ("periods", stat.get("nr_periods", 0)),
-        ("throttledPeriods", stat.get("nr_throttled", 0)),
-        ("throttledTime", throttled_ns),
-    ):
-        if value:
-            throttling[name] = value
+        return {"usage": usage, "throttling": {}}
+    named = {
+        "periods": stat.get("nr_periods", 0),
+        "throttledPeriods": stat.get("nr_throttled", 0),
+        "throttledTime": throttled_ns,
+    }
+    throttling = {name: value for name, value in named.items() if value}
     return {"usage": usage, "throttling": throttling}
 
 

@@ -1,4 +1,4 @@
-"""`checkpoint`: not supported, and does not pretend to be (podman asks `checkpoint --help`: 0 would mean yes)."""
+"""`checkpoint`: not supported, and not pretended: podman takes exit code 0 of `--help` for support."""
 
 import click
 

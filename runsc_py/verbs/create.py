@@ -51,9 +51,15 @@ def check_preserved(count: int) -> None:
 @bundle_options
 @click.pass_obj
 def command(
-    invocation: Invocation, container_id: str, bundle: str, console_socket: str, pid_file: str, no_pivot: bool,
-    no_new_keyring: bool, preserve_fds: int,
-) -> None:  # fmt: skip
+    invocation: Invocation,
+    container_id: str,
+    bundle: str,
+    console_socket: str,
+    pid_file: str,
+    no_pivot: bool,
+    no_new_keyring: bool,
+    preserve_fds: int,
+) -> None:
     """Create a container: everything is there, its program waits for `start`."""
     activated = activation_fds()
     check_preserved(preserve_fds + activated)

@@ -43,9 +43,16 @@ _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 @click.option("--hostname", default="runsc-py", metavar="NAME", help="Its host name.")
 @click.pass_obj
 def command(
-    invocation: Invocation, args: tuple[str, ...], rootfs: str, interactive: bool, tty: bool, network: str, cwd: str,
-    env: tuple[str, ...], hostname: str,
-) -> int:  # fmt: skip
+    invocation: Invocation,
+    args: tuple[str, ...],
+    rootfs: str,
+    interactive: bool,
+    tty: bool,
+    network: str,
+    cwd: str,
+    env: tuple[str, ...],
+    hostname: str,
+) -> int:
     """Run ARGS over a read-only root with a memory overlay: `runsc-py do -- sh -c 'uname -a; id'`."""
     invocation.close_inherited()
     from runsc_py import lifecycle

@@ -41,9 +41,17 @@ if TYPE_CHECKING:
 @click.option("--cgroup", multiple=True, hidden=True)
 @click.pass_obj
 def command(
-    invocation: Invocation, /, container_id: str, args: tuple[str, ...], preserve_fds: int, console_socket: str,
-    detach: bool, pid_file: str, ignore_paused: bool, **given: Any,
-) -> int:  # fmt: skip
+    invocation: Invocation,
+    /,
+    container_id: str,
+    args: tuple[str, ...],
+    preserve_fds: int,
+    console_socket: str,
+    detach: bool,
+    pid_file: str,
+    ignore_paused: bool,
+    **given: Any,
+) -> int:
     """Run ARGS (or the process of --process) in a container."""
     check_preserved(preserve_fds)
     invocation.close_inherited(preserve_fds)
@@ -101,9 +109,14 @@ def _user(text: str) -> Any:
 
 
 def _execute(
-    invocation: Invocation, container: "Container", process: "Process", preserve_fds: int, console_socket: str,
-    detach: bool, pid_file: str,
-) -> int:  # fmt: skip
+    invocation: Invocation,
+    container: "Container",
+    process: "Process",
+    preserve_fds: int,
+    console_socket: str,
+    detach: bool,
+    pid_file: str,
+) -> int:
     from runsc_py import console, foreground, lifecycle
     from runsc_py.processes import Identity, exit_code
 

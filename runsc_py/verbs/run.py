@@ -20,9 +20,18 @@ if TYPE_CHECKING:
 @click.option("--no-subreaper", is_flag=True, help="Accepted; the foreground needs its child.")
 @click.pass_obj
 def command(
-    invocation: Invocation, container_id: str, bundle: str, console_socket: str, pid_file: str, no_pivot: bool,
-    no_new_keyring: bool, preserve_fds: int, detach: bool, keep: bool, no_subreaper: bool,
-) -> int:  # fmt: skip
+    invocation: Invocation,
+    container_id: str,
+    bundle: str,
+    console_socket: str,
+    pid_file: str,
+    no_pivot: bool,
+    no_new_keyring: bool,
+    preserve_fds: int,
+    detach: bool,
+    keep: bool,
+    no_subreaper: bool,
+) -> int:
     """Create a container, start it and wait for it."""
     activated = activation_fds()
     check_preserved(preserve_fds + activated)
@@ -40,9 +49,14 @@ def command(
 
 
 def run(
-    invocation: Invocation, container_id: str, loaded: "Spec", bundle: str, how: "Options", detach: bool = False,
+    invocation: Invocation,
+    container_id: str,
+    loaded: "Spec",
+    bundle: str,
+    how: "Options",
+    detach: bool = False,
     keep: bool = False,
-) -> int:  # fmt: skip
+) -> int:
     """Create, start, and unless detached wait and delete; the program's exit code."""
     import os
 

@@ -28,11 +28,26 @@ from runsc_py.cli import Invocation
 @click.option("--cpu-idle", type=int, default=None)
 @click.pass_obj
 def command(
-    invocation: Invocation, container_id: str, resources: str, blkio_weight: int, cpu_period: int, cpu_quota: int,
-    cpu_burst: int, cpu_share: int, cpu_rt_period: int, cpu_rt_runtime: int, cpuset_cpus: str, cpuset_mems: str,
-    memory: str, memory_reservation: str, memory_swap: str, pids_limit: int, kernel_memory: str,
-    kernel_memory_tcp: str, cpu_idle: int | None,
-) -> None:  # fmt: skip
+    invocation: Invocation,
+    container_id: str,
+    resources: str,
+    blkio_weight: int,
+    cpu_period: int,
+    cpu_quota: int,
+    cpu_burst: int,
+    cpu_share: int,
+    cpu_rt_period: int,
+    cpu_rt_runtime: int,
+    cpuset_cpus: str,
+    cpuset_mems: str,
+    memory: str,
+    memory_reservation: str,
+    memory_swap: str,
+    pids_limit: int,
+    kernel_memory: str,
+    kernel_memory_tcp: str,
+    cpu_idle: int | None,
+) -> None:
     """Change the limits of a container. Zero leaves a limit as it is, -1 lifts it."""
     from runsc_py import lifecycle, spec, state
     from runsc_py.errors import host_fault
@@ -54,12 +69,19 @@ def command(
                 limit=_bytes(memory), reservation=_bytes(memory_reservation), swap=_bytes(memory_swap)
             ),
             cpu=spec.Cpu(
-                shares=cpu_share, quota=cpu_quota, period=cpu_period, burst=cpu_burst, cpus=cpuset_cpus,
-                mems=cpuset_mems, realtime_period=cpu_rt_period, realtime_runtime=cpu_rt_runtime, idle=cpu_idle,
+                shares=cpu_share,
+                quota=cpu_quota,
+                period=cpu_period,
+                burst=cpu_burst,
+                cpus=cpuset_cpus,
+                mems=cpuset_mems,
+                realtime_period=cpu_rt_period,
+                realtime_runtime=cpu_rt_runtime,
+                idle=cpu_idle,
             ),
             pids=spec.Pids(limit=pids_limit),
             block_io=spec.BlockIO(weight=blkio_weight),
-        )  # fmt: skip
+        )
     lifecycle.update(container, wanted, invocation.log)
 
 
