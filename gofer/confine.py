@@ -145,7 +145,7 @@ ALLOWED = (
     "recvfrom", "sendto", "sendmsg", "recvmsg",
     # beneath the exports
     "openat2", "statx", "newfstatat", "fstat", "readlinkat", "getdents64", "lseek", "fstatfs",
-    "mkdirat", "symlinkat", "linkat", "unlinkat", "renameat2",
+    "mkdirat", "symlinkat", "linkat", "unlinkat", "renameat", "renameat2",
     "fchmodat", "fchownat", "utimensat", "ftruncate", "fsync", "fdatasync",
     "getxattr", "setxattr", "listxattr", "removexattr", "close",
     # the interpreter
