@@ -101,6 +101,7 @@ int nc_task_set_fdt(int tid, nc_fdt *fdt);
 int nc_task_set_ids(int tid, uint32_t uid, uint32_t euid, uint32_t gid, uint32_t egid);
 int nc_task_started(int tid); /* its first stop has been seen and answered */
 int nc_task_stopped(int tid); /* the stop that nc_interrupt asked for has been seen */
+int nc_task_set_loading(int tid, int on);
 int nc_task_set_fast(int tid, int on); /* off: every intercepted call of this task reaches Python (--strace) */
 
 /* ---- objects of the hot calls (file.c, reg.c, pipe.c, eventfd.c, fdt.c, fast.c, ready.c) ---- */
@@ -108,11 +109,10 @@ typedef struct nc_inode nc_inode;     /* a regular file's host descriptors and a
 typedef struct nc_pipe nc_pipe;
 typedef struct nc_eventfd nc_eventfd;
 
-#define NC_PY 0         /* the file lives in Python; C counts its references */
-#define NC_REG 1        /* object: nc_inode */
-#define NC_PIPE_READ 2  /* object: nc_pipe; opened O_RDWR it is both ends */
-#define NC_PIPE_WRITE 3
-#define NC_EVENTFD 4
+#define NC_PY 0      /* the file lives in Python; C counts its references */
+#define NC_REG 1     /* object: nc_inode */
+#define NC_PIPE 2    /* object: nc_pipe; the access mode says which end, or both (a FIFO opened O_RDWR) */
+#define NC_EVENTFD 3 /* object: nc_eventfd */
 
 #define NC_LIVE_SIZE 1  /* size and blocks come from fstat on the host descriptor */
 #define NC_LIVE_TIMES 2
@@ -140,6 +140,7 @@ int64_t nc_file_readv(nc_file *file, int tid, const struct nc_iov *iov, int n, i
 int64_t nc_file_writev(nc_file *file, int tid, const struct nc_iov *iov, int n, int64_t offset, int rwf);
 int64_t nc_file_read_buf(nc_file *file, void *buf, uint64_t n, int64_t offset);
 int64_t nc_file_write_buf(nc_file *file, const void *buf, uint64_t n, int64_t offset);
+int nc_fallocate(int host_fd, int mode, int64_t offset, int64_t length);
 int64_t nc_file_seek(nc_file *file, int64_t offset, int whence);
 uint32_t nc_file_poll(const nc_file *file);
 

@@ -46,26 +46,26 @@ nc_fdt *nc_fdt_fork(const nc_fdt *fdt) {
     return copy;
 }
 
-static void clear(nc_fdt *fdt) {
+int nc_fdt_clear(nc_fdt *fdt) {
     for (int i = 0; i < fdt->size; i++) {
         nc_file *file = fdt->slots[i].file;
         fdt->slots[i].file = NULL;
         if (file) nc_file_put(file);
     }
     fdt->next_free = 0;
+    return 0;
 }
 
 void nc_fdt_get(nc_fdt *fdt) { fdt->refs++; }
 
 void nc_fdt_put(nc_fdt *fdt) {
     if (--fdt->refs) return;
-    clear(fdt);
+    nc_fdt_clear(fdt);
     free(fdt->slots);
     free(fdt);
 }
 
-int nc_fdt_drop(nc_fdt *fdt) {
-    clear(fdt);
+int nc_fdt_free(nc_fdt *fdt) {
     nc_fdt_put(fdt);
     return 0;
 }

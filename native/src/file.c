@@ -19,8 +19,7 @@ nc_file *nc_file_new(int kind, int flags, void *object) {
     switch (kind) {
     case NC_REG: nc_inode_get(file->inode); break;
     case NC_EVENTFD: nc_eventfd_get(file->event); break;
-    case NC_PIPE_READ:
-    case NC_PIPE_WRITE:
+    case NC_PIPE:
         nc_pipe_get(file->pipe);
         nc_pipe_attach(file);
         break;
@@ -30,18 +29,18 @@ nc_file *nc_file_new(int kind, int flags, void *object) {
 
 /* The last close, as the guest sees it. */
 static void release(nc_file *file) {
+    if (file->released) return;
     file->released = 1;
-    if (file->kind == NC_PIPE_READ || file->kind == NC_PIPE_WRITE) nc_pipe_detach(file);
+    if (file->kind == NC_PIPE) nc_pipe_detach(file);
 }
 
 int nc_file_free(nc_file *file) {
     nc_released_forget(file);
-    if (!file->released) release(file);
+    release(file);
     switch (file->kind) {
     case NC_REG: nc_inode_put(file->inode); break;
     case NC_EVENTFD: nc_eventfd_put(file->event); break;
-    case NC_PIPE_READ:
-    case NC_PIPE_WRITE: nc_pipe_put(file->pipe); break;
+    case NC_PIPE: nc_pipe_put(file->pipe); break;
     }
     free(file);
     return 0;
@@ -52,6 +51,7 @@ int nc_file_get(nc_file *file) { return (int)++file->refs; }
 int nc_file_put(nc_file *file) {
     if (--file->refs) return (int)file->refs;
     release(file);
+    if (file->queued) return 0;
     /* A deleted file's blocks should not wait for other releases. */
     nc_released_push(file, file->kind == NC_REG && file->inode->nlink);
     return 0;
@@ -90,8 +90,7 @@ int64_t nc_read_iter(nc_file *file, struct nc_iter *to, int64_t offset, int rwf)
     if (error) return error;
     switch (file->kind) {
     case NC_REG: return nc_reg_read(file, to, offset, rwf);
-    case NC_PIPE_READ:
-    case NC_PIPE_WRITE: return nc_pipe_read(file->pipe, to);
+    case NC_PIPE: return nc_pipe_read(file->pipe, to);
     case NC_EVENTFD: return nc_eventfd_read(file->event, to);
     }
     return -EINVAL;
@@ -103,8 +102,7 @@ int64_t nc_write_iter(nc_file *file, struct nc_iter *from, int64_t offset, int r
     if (error) return error;
     switch (file->kind) {
     case NC_REG: return nc_reg_write(file, from, offset, rwf);
-    case NC_PIPE_READ:
-    case NC_PIPE_WRITE: return nc_pipe_write(file->pipe, from, file->flags & O_DIRECT);
+    case NC_PIPE: return nc_pipe_write(file->pipe, from, file->flags & O_DIRECT);
     case NC_EVENTFD: return nc_eventfd_write(file->event, from);
     }
     return -EINVAL;
@@ -170,8 +168,7 @@ int64_t nc_file_seek(nc_file *file, int64_t offset, int whence) {
 
 uint32_t nc_file_poll(const nc_file *file) {
     switch (file->kind) {
-    case NC_PIPE_READ:
-    case NC_PIPE_WRITE: return nc_pipe_poll(file);
+    case NC_PIPE: return nc_pipe_poll(file);
     case NC_EVENTFD: return nc_eventfd_poll(file->event);
     }
     return EPOLLIN | EPOLLOUT | EPOLLRDNORM | EPOLLWRNORM;

@@ -52,11 +52,11 @@ int nc_pipe_ends(const nc_pipe *pipe, int which) {
     return which >= 0 && which < 4 ? (int)values[which] : -EINVAL;
 }
 
-/* One description more. The count of opens by writers is kept in its position (a pipe has none): a FIFO that never had
- * a writer since is at its end, but not hung up. */
+/* One description more. Its position (a pipe has none) keeps the count of opens by writers, if there is none now: a
+ * FIFO that had no writer since is at its end, but not hung up. */
 void nc_pipe_attach(nc_file *file) {
     nc_pipe *pipe = file->pipe;
-    file->pos = pipe->w_counter;
+    file->pos = pipe->writers ? -1 : (int64_t)pipe->w_counter;
     if (nc_readable(file)) {
         pipe->readers++;
         pipe->r_counter++;
@@ -90,7 +90,7 @@ uint32_t nc_pipe_poll(const nc_file *file) {
     uint32_t mask = 0;
     if (nc_readable(file)) {
         if (pipe->tail != pipe->head) mask |= IN;
-        if (!pipe->writers && (uint32_t)file->pos != pipe->w_counter) mask |= EPOLLHUP;
+        if (!pipe->writers && file->pos != (int64_t)pipe->w_counter) mask |= EPOLLHUP;
     }
     if (nc_writable(file)) {
         if (is_writable(pipe)) mask |= OUT;

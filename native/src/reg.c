@@ -89,6 +89,11 @@ int nc_reg_stat(nc_inode *inode, struct stat *out) {
     return 0;
 }
 
+/* os.posix_fallocate has no mode. */
+int nc_fallocate(int host_fd, int mode, int64_t offset, int64_t length) {
+    return fallocate(host_fd, mode, offset, length) ? -errno : 0;
+}
+
 static size_t chunk(const struct nc_iter *it, int64_t at) {
     size_t want = it->left < BOUNCE ? it->left : BOUNCE;
     uint64_t room = (uint64_t)(INT64_MAX - at);

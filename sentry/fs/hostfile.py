@@ -1,0 +1,315 @@
+"""Open files whose data C moves: CFile, the base of regular files, pipes and eventfds; HostFile, HostBacking.
+
+A regular file's inode has one HostBacking: its host descriptors, shared by every open description, and the
+attributes fstat(2) in C answers with. A file system opens with ``HostFile(inode, path, flags, backing)`` and calls
+``backing.publish(inode)`` whenever mode, owner or link count changed. Positions are the descriptions' own.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from native import ffi, lib
+from sentry.abi.linux import O_APPEND, O_NONBLOCK, RLIM_INFINITY, RLIMIT_FSIZE, SIGXFSZ
+from sentry.errors import EAGAIN, EBADF, EFBIG, EINVAL, ENODEV, from_errno, from_host
+from sentry.kernel.fdtable import hold, new_twin, unhold
+from sentry.kernel.sched import wait
+from sentry.vfs.file import File
+
+if TYPE_CHECKING:
+    from sentry.kernel.task import Task
+    from sentry.vfs.inode import Inode
+    from sentry.vfs.mount import Path
+
+_EAGAIN = EAGAIN.errno
+AT_POS = -(1 << 63)  #: offset meaning "at the position" in the C functions
+MAX_COPY = 1 << 22  #: Python-side buffers are cut here: a longer read or write through them is a partial one
+
+LIVE = lib.NC_LIVE_SIZE | lib.NC_LIVE_TIMES
+
+# (address, length) of each buffer in guest memory
+IoVec = list[tuple[int, int]]
+
+_scratch = ffi.new("char[65536]")
+_scratch_view = ffi.buffer(_scratch)
+_new_buffer = ffi.new_allocator(should_clear_after_alloc=False)
+
+
+class CFile(File):
+    """An open file description that lives in C: flags there, data moved there."""
+
+    __slots__ = ("nc_id",)
+
+    KIND = lib.NC_PY
+
+    def __init__(self, inode: Inode, path: Path | None, flags: int, nc_object: Any) -> None:
+        self.nc = new_twin(self.KIND, flags, nc_object)
+        self.inode = inode
+        self.path = path
+        self.pos = 0
+        self.locks = None
+        self.queue = None
+        self.nc_id: int = lib.nc_file_id(self.nc)
+
+    @property
+    def flags(self) -> int:  # type: ignore[override]
+        return lib.nc_file_flags(self.nc)
+
+    def set_flags(self, flags: int) -> None:
+        lib.nc_file_set_flags(self.nc, flags)
+
+    # --- one attempt, straight between C and guest memory (tid 0: our own)
+
+    def try_read(self, tid: int, iov: IoVec, offset: int = AT_POS, rwf: int = 0) -> int:
+        """Bytes moved, or -errno; -EAGAIN is where a blocking read waits."""
+        if len(iov) == 1:
+            addr, size = iov[0]
+            return lib.nc_file_read(self.nc, tid, addr, size, offset, rwf)
+        vec = ffi.new("struct nc_iov[]", iov)
+        return lib.nc_file_readv(self.nc, tid, vec, len(iov), offset, rwf)
+
+    def try_write(self, tid: int, iov: IoVec, offset: int = AT_POS, rwf: int = 0) -> int:
+        if len(iov) == 1:
+            addr, size = iov[0]
+            return lib.nc_file_write(self.nc, tid, addr, size, offset, rwf)
+        vec = ffi.new("struct nc_iov[]", iov)
+        return lib.nc_file_writev(self.nc, tid, vec, len(iov), offset, rwf)
+
+    # --- to and from guest memory, waiting where Linux does
+
+    async def read_into(
+        self, task: Task, tid: int, iov: IoVec, offset: int = AT_POS, rwf: int = 0, nowait: bool = False
+    ) -> int:
+        """readv(2) into the memory of host thread `tid`."""
+        got = self.try_read(tid, iov, offset, rwf)
+        if got == -_EAGAIN and not nowait and not self.flags & O_NONBLOCK:
+            hold(self)  # closed meanwhile, it stays open until we are done
+            try:
+                while got == -_EAGAIN:
+                    await wait(self.wait_queue)
+                    got = self.try_read(tid, iov, offset, rwf)
+            finally:
+                unhold(self)
+        if got < 0:
+            raise from_errno(-got)
+        return got
+
+    async def write_from(
+        self, task: Task, tid: int, iov: IoVec, offset: int = AT_POS, rwf: int = 0, nowait: bool = False
+    ) -> int:
+        """writev(2) from the memory of host thread `tid`."""
+        put = self.try_write(tid, iov, offset, rwf)
+        if put == -_EAGAIN and not nowait and not self.flags & O_NONBLOCK:
+            hold(self)
+            try:
+                while put == -_EAGAIN:
+                    await wait(self.wait_queue)
+                    put = self.try_write(tid, iov, offset, rwf)
+            finally:
+                unhold(self)
+        if put < 0:
+            raise from_errno(-put)
+        return put
+
+    # --- the sentry's own buffers (sendfile, splice, program loading)
+
+    async def read(self, task: Task, size: int) -> bytes:
+        return await self._read_bytes(task, size, AT_POS)
+
+    async def write(self, task: Task, data: bytes) -> int:
+        return await self._write_bytes(task, data, AT_POS)
+
+    async def pread(self, task: Task, size: int, offset: int) -> bytes:
+        return await self._read_bytes(task, size, _checked(offset))
+
+    async def pwrite(self, task: Task, data: bytes, offset: int) -> int:
+        return await self._write_bytes(task, data, _checked(offset))
+
+    async def _read_bytes(self, task: Task, size: int, offset: int) -> bytes:
+        size = min(size, MAX_COPY)
+        # A wait lets others run, who would use the same scratch buffer: only what is ready is read into it.
+        buffer = _scratch if size <= 65536 else _new_buffer("char[]", size)
+        got = lib.nc_file_read_buf(self.nc, buffer, size, offset)
+        if got == -_EAGAIN:
+            if self.flags & O_NONBLOCK:
+                raise EAGAIN
+            own = _new_buffer("char[]", max(size, 1))
+            got = await self.read_into(task, 0, [(int(ffi.cast("uintptr_t", own)), size)], offset)
+            return ffi.buffer(own, got)[:]
+        if got < 0:
+            raise from_errno(-got)
+        if buffer is _scratch:
+            return _scratch_view[:got]
+        return ffi.buffer(buffer, got)[:]
+
+    async def _write_bytes(self, task: Task, data: bytes, offset: int) -> int:
+        own = ffi.from_buffer(data)
+        return await self.write_from(task, 0, [(int(ffi.cast("uintptr_t", own)), len(data))], offset)
+
+    def seek(self, offset: int, whence: int) -> int:
+        to = lib.nc_file_seek(self.nc, offset, whence)
+        if to < 0:
+            raise from_errno(-to)
+        return to
+
+    def poll(self) -> int:
+        return lib.nc_file_poll(self.nc)
+
+
+def _checked(offset: int) -> int:
+    if offset < 0:
+        raise EINVAL
+    return offset
+
+
+class HostBacking:
+    """A regular file's host descriptors (-1: not open yet), closed when it dies; what C's fstat(2) tells."""
+
+    __slots__ = ("nc",)
+
+    def __init__(self, host_ro: int, host_rw: int, owns: bool = True) -> None:
+        self.nc = ffi.gc(lib.nc_inode_new(host_ro, host_rw, owns), lib.nc_inode_put)
+
+    def set_fds(self, host_ro: int, host_rw: int) -> None:
+        """Other descriptors from now on, for open descriptions too; those replaced are closed."""
+        lib.nc_inode_set_fds(self.nc, host_ro, host_rw)
+
+    def host_fd(self, writable: bool = False) -> int:
+        """The descriptor to write by, or one to read by; -1: none is open."""
+        return lib.nc_inode_fd(self.nc, writable)
+
+    def publish(self, inode: Inode, live: int = LIVE) -> None:
+        """Tell C the attributes. `live`: what the host's fstat knows better (LIVE, and NC_LIVE_NLINK for nlink
+        too); 0 leaves fstat(2) to Python."""
+        lib.nc_inode_set_attrs(
+            self.nc, inode.fs.dev, inode.ino, inode.mode, inode.uid, inode.gid, inode.nlink, inode.rdev, live
+        )
+
+    def host_stat(self) -> tuple[int, int, int, int, int, int]:
+        """(size, blocks, atime_ns, mtime_ns, ctime_ns, nlink) as the host has them now."""
+        out = ffi.new("int64_t[6]")
+        error = lib.nc_inode_host_stat(self.nc, out)
+        if error < 0:
+            raise from_errno(-error)
+        return out[0], out[1], out[2], out[3], out[4], out[5]
+
+
+class HostFile(CFile):
+    """An open regular file with a host descriptor behind it."""
+
+    __slots__ = ("backing",)
+
+    KIND = lib.NC_REG
+
+    def __init__(
+        self, inode: Inode, path: Path | None, flags: int, backing: HostBacking, noexec: bool = False
+    ) -> None:
+        self.backing = backing
+        super().__init__(inode, path, flags, backing.nc)
+        if noexec:
+            lib.nc_file_set_noexec(self.nc, 1)
+
+    @property
+    def pos(self) -> int:  # type: ignore[override]
+        return lib.nc_file_pos(self.nc)
+
+    @pos.setter
+    def pos(self, value: int) -> None:
+        lib.nc_file_set_pos(self.nc, value)
+
+    async def write_from(
+        self, task: Task, tid: int, iov: IoVec, offset: int = AT_POS, rwf: int = 0, nowait: bool = False
+    ) -> int:
+        if task is not None:
+            iov = self._within_limit(task, iov, offset)
+            if self.inode.mode & 0o6000:
+                from sentry.vfs.perm import killed_mode
+                from sentry.vfs.stat import SetAttr
+
+                if (mode := killed_mode(task, self.inode)) is not None:
+                    await self.inode.setattr(task, SetAttr(mode=mode))
+        return await super().write_from(task, tid, iov, offset, rwf)
+
+    def _within_limit(self, task: Task, iov: IoVec, offset: int) -> IoVec:
+        """RLIMIT_FSIZE: cut at the limit, SIGXFSZ and EFBIG for a write that starts there."""
+        limit = task.group.rlimits.get(RLIMIT_FSIZE)[0]
+        if limit == RLIM_INFINITY:
+            return iov
+        total = sum(size for _, size in iov)
+        if self.flags & O_APPEND:
+            offset = self.backing.host_stat()[0]
+        start = self.pos if offset == AT_POS else offset
+        if not total or start + total <= limit:
+            return iov
+        if start >= limit:
+            send_fsize_signal(task)
+            raise EFBIG
+        return cut(iov, limit - start)
+
+    def mapping(self) -> int:
+        host_fd = self.backing.host_fd(self.writable)
+        if host_fd < 0:
+            raise ENODEV
+        return host_fd
+
+    async def fsync(self, task: Task, datasync: bool) -> None:
+        host_fd = self.backing.host_fd(self.backing.host_fd(True) >= 0)
+        try:
+            (os.fdatasync if datasync else os.fsync)(host_fd)
+        except OSError as error:
+            raise from_host(error)
+
+    async def ftruncate(self, task: Task, size: int) -> None:
+        from sentry.vfs.open import truncate
+
+        check_file_size(task, size, self.backing.host_stat()[0])
+        await truncate(task, self.inode, size)
+
+    async def fallocate(self, task: Task, mode: int, offset: int, length: int) -> None:
+        host_fd = self.backing.host_fd(True)
+        if host_fd < 0:
+            raise EBADF
+        if not mode & ~1:
+            check_file_size(task, offset + length, self.backing.host_stat()[0])
+        error = lib.nc_fallocate(host_fd, mode, offset, length)
+        if error < 0:
+            raise from_errno(-error)
+
+
+def cut(iov: IoVec, size: int) -> IoVec:
+    """The first `size` bytes of the buffers."""
+    out: IoVec = []
+    for addr, length in iov:
+        out.append((addr, min(length, size)))
+        size -= out[-1][1]
+        if size <= 0:
+            break
+    return out
+
+
+def skip(iov: IoVec, size: int) -> IoVec:
+    """The buffers without their first `size` bytes."""
+    out: IoVec = []
+    for addr, length in iov:
+        gone = min(length, size)
+        size -= gone
+        if length > gone:
+            out.append((addr + gone, length - gone))
+    return out
+
+
+def check_file_size(task: Task | None, size: int, now: int) -> None:
+    """A file that would grow past RLIMIT_FSIZE: SIGXFSZ and EFBIG (inode_newsize_ok)."""
+    if task is None or size <= now:
+        return
+    limit = task.group.rlimits.get(RLIMIT_FSIZE)[0]
+    if limit != RLIM_INFINITY and size > limit:
+        send_fsize_signal(task)
+        raise EFBIG
+
+
+def send_fsize_signal(task: Task) -> None:
+    from sentry.kernel.signals import user_info
+
+    task.kernel.send_signal(task, user_info(SIGXFSZ, task))
