@@ -79,7 +79,7 @@ def _run_one(hook: dict[str, Any], state: dict[str, Any], cwd: str, enter: Calla
             env=environment,
             cwd=cwd or "/",
             close_fds=True,
-            preexec_fn=enter,  # noqa: PLW1509: this process has one thread
+            preexec_fn=enter,  # noqa: PLW1509
         )
     except OSError as error:
         raise RuntimeFault(f"fork/exec {hook['path']}: {errno_text(error)}") from None

@@ -10,11 +10,12 @@ Server:  `server = ControlServer(listener, {"pids": on_pids}); server.attach(sch
          where `def on_pids(message: dict, fds: list[int], reply: Reply)` answers now or later.
 
 Requests (field: type; -> answer):
-  start                          let the first task exec             -> {}
-  exec     process: {...}, fds   a new first task; fds as given by `process["fds"]` (guest numbers)  ->
-  {"pid": host pid} wait     pid, kill_on_close    answered when that first task ends  -> {"status": as wait(2) gives it}
-  signal   pid | "all", signal                                        -> {}
-  pids                           host pids of the guest's processes   -> {"pids": [...]}
+  start                               let the first task exec                 -> {}
+  exec    process: {...} and fds      a new first task, whose descriptors are numbered process["fds"]
+                                                                              -> {"pid": host pid}
+  wait    pid, kill_on_close          answered when that first task ends      -> {"status": as of wait(2)}
+  signal  pid or "all", signal                                                -> {}
+  pids                                host pids of the guest's processes      -> {"pids": [...]}
   pause, resume, state, stats, stop
 
 `wait` with kill_on_close: if the connection closes before the task ends, the task is killed (SIGKILL),

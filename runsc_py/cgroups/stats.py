@@ -49,6 +49,19 @@ def _cpu(manager: Manager) -> dict[str, Any]:
     return {"usage": usage, "throttling": throttling}
 
 
+_CPUSET_FLAGS = (
+    "cpu_exclusive",
+    "mem_hardwall",
+    "mem_exclusive",
+    "memory_migrate",
+    "memory_spread_page",
+    "memory_spread_slab",
+    "memory_pressure",
+    "sched_load_balance",
+    "sched_relax_domain_level",
+)
+
+
 def _cpuset(manager: Manager) -> dict[str, Any]:
     directory = manager.directory_of("cpuset")
     if not directory:
@@ -57,8 +70,7 @@ def _cpuset(manager: Manager) -> dict[str, Any]:
         "cpus": _ranges(f"{directory}/cpuset.cpus"),
         "mems": _ranges(f"{directory}/cpuset.mems"),
     }
-    for name in ("cpu_exclusive", "mem_hardwall", "mem_exclusive", "memory_migrate", "memory_spread_page",
-                 "memory_spread_slab", "memory_pressure", "sched_load_balance", "sched_relax_domain_level"):  # fmt: skip
+    for name in _CPUSET_FLAGS:
         value = read_int(f"{directory}/cpuset.{name}")
         if value is not None:
             found[name] = value
