@@ -71,6 +71,7 @@ int64_t nc_write_vec(int tid, const struct nc_iov *iov, int n, const void *buf, 
 
 /* ---- setting up (boot.c) ---- */
 int nc_make_stub(void);             /* the loader stub's sealed memfd, kept in nc_stub_memfd too */
+int nc_stub(void);                  /* that memfd */
 void *nc_shared_new(void);          /* the page by which sentry and zygote agree while booting */
 int nc_shared_wait(void *page, int state);
 int nc_shared_set(void *page, int state);
@@ -82,6 +83,7 @@ int nc_prctl(int option, uint64_t a, uint64_t b, uint64_t c, uint64_t d);
 int nc_drop_capabilities(uint64_t keep);
 int nc_empty_root(const char *size, int read_only);
 int nc_own_proc(void);
+int nc_detached(const char *path);  /* the directory at path as a mount of its own, of which nothing leads out */
 int nc_pidfd_open(int pid);
 int nc_pidfd_getfd(int pidfd, int fd);
 int nc_pidfd_signal(int pidfd, int sig);
@@ -144,13 +146,14 @@ int nc_fallocate(int host_fd, int mode, int64_t offset, int64_t length);
 int64_t nc_file_seek(nc_file *file, int64_t offset, int whence);
 uint32_t nc_file_poll(const nc_file *file);
 
-/* Regular files. The descriptors are the caller's to give (-1: none yet); `owns`: close them with the inode. */
+/* Regular files. The descriptors are the caller's to give (-1: none yet); `owns`: close them with the inode. The change
+ * time fstat(2) tells is the later of the host's and the one set here. */
 nc_inode *nc_inode_new(int host_ro, int host_rw, int owns);
 int nc_inode_put(nc_inode *inode);
 int nc_inode_set_fds(nc_inode *inode, int host_ro, int host_rw);
 int nc_inode_fd(const nc_inode *inode, int writable);
 int nc_inode_set_attrs(nc_inode *inode, uint64_t dev, uint64_t ino, uint32_t mode, uint32_t uid, uint32_t gid,
-                       uint64_t nlink, uint64_t rdev, uint32_t live);
+                       uint64_t nlink, uint64_t rdev, int64_t ctime_ns, uint32_t live);
 /* size, blocks, atime, mtime, ctime (ns), nlink: as the host has them */
 int nc_inode_host_stat(const nc_inode *inode, int64_t out[6]);
 

@@ -50,6 +50,8 @@ int nc_make_stub(void) {
     return fd;
 }
 
+int nc_stub(void) { return nc_stub_memfd; }
+
 void *nc_shared_new(void) {
     void *page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     return page == MAP_FAILED ? NULL : page;
@@ -128,6 +130,11 @@ int nc_own_proc(void) {
     }
     close(fs);
     return result;
+}
+
+int nc_detached(const char *path) {
+    int fd = (int)syscall(SYS_open_tree, AT_FDCWD, path, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+    return fd < 0 ? -errno : fd;
 }
 
 int nc_pidfd_open(int pid) {

@@ -48,5 +48,6 @@ __attribute__((used, noreturn)) void stub_main(unsigned long *sp) {
 asm(".globl _start\n"
     "_start:\n\t"
     "mov %rsp, %rdi\n\t"
+    "lea -8192(%rsp), %rsp\n\t" /* the sentry moves argc..auxv down by up to a path's length */
     "and $-16, %rsp\n\t"
     "call stub_main\n");

@@ -63,7 +63,7 @@ int nc_task_set_ids(int tid, uint32_t uid, uint32_t euid, uint32_t gid, uint32_t
 int nc_task_set_fast(int tid, int on) {
     nc_task *task = nc_task_find(tid);
     if (!task) return -ESRCH;
-    task->fast = on;
+    task->fast = (uint8_t)on;
     return 0;
 }
 
@@ -78,5 +78,12 @@ int nc_task_stopped(int tid) {
     nc_task *task = nc_task_find(tid);
     if (!task) return -ESRCH;
     task->stop_wanted = 0;
+    return 0;
+}
+
+int nc_task_set_loading(int tid, int on) {
+    nc_task *task = nc_task_find(tid);
+    if (!task) return -ESRCH;
+    task->loading = (uint8_t)on;
     return 0;
 }

@@ -543,3 +543,6 @@ NUMBERS: dict[str, int] = {
 }
 
 NAMES: dict[int, str] = {number: name for name, number in NUMBERS.items()}
+
+#: e_machine of the ELF files this architecture runs (EM_X86_64).
+ELF_MACHINE = 62

@@ -141,7 +141,7 @@ class Lifecycle:
                 new.mounts, new.container, new.oom_score_adj = group.mounts, group.container, group.oom_score_adj
                 group = new
             fs = parent.fs if flags & CLONE_FS else parent.fs.copy()
-            fds = parent.fds if flags & CLONE_FILES else parent.fds.fork()
+            fds = parent.fds.share() if flags & CLONE_FILES else parent.fds.fork()
             child = Task(self.kernel, child_tid, group, fs, fds)
             child.name = parent.name
             child.creds = parent.creds

@@ -1,0 +1,289 @@
+"""Starting a sandbox: what the command line calls, and the forks that lead to the sentry.
+
+    CLI ── fork ──▶ launcher ── fork ──▶ sentry   (pid 1 of the sandbox's PID namespace)
+                        └────── fork ──▶ zygote   (pid 2 of it)   ── CLONE_PARENT ──▶ container init, exec'd processes
+
+The launcher joins the cgroup and the network namespace, becomes an unprivileged user and makes the user and PID namespaces;
+then it is no longer needed and ends, so that sentry, zygote and init become children of whoever reaps for the
+caller (a shim, or the CLI itself). Everything is forked, nothing executed: pages stay shared and no start-up is paid twice.
+"""
+
+import os
+import socket
+from collections.abc import Callable
+from typing import Any, NamedTuple, NoReturn
+
+from native import ffi, lib
+from sentry.errors import LinuxError, from_errno
+
+CLONE_NEWNS, CLONE_NEWUTS, CLONE_NEWIPC, CLONE_NEWPID, CLONE_NEWNET = (
+    0x00020000, 0x04000000, 0x08000000, 0x20000000, 0x40000000,
+)  # fmt: skip
+NOBODY = 65534
+# The stub's number in every guest's host descriptor table, with two more for a program and its interpreter: the last of
+# those that need no table beyond the one inside the kernel's files_struct.
+STUB_FD = 61
+SCRATCH_SIZE = 8 << 20
+PR_SET_DUMPABLE, PR_SET_NAME, PR_SET_NO_NEW_PRIVS = 4, 15, 38
+
+
+class BootError(Exception):
+    """The sandbox could not be started; the text says why, in the words clients know from runc."""
+
+
+class ProcessConfig(NamedTuple):
+    """A first process. `caps`: masks by set name (effective, permitted, inheritable, bounding, ambient); `rlimits`:
+    (soft, hard) by RLIMIT_* number; rows, cols: the terminal's size (0: as it is)."""
+
+    args: list[bytes]
+    env: list[bytes]
+    cwd: bytes = b"/"
+    uid: int = 0
+    gid: int = 0
+    groups: tuple[int, ...] = ()
+    umask: int | None = None
+    caps: dict[str, int] = {}  # noqa: RUF012 - never changed
+    rlimits: dict[int, tuple[int, int]] = {}  # noqa: RUF012
+    no_new_privs: bool = False
+    terminal: bool = False
+    rows: int = 0
+    cols: int = 0
+    oom_score_adj: int | None = None
+
+
+class MountConfig(NamedTuple):
+    """A mount of the container. `export` is the gofer's, for fstype "gofer"; flags are MS_*."""
+
+    destination: bytes
+    fstype: bytes | str
+    export: int | None = None
+    flags: int = 0
+    data: bytes = b""
+
+
+class SandboxConfig(NamedTuple):
+    """All the sentry is told of its container. `enter` is called first in the launcher (it joins the cgroup)."""
+
+    id: str
+    process: ProcessConfig
+    hostname: bytes = b""
+    domainname: bytes = b""
+    root_readonly: bool = False
+    overlay: bool = False
+    overlay_size: int | None = None
+    mounts: list[MountConfig] = []  # noqa: RUF012
+    devices: list[tuple[bytes, str, int, int, int, int, int]] = []  # noqa: RUF012
+    masked_paths: list[bytes] = []  # noqa: RUF012
+    readonly_paths: list[bytes] = []  # noqa: RUF012
+    sysctl: dict[str, str] = {}  # noqa: RUF012
+    network: str = "none"
+    netns: str | None = None
+    strace: bool = False
+    strace_fd: int = -1
+    debug: bool = False
+    panic_on_bug: bool = False
+    platform: str = "seccomp"
+    rootless: bool = False
+    uid_map: list[tuple[int, int, int]] = []  # noqa: RUF012
+    gid_map: list[tuple[int, int, int]] = []  # noqa: RUF012
+    enter: Callable[[], None] | None = None
+    log_fd: int = -1
+
+
+class Sandbox(NamedTuple):
+    """What runs now, by host pid."""
+
+    init_pid: int
+    sentry_pid: int
+
+
+class Inherited(NamedTuple):
+    """Descriptors that the sentry takes over from the launcher."""
+
+    control: int
+    stdio: list[int]
+    gofer: int
+    preserved: list[int]
+    report: int
+    log: int
+    strace: int
+
+
+def start(
+    config: SandboxConfig,
+    control: socket.socket,
+    stdio: list[int],
+    gofer_fd: int,
+    preserve_fds: list[int],
+    console: socket.socket | None = None,
+) -> Sandbox:
+    """Start a sandbox whose first task waits for `start`. BootError when it can't be, with nothing left running."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    inherited = Inherited(
+        control.fileno(), stdio, gofer_fd, preserve_fds, theirs.fileno(), config.log_fd, config.strace_fd
+    )
+    # Loaded before the forks, so that sentry and zygote share the pages.
+    import sentry.service
+    import sentry.syscalls
+
+    sentry.syscalls.load_all()
+    launcher = os.fork()
+    if launcher == 0:
+        _launch(config, inherited)
+    theirs.close()
+    sentry_pid = 0
+    try:
+        sentry_pid, _ = _receive(ours)
+        _, fds = _receive(ours)
+        init_pid = pid_of(fds[0])
+        os.close(fds[0])
+    except BootError:
+        if sentry_pid:
+            _kill(sentry_pid)
+        raise
+    finally:
+        os.waitpid(launcher, 0)
+        ours.close()
+    return Sandbox(init_pid, sentry_pid)
+
+
+def _receive(sock: socket.socket) -> tuple[int, list[int]]:
+    """One report: b"+<number>" with descriptors, or b"-<why>"."""
+    message, fds, _, _ = socket.recv_fds(sock, 4096, 1)
+    if message[:1] == b"+":
+        return int(message[1:]), fds
+    raise BootError(message[1:].decode("utf-8", "replace") or "the sandbox ended while starting")
+
+
+def _kill(pid: int) -> None:
+    try:
+        os.kill(pid, 9)
+        os.waitpid(pid, 0)
+    except OSError:
+        pass  # not our child: its own reaper takes it
+
+
+def pid_of(pidfd: int) -> int:
+    """The process id, in the caller's PID namespace, of a pidfd from another one."""
+    with open(f"/proc/self/fdinfo/{pidfd}", "rb") as info:
+        for line in info:
+            if line.startswith(b"Pid:"):
+                return int(line[4:])
+    raise BootError("container init ended while starting")
+
+
+def check(result: int, what: str) -> int:
+    """A native result; BootError with `what` when it is an error."""
+    if result < 0:
+        raise BootError(f"{what}: {os.strerror(-result).lower()}")
+    return result
+
+
+def _launch(config: SandboxConfig, inherited: Inherited) -> NoReturn:
+    report = inherited.report
+    try:
+        if config.enter is not None:
+            config.enter()
+        own_net = _namespaces(config)
+        page = lib.nc_shared_new()
+        check(lib.nc_make_stub(), "loader stub")
+        program = _guest_filter(config)
+        sentry_pid = os.fork()
+        if sentry_pid == 0:
+            _run_sentry(config, inherited, page)
+        socket.send_fds(socket.socket(fileno=os.dup(report)), [b"+%d" % sentry_pid], [])
+        if os.fork() == 0:
+            os.setsid()
+            lib.nc_zygote(page, program, len(program) // 8, STUB_FD, int(own_net), SCRATCH_SIZE)
+            os._exit(1)
+    except BaseException as error:
+        report_failure(report, error)
+        os._exit(1)
+    os._exit(0)
+
+
+def report_failure(report: int, error: BaseException) -> None:
+    text = str(error)
+    if not isinstance(error, BootError):
+        text = f"{type(error).__name__}: {error}"
+    try:
+        os.write(report, b"-" + text.encode("utf-8", "replace")[:4000])
+    except OSError:
+        pass
+
+
+def _guest_filter(config: SandboxConfig) -> bytes:
+    from sentry.platform.filter import guest_filter
+    from sentry.syscalls.declare import TABLE
+
+    return guest_filter(TABLE, trace_all=config.strace)
+
+
+def _namespaces(config: SandboxConfig) -> bool:
+    """The launcher's own way down: network, user, the rest. True when guests get a network namespace of their own."""
+    own_net = config.netns == ""
+    if config.netns:
+        fd = os.open(config.netns, os.O_RDONLY | os.O_CLOEXEC)
+        check(lib.nc_setns(fd, CLONE_NEWNET), f"joining network namespace {config.netns}")
+        os.close(fd)
+    if os.geteuid() == 0:
+        os.setgroups([])
+        os.setresgid(NOBODY, NOBODY, NOBODY)
+        os.setresuid(NOBODY, NOBODY, NOBODY)
+    check(lib.nc_prctl(PR_SET_DUMPABLE, 1, 0, 0, 0), "dumpable")  # /proc/self/uid_map must be ours to write
+    check(lib.nc_new_user_namespace(), "making a user namespace")
+    fresh_net = config.network == "none" or config.netns is None
+    flags = CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS
+    if fresh_net and not config.netns:
+        flags |= CLONE_NEWNET
+        own_net = False
+    check(lib.nc_unshare(flags), "making namespaces")
+    return own_net
+
+
+def _run_sentry(config: SandboxConfig, inherited: Inherited, page: Any) -> NoReturn:
+    from sentry.service import serve
+
+    status = 1
+    try:
+        status = serve(config, inherited, page)
+    except SystemExit as stop:
+        status = stop.code if isinstance(stop.code, int) else 1
+    except BaseException as error:
+        report_failure(inherited.report, error)
+        _last_words(inherited.log, error)
+    finally:
+        os._exit(status)
+
+
+def _last_words(log_fd: int, error: BaseException) -> None:
+    """A kernel state that can't be trusted any more ends the sandbox with a clear report."""
+    import traceback
+
+    from sentry.log import Log
+
+    Log(log_fd).error("sentry: " + "".join(traceback.format_exception(error)))
+
+
+def seize_zygote(page: Any) -> tuple[int, int]:
+    """In the sentry: take the zygote under ptrace and its listener. Gives (zygote's pid, listener)."""
+    zygote = 2  # the second process of this PID namespace
+    state = lib.nc_shared_wait(page, 1)
+    if state != 1:
+        where = ffi.string(lib.nc_shared_where(page)).decode()
+        raise BootError(f"zygote: {where}: {os.strerror(abs(lib.nc_shared_value(page))).lower()}")
+    check(lib.nc_seize(zygote), "ptrace of the zygote")
+    lib.nc_shared_set(page, 2)
+    state = lib.nc_shared_wait(page, 3)
+    if state != 3:
+        raise BootError(f"seccomp filter: {os.strerror(abs(lib.nc_shared_value(page))).lower()}")
+    pidfd = check(lib.nc_pidfd_open(zygote), "pidfd of the zygote")
+    listener = check(lib.nc_pidfd_getfd(pidfd, lib.nc_shared_value(page)), "taking the seccomp listener")
+    os.close(pidfd)
+    check(lib.nc_listener(listener), "seccomp listener")
+    lib.nc_shared_set(page, 4)
+    return zygote, listener
+
+
+def host_error(result: int) -> LinuxError:
+    return from_errno(-result)

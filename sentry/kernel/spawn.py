@@ -1,0 +1,212 @@
+"""First tasks: container init, and every process that `exec` adds.
+
+The zygote forks the task; it stops at its execve, which names nothing. There the sentry looks for the program, so that a
+missing one is an error of `create` or `exec`; and when the order to start comes, writes argv and envp into the task's
+scratch memory and lets the execve go on with them.
+"""
+
+from struct import pack
+from typing import TYPE_CHECKING, Any, Protocol
+
+from native import lib
+from sentry.abi.linux import AT_FDCWD, RLIM_INFINITY, RLIMIT_FSIZE, RLIMIT_NOFILE, S_IFDIR, S_IFMT
+from sentry.errors import E2BIG, EACCES, ENOENT, ENOTDIR, LinuxError
+from sentry.kernel.creds import ALL_CAPS, Credentials
+from sentry.kernel.fdtable import FdTable
+from sentry.kernel.program import Executor, Program, find
+from sentry.kernel.sched import Future, Job
+from sentry.kernel.task import Rlimits, Task, ThreadGroup
+from sentry.vfs.context import FsContext
+from sentry.vfs.perm import MAY_EXEC, allowed
+from sentry.vfs.walk import resolve
+
+if TYPE_CHECKING:
+    from sentry.kernel.kernel import Kernel
+    from sentry.vfs.file import File
+
+SCRATCH_ADDRESS = 0x610000000000
+DEFAULT_PATH = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+class Process(Protocol):
+    """What a first task is made of: sentry.boot.ProcessConfig."""
+
+    args: list[bytes]
+    env: list[bytes]
+    cwd: bytes
+    uid: int
+    gid: int
+    groups: tuple[int, ...]
+    umask: int | None
+    caps: dict[str, int]
+    rlimits: dict[int, tuple[int, int]]
+    no_new_privs: bool
+
+
+class SpawnError(Exception):
+    """The process can't be started; the text is for the user, in the words clients know."""
+
+
+def credentials(process: Process) -> Credentials:
+    """The task's credentials before its first exec."""
+    uid, gid, caps = process.uid, process.gid, process.caps
+    return Credentials(
+        uid, uid, uid, uid, gid, gid, gid, gid, tuple(process.groups),
+        caps.get("permitted", 0) & ALL_CAPS, caps.get("effective", 0) & ALL_CAPS,
+        caps.get("inheritable", 0) & ALL_CAPS, caps.get("bounding", 0) & ALL_CAPS,
+        caps.get("ambient", 0) & ALL_CAPS, process.no_new_privs,
+    )  # fmt: skip
+
+
+class Spawn:
+    """One first task on its way. `files`: its descriptors, by number."""
+
+    def __init__(
+        self, kernel: "Kernel", executor: Executor, container: Any, process: Process, files: "dict[int, File]", stub_fd: int
+    ) -> None:
+        self.kernel = kernel
+        self.executor = executor
+        self.container = container
+        self.process = process
+        self.files = files
+        self.stub_fd = stub_fd
+        self.ordered = False
+        self.ready: Future[Task] = Future()  # the program is found, the task waits for go()
+        self.task: Task | None = None
+        self._program: Program | None = None
+
+    def make_task(self, group: ThreadGroup, host_tid: int) -> Task:
+        """The task that the zygote has forked."""
+        process = self.process
+        group.container, group.mounts = self.container, self.container.mounts
+        group.rlimits = Rlimits(process.rlimits)
+        group.argv = tuple(process.args)
+        group.parent = None
+        nofile = group.rlimits.get(RLIMIT_NOFILE)[0]
+        fds = FdTable(nofile)
+        fds.stub_fd = self.stub_fd
+        fds.set_limits(nofile, group.rlimits.get(RLIMIT_FSIZE)[0] != RLIM_INFINITY)
+        for number, file in self.files.items():
+            fds.install_at(number, file)
+        root = self.container.mounts.root_path
+        fs = FsContext(root, root, 0o022 if process.umask is None else process.umask)
+        task = Task(self.kernel, host_tid, group, fs, fds)
+        task.creds = credentials(process)
+        return task
+
+    def forked(self, task: Task) -> None:
+        self.task = task
+
+    def stopped(self) -> None:
+        """The task stands at its execve: look for the program."""
+        task = self.task
+        assert task is not None
+        job = self.kernel.scheduler.spawn(self._prepare(task), task)
+        if job.ended:
+            self._prepared(job)
+        else:
+            job.done = self._prepared
+            task.executing = job
+
+    async def _prepare(self, task: Task) -> Program:
+        process = self.process
+        if not process.args or not process.args[0]:
+            raise SpawnError("args must not be empty")
+        try:
+            place = await resolve(task, AT_FDCWD, process.cwd or b"/")
+            if place.inode.mode & S_IFMT != S_IFDIR:
+                raise ENOTDIR
+            if not allowed(task, place.inode, MAY_EXEC):
+                raise EACCES
+        except LinuxError as error:
+            raise SpawnError(
+                f'error during container init: chdir to cwd ("{_text(process.cwd)}") set in config.json failed: '
+                f"{_reason(error)}"
+            ) from None
+        task.fs.cwd = place
+        return await self._find(task, process.args[0])
+
+    async def _find(self, task: Task, name: bytes) -> Program:
+        """The program as execvp(3) finds it; messages as runc words them."""
+        if b"/" in name:
+            try:
+                return await find(task, AT_FDCWD, name)
+            except LinuxError as error:
+                verb = "stat " + _text(name) + ": " if isinstance(error, (ENOENT, ENOTDIR)) else ""
+                raise SpawnError(f'exec: "{_text(name)}": {verb}{_reason(error)}') from None
+        path = DEFAULT_PATH
+        for entry in self.process.env:
+            if entry.startswith(b"PATH="):
+                path = entry[5:]
+        denied: LinuxError | None = None
+        for directory in path.split(b":"):
+            try:
+                return await find(task, AT_FDCWD, (directory or b".") + b"/" + name)
+            except EACCES as error:
+                denied = error
+            except (ENOENT, ENOTDIR):
+                continue
+            except LinuxError as error:
+                raise SpawnError(f'exec: "{_text(name)}": {_reason(error)}') from None
+        if denied is not None:
+            raise SpawnError(f'exec: "{_text(name)}": {_reason(denied)}')
+        raise SpawnError(f'exec: "{_text(name)}": executable file not found in $PATH')
+
+    def _prepared(self, job: Job) -> None:
+        task = self.task
+        assert task is not None
+        task.executing = None
+        error = job.error
+        if error is None:
+            self._program = job.value
+            self.ready.set(task)
+            return
+        if not isinstance(error, (SpawnError, LinuxError)):
+            self.kernel.bug(task, None, (), error)
+        self.ready.fail(error if isinstance(error, SpawnError) else SpawnError(_reason(error)))
+        lib.nc_signal(task.host_tid, 0, 9, 0)
+
+    def go(self) -> None:
+        """Start the program. SpawnError when its arguments are too long."""
+        task, program = self.task, self._program
+        assert task is not None and program is not None
+        argv = list(self.process.args)
+        if program.argv_head is not None:
+            argv[:1] = program.argv_head
+        try:
+            empty, argv_at, envp_at = write_arguments(task, argv, self.process.env)
+        except LinuxError as error:
+            raise SpawnError(f"cannot pass the arguments: {_reason(error)}") from None
+        task.spawn = None
+        task.image = program
+        self.executor.enter_stub(task, empty, argv_at, envp_at)
+
+
+def write_arguments(task: Task, argv: list[bytes], env: list[bytes]) -> tuple[int, int, int]:
+    """Put argv and envp into a first task's scratch memory: the addresses of "", argv, envp."""
+    pointers_at = SCRATCH_ADDRESS + 8
+    strings_at = pointers_at + 8 * (len(argv) + len(env) + 2)
+    pointers: list[int] = []
+    strings: list[bytes] = []
+    at = strings_at
+    for group in (argv, env):
+        for word in group:
+            pointers.append(at)
+            strings.append(word + b"\0")
+            at += len(word) + 1
+        pointers.append(0)
+    if at - SCRATCH_ADDRESS > 6 << 20:
+        raise E2BIG
+    task.mem.write(SCRATCH_ADDRESS, bytes(8) + pack(f"<{len(pointers)}Q", *pointers) + b"".join(strings))
+    return SCRATCH_ADDRESS, pointers_at, pointers_at + 8 * (len(argv) + 1)
+
+
+def _text(name: bytes) -> str:
+    return name.decode("utf-8", "backslashreplace")
+
+
+def _reason(error: BaseException) -> str:
+    """An error as Go's errno strings have it: lower case."""
+    import os
+
+    return os.strerror(error.errno).lower() if isinstance(error, LinuxError) else str(error)
