@@ -129,7 +129,7 @@ PROBE(pipe_blocked_writer) {
 
 static void *late_writer(void *fd) {
     nap_ms(50);
-    SHOW(write((int)(long)fd, "late", 4));
+    MUST(write((int)(long)fd, "late", 4));
     return NULL;
 }
 
@@ -162,8 +162,8 @@ PROBE(close_wakes_blocked_reader) {
 static void *close_own_end(void *unused) {
     (void)unused;
     nap_ms(50);
-    SHOW(close(data[0]));
-    SHOW(write(data[1], "x", 1));
+    MUST(close(data[0]));
+    MUST(write(data[1], "x", 1));
     return NULL;
 }
 
@@ -181,7 +181,7 @@ PROBE(close_while_blocked_in_read) {
 
 static void open_for_writing(void) {
     int fd = MUST(open("fifo", O_WRONLY));
-    SHOW(write(fd, "through the fifo", 16));
+    MUST(write(fd, "through the fifo", 16));
 }
 
 PROBE(fifo) {
@@ -259,7 +259,7 @@ PROBE(eventfd) {
 static void *event_adder(void *fd) {
     uint64_t one = 1;
     nap_ms(50);
-    SHOW(write((int)(long)fd, &one, 8));
+    MUST(write((int)(long)fd, &one, 8));
     return NULL;
 }
 

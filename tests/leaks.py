@@ -1,0 +1,117 @@
+"""What a sandbox could leave behind on the host: processes, mounts, cgroups, sockets, files.
+
+The test process is a child subreaper, so every orphan of a test becomes its child and is found by parentage;
+mounts, cgroups and sockets are compared before and after.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+PR_SET_CHILD_SUBREAPER = 36
+GRACE_S = 3.0
+
+
+class Snapshot(NamedTuple):
+    children: frozenset[int]
+    mounts: frozenset[str]
+    cgroups: frozenset[str]
+    sockets: frozenset[str]
+
+
+def become_subreaper() -> None:
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def snapshot() -> Snapshot:
+    return Snapshot(frozenset(_children()), frozenset(_mounts()), frozenset(_cgroups()), frozenset(_sockets()))
+
+
+def left_since(before: Snapshot, state: Path) -> list[str]:
+    """What is there now and was not before, after a moment's grace; leftover processes are ended."""
+    deadline = time.monotonic() + GRACE_S
+    while (left := _left(before, state)) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    for pid in set(_children()) - before.children:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(pid, 0)
+    return left
+
+
+def _left(before: Snapshot, state: Path) -> list[str]:
+    _reap(before.children)
+    left = [f"process {pid}: {_describe(pid)}" for pid in _children() if pid not in before.children]
+    left += [f"mount {where}" for where in _mounts() - before.mounts if _ours(where, state)]
+    left += [f"cgroup {path}" for path in _cgroups() - before.cgroups if _abandoned(path)]
+    left += [f"socket {name}" for name in _sockets() - before.sockets if _ours(name, state)]
+    if (state / "state").is_dir():
+        left += [f"file {path}" for path in (state / "state").rglob("*")]
+    return left
+
+
+def _ours(name: str, state: Path) -> bool:
+    return str(state) in name or "runsc" in name
+
+
+def _reap(keep: frozenset[int]) -> None:
+    """Orphans that ended and came to us are not a leak once their status is read."""
+    for pid in _children():
+        if pid not in keep and _describe(pid).startswith("Z"):
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(pid, os.WNOHANG)
+
+
+def _children() -> set[int]:
+    """All descendants of this process."""
+    found: set[int] = set()
+    pending = [os.getpid()]
+    while pending:
+        for task in Path(f"/proc/{pending.pop()}/task").glob("*/children"):
+            with contextlib.suppress(OSError):
+                fresh = {int(pid) for pid in task.read_text().split()} - found
+                found |= fresh
+                pending += fresh
+    return found
+
+
+def _describe(pid: int) -> str:
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+        command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    except OSError:
+        return "gone"
+    name, _, rest = stat.partition("(")[2].rpartition(")")
+    return f"{rest.split()[0]} {name} {command}"
+
+
+def _mounts() -> set[str]:
+    return {line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()}
+
+
+def _cgroups() -> set[str]:
+    return {folder for folder, _, _ in os.walk("/sys/fs/cgroup")}
+
+
+def _abandoned(path: str) -> bool:
+    """An empty new group is a leak; one with foreign processes in it is someone else's."""
+    try:
+        pids = {int(pid) for pid in Path(path, "cgroup.procs").read_text().split()}
+    except OSError:
+        return False
+    return not pids or bool(pids & _children())
+
+
+def _sockets() -> set[str]:
+    try:
+        rows = Path("/proc/net/unix").read_text().splitlines()[1:]
+    except OSError:
+        return set()
+    return {row.split(maxsplit=7)[7] for row in rows if len(row.split()) > 7}

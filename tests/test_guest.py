@@ -1,0 +1,50 @@
+"""Every guest probe: on bare Linux first, then in the sandbox, on each platform; the same output."""
+
+from __future__ import annotations
+
+import functools
+import re
+from pathlib import Path
+
+import pytest
+
+from tests import sandboxes
+
+SOURCES = Path(__file__).parent / "guest"
+
+
+def probe_names() -> list[str]:
+    """The probes' names, from the sources: nothing need be built to collect the tests."""
+    found = []
+    for source in sorted(SOURCES.glob("*.c")):
+        found += [f"{source.stem}/{name}" for name in re.findall(r"^PROBE\((\w+)\)", source.read_text(), re.M)]
+    # A probe named zz_ is the target of another's exec.
+    return [name for name in found if "/zz_" not in name]
+
+
+@functools.cache
+def on_bare_linux(root: Path, name: str) -> sandboxes.Ran:
+    return sandboxes.bare(["/probe", name], root, timeout=60)
+
+
+@pytest.mark.root
+@pytest.mark.slow
+@pytest.mark.skipif(bool(sandboxes.bare_problem()), reason=sandboxes.bare_problem())
+@pytest.mark.parametrize("name", probe_names())
+def test_probe_on_bare_linux(probe_root: Path, name: str) -> None:
+    ran = on_bare_linux(probe_root, name.split("/")[1])
+    assert ran.code == 0, ran
+    assert ran.stdout.endswith("end\n"), ran
+    assert ": NO\n" not in ran.stdout, ran
+
+
+@pytest.mark.root
+@pytest.mark.sandbox
+@pytest.mark.skipif(bool(sandboxes.bare_problem()), reason=sandboxes.bare_problem())
+@pytest.mark.parametrize("name", probe_names())
+def test_probe_in_sandbox(probe_root: Path, runtime: sandboxes.Runtime, name: str) -> None:
+    short = name.split("/")[1]
+    wanted = on_bare_linux(probe_root, short)
+    got = runtime.do(["/probe", short], probe_root, timeout=60)
+    assert got.stdout.splitlines() == wanted.stdout.splitlines(), f"{got.stderr}\n{runtime.log()}"
+    assert got.code == wanted.code
