@@ -1,16 +1,16 @@
 """`checkpoint`: not supported, and not pretended: podman takes exit code 0 of `--help` for support."""
 
-import click
+from typing import TYPE_CHECKING
 
+from runsc_py.command import Verb
 from runsc_py.errors import RuntimeFault
 
+if TYPE_CHECKING:
+    from runsc_py.cli import Invocation
 
-@click.command(
-    hidden=True,
-    add_help_option=False,
-    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
-)
-@click.argument("args", nargs=-1, type=click.UNPROCESSED)
-def command(args: tuple[str, ...]) -> None:
-    """Not supported."""
+
+def run(invocation: "Invocation", words: tuple[str, ...]) -> None:
     raise RuntimeFault("checkpoint is not supported")
+
+
+VERB = Verb("not supported", [], ("[words]...",), run, stop_at_arguments=True, hidden=True)

@@ -1,17 +1,15 @@
 """`delete`: remove a container and all it had."""
 
-import click
+from typing import TYPE_CHECKING
 
-from runsc_py.cli import Invocation
+from runsc_py.command import Option, Verb
 from runsc_py.errors import NoSuchContainer
 
+if TYPE_CHECKING:
+    from runsc_py.cli import Invocation
 
-@click.command(short_help="delete a container")
-@click.argument("container_id")
-@click.option("--force", "-f", is_flag=True, help="Kill it first if it runs; no error if it is gone.")
-@click.pass_obj
-def command(invocation: Invocation, container_id: str, force: bool) -> None:
-    """Remove a stopped container; with --force any."""
+
+def run(invocation: "Invocation", container_id: str, force: bool) -> None:
     invocation.close_inherited()
     from runsc_py import lifecycle, state
 
@@ -25,3 +23,12 @@ def command(invocation: Invocation, container_id: str, force: bool) -> None:
         lifecycle.delete(container, force, invocation.log)
     finally:
         container.unlock()
+
+
+VERB = Verb(
+    "delete a container",
+    [Option("--force", "-f", kind="flag", help="Kill it first if it runs; no error if it is gone.")],
+    ("container_id",),
+    run,
+    description="Remove a stopped container, or with --force any.",
+)

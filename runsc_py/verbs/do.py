@@ -3,12 +3,11 @@
 import os
 from typing import TYPE_CHECKING
 
-import click
-
-from runsc_py.cli import Invocation
+from runsc_py.command import Option, Verb
 from runsc_py.errors import RuntimeFault
 
 if TYPE_CHECKING:
+    from runsc_py.cli import Invocation
     from runsc_py.spec import Spec
 
 # What of the caller's environment goes in.
@@ -28,35 +27,20 @@ _PASSED = (
 _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
-@click.command(
-    short_help="run a command in a throw-away sandbox", context_settings={"allow_interspersed_args": False}
-)
-@click.argument("args", nargs=-1, required=True, type=click.UNPROCESSED)
-@click.option(
-    "--rootfs", "--root", "rootfs", default="/", metavar="DIR", help="Its root; the host's by default."
-)
-@click.option("--interactive", "-i", is_flag=True, help="Keep stdin open (it always is).")
-@click.option("--tty", "-t", is_flag=True, help="Give it a terminal, if stdin is one.")
-@click.option("--network", default="", metavar="none|host", help="Its network; none by default.")
-@click.option("--cwd", default="", metavar="DIR", help="Its working directory.")
-@click.option("--env", "-e", multiple=True, metavar="NAME=VALUE", help="Add to its environment.")
-@click.option("--hostname", default="runsc-py", metavar="NAME", help="Its host name.")
-@click.pass_obj
-def command(
-    invocation: Invocation,
+def run(
+    invocation: "Invocation",
     args: tuple[str, ...],
     rootfs: str,
-    interactive: bool,
     tty: bool,
     network: str,
     cwd: str,
     env: tuple[str, ...],
     hostname: str,
+    interactive: bool,
 ) -> int:
-    """Run ARGS over a read-only root with a memory overlay: `runsc-py do -- sh -c 'uname -a; id'`."""
     invocation.close_inherited()
     from runsc_py import lifecycle
-    from runsc_py.verbs.run import run
+    from runsc_py.verbs.run import run_container
 
     root = os.path.abspath(rootfs)
     if not os.path.isdir(root):
@@ -70,7 +54,7 @@ def command(
     how = lifecycle.Options()
     how.use_cgroup = False
     container_id = f"do-{os.getpid()}-{os.urandom(4).hex()}"
-    return run(invocation, container_id, loaded, "/", how)
+    return run_container(invocation, container_id, loaded, "/", how)
 
 
 def _spec(
@@ -138,3 +122,21 @@ def _default_cwd(rootfs: str) -> str:
     except OSError:
         return "/"
     return here if rootfs == "/" or os.path.isdir(rootfs + here) else "/"
+
+
+VERB = Verb(
+    "run a command in a throw-away sandbox",
+    [
+        Option("--rootfs", "--root", default="/", metavar="DIR", help="Its root; the host's by default."),
+        Option("--interactive", "-i", kind="flag", help="Keep stdin open (it always is)."),
+        Option("--tty", "-t", kind="flag", help="Give it a terminal, if stdin is one."),
+        Option("--network", metavar="none|host", help="Its network; none by default."),
+        Option("--cwd", metavar="DIR", help="Its working directory."),
+        Option("--env", "-e", kind="list", metavar="NAME=VALUE", help="Add to its environment."),
+        Option("--hostname", default="runsc-py", metavar="NAME", help="Its host name."),
+    ],
+    ("args...",),
+    run,
+    stop_at_arguments=True,
+    description="Run a command over a read-only root under a memory overlay: no bundle, image or registry.",
+)

@@ -1,20 +1,16 @@
 """`events`: resource use of a container, once (--stats) or again and again."""
 
 import time
+from typing import TYPE_CHECKING
 
-import click
-
-from runsc_py.cli import Invocation
+from runsc_py.command import Option, Verb
 from runsc_py.errors import RuntimeFault
 
+if TYPE_CHECKING:
+    from runsc_py.cli import Invocation
 
-@click.command(short_help="display resource usage of a container")
-@click.argument("container_id")
-@click.option("--stats", is_flag=True, help="Once, and done.")
-@click.option("--interval", default="5s", metavar="DURATION", help="Time between two lines.")
-@click.pass_obj
-def command(invocation: Invocation, container_id: str, stats: bool, interval: str) -> None:
-    """Print a container's resource use as JSON lines."""
+
+def run(invocation: "Invocation", container_id: str, stats: bool, interval: str) -> None:
     import json
 
     from runsc_py import state
@@ -26,7 +22,7 @@ def command(invocation: Invocation, container_id: str, stats: bool, interval: st
         raise RuntimeFault(f"container with id {container_id} is not running")
     while True:
         event = {"type": "stats", "id": container_id, "data": collect(container.cgroup)}
-        click.echo(json.dumps(event))
+        print(json.dumps(event), flush=True)
         if stats:
             return
         end = time.monotonic() + seconds
@@ -46,3 +42,15 @@ def _seconds(text: str) -> float:
     if seconds <= 0:
         raise RuntimeFault("duration interval must be greater than 0")
     return seconds
+
+
+VERB = Verb(
+    "display resource usage of a container",
+    [
+        Option("--stats", kind="flag", help="Once, and done."),
+        Option("--interval", default="5s", metavar="DURATION", help="Time between two lines."),
+    ],
+    ("container_id",),
+    run,
+    description="Print a container's resource use as JSON lines.",
+)

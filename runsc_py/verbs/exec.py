@@ -3,45 +3,18 @@
 import os
 from typing import TYPE_CHECKING, Any
 
-import click
-
-from runsc_py.cli import Invocation
+from runsc_py.command import Option, Verb
 from runsc_py.errors import RuntimeFault
 from runsc_py.verbs.create import check_preserved, check_terminal
 
 if TYPE_CHECKING:
+    from runsc_py.cli import Invocation
     from runsc_py.spec import Process
     from runsc_py.state import Container
 
 
-@click.command(
-    short_help="execute a new process inside a container",
-    context_settings={"allow_interspersed_args": False},
-)
-@click.argument("container_id")
-@click.argument("args", nargs=-1, type=click.UNPROCESSED)
-@click.option("--process", "-p", "process_file", default="", metavar="FILE", help="The process as JSON.")
-@click.option("--tty", "-t", is_flag=True, help="Give it a terminal.")
-@click.option(
-    "--console-socket", default="", metavar="PATH", help="Send the terminal's master to this socket."
-)
-@click.option("--detach", "-d", is_flag=True, help="Do not wait for it.")
-@click.option("--pid-file", default="", metavar="FILE", help="Write its pid here.")
-@click.option("--cwd", default="", metavar="DIR", help="Its working directory.")
-@click.option("--env", "-e", multiple=True, metavar="NAME=VALUE", help="Add to its environment.")
-@click.option("--user", "-u", default="", metavar="UID[:GID]", help="Its user.")
-@click.option("--additional-gids", "-g", multiple=True, type=int, metavar="GID", help="Supplementary groups.")
-@click.option("--cap", "-c", multiple=True, metavar="CAP_X", help="Add a capability.")
-@click.option("--no-new-privs", is_flag=True, help="No privileges by set-user-id programs.")
-@click.option("--preserve-fds", default=0, metavar="N", help="Pass N more descriptors, from 3 on.")
-@click.option("--ignore-paused", is_flag=True, help="Do not refuse when the container is paused.")
-@click.option("--process-label", default="", hidden=True)
-@click.option("--apparmor", default="", hidden=True)
-@click.option("--no-subreaper", is_flag=True, hidden=True)
-@click.option("--cgroup", multiple=True, hidden=True)
-@click.pass_obj
-def command(
-    invocation: Invocation,
+def run(
+    invocation: "Invocation",
     /,
     container_id: str,
     args: tuple[str, ...],
@@ -52,7 +25,6 @@ def command(
     ignore_paused: bool,
     **given: Any,
 ) -> int:
-    """Run ARGS (or the process of --process) in a container."""
     check_preserved(preserve_fds)
     invocation.close_inherited(preserve_fds)
     from runsc_py import state
@@ -109,7 +81,7 @@ def _user(text: str) -> Any:
 
 
 def _execute(
-    invocation: Invocation,
+    invocation: "Invocation",
     container: "Container",
     process: "Process",
     preserve_fds: int,
@@ -178,3 +150,31 @@ def _detach(
         with_lock.unlock()
     if pid_file:
         lifecycle.write_pid_file(pid_file, pid)
+
+
+VERB = Verb(
+    "execute a new process inside a container",
+    [
+        Option("--process", "-p", to="process_file", metavar="FILE", help="The process as JSON."),
+        Option("--tty", "-t", kind="flag", help="Give it a terminal."),
+        Option("--console-socket", metavar="PATH", help="Send the terminal's master to this socket."),
+        Option("--detach", "-d", kind="flag", help="Do not wait for it."),
+        Option("--pid-file", metavar="FILE", help="Write its pid here."),
+        Option("--cwd", metavar="DIR", help="Its working directory."),
+        Option("--env", "-e", kind="list", metavar="NAME=VALUE", help="Add to its environment."),
+        Option("--user", "-u", metavar="UID[:GID]", help="Its user."),
+        Option("--additional-gids", "-g", kind="list", metavar="GID", help="Supplementary groups."),
+        Option("--cap", "-c", kind="list", metavar="CAP_X", help="Add a capability."),
+        Option("--no-new-privs", kind="flag", help="No privileges by set-user-id programs."),
+        Option("--preserve-fds", kind="int", metavar="N", help="Pass N more descriptors, from 3 on."),
+        Option("--ignore-paused", kind="flag", help="Do not refuse when the container is paused."),
+        Option("--process-label"),
+        Option("--apparmor"),
+        Option("--no-subreaper", kind="flag"),
+        Option("--cgroup", kind="list"),
+    ],
+    ("container_id", "[args]..."),
+    run,
+    stop_at_arguments=True,
+    description="Run a program (or the process of --process) in a container.",
+)

@@ -1,11 +1,14 @@
 """`features`: what this runtime supports, as the runtime-spec's features.md has it."""
 
-import click
+from typing import TYPE_CHECKING
+
+from runsc_py.command import Verb
+
+if TYPE_CHECKING:
+    from runsc_py.cli import Invocation
 
 
-@click.command(short_help="show the enabled features")
-def command() -> None:
-    """Print the features of this runtime as JSON."""
+def run(invocation: "Invocation") -> None:
     import json
 
     from runsc_py import VERSION, options
@@ -30,4 +33,7 @@ def command() -> None:
             "org.opencontainers.runsc-py.version": VERSION,
         },
     }
-    click.echo(json.dumps(features, indent=2))
+    print(json.dumps(features, indent=2))
+
+
+VERB = Verb("show the enabled features", [], (), run)

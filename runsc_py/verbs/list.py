@@ -1,17 +1,15 @@
 """`list`: the containers of this root."""
 
-import click
+from typing import TYPE_CHECKING
 
-from runsc_py.cli import Invocation
+from runsc_py.command import Option, Verb
 from runsc_py.errors import RuntimeFault
 
+if TYPE_CHECKING:
+    from runsc_py.cli import Invocation
 
-@click.command(short_help="list containers")
-@click.option("--format", "-f", "form", default="table", metavar="table|json", help="How to print them.")
-@click.option("--quiet", "-q", is_flag=True, help="Print ids only.")
-@click.pass_obj
-def command(invocation: Invocation, form: str, quiet: bool) -> None:
-    """List the containers whose state is under --root."""
+
+def run(invocation: "Invocation", form: str, quiet: bool) -> None:
     from runsc_py import state
 
     if form not in ("table", "json"):
@@ -19,7 +17,7 @@ def command(invocation: Invocation, form: str, quiet: bool) -> None:
     containers = state.load_all(invocation.root)
     if quiet:
         for container in containers:
-            click.echo(container.id)
+            print(container.id)
         return
     rows = []
     for container in containers:
@@ -29,13 +27,13 @@ def command(invocation: Invocation, form: str, quiet: bool) -> None:
     if form == "json":
         import json
 
-        click.echo(json.dumps(rows or None))
+        print(json.dumps(rows or None))
         return
     table = [("ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER")]
     table += [(r["id"], str(r["pid"]), r["status"], r["bundle"], r["created"], r["owner"]) for r in rows]
     widths = [max(12, *(len(line[column]) + 3 for line in table)) for column in range(5)]
     for line in table:
-        click.echo("".join(cell.ljust(width) for cell, width in zip(line, widths, strict=False)) + line[5])
+        print("".join(cell.ljust(width) for cell, width in zip(line, widths, strict=False)) + line[5])
 
 
 def _user_name(uid: int) -> str:
@@ -45,3 +43,15 @@ def _user_name(uid: int) -> str:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
         return f"#{uid}"
+
+
+VERB = Verb(
+    "list containers",
+    [
+        Option("--format", "-f", to="form", default="table", metavar="table|json", help="How to print them."),
+        Option("--quiet", "-q", kind="flag", help="Print ids only."),
+    ],
+    (),
+    run,
+    description="List the containers whose state is under --root.",
+)

@@ -1,15 +1,17 @@
 """`pause`: stop every process of a container, until `resume`."""
 
-import click
+from typing import TYPE_CHECKING
 
-from runsc_py.cli import Invocation
+from runsc_py.command import Verb
+
+if TYPE_CHECKING:
+    from runsc_py.cli import Invocation
 
 
-@click.command(short_help="suspend all processes of a container")
-@click.argument("container_id")
-@click.pass_obj
-def command(invocation: Invocation, container_id: str) -> None:
-    """Suspend every process of a container."""
+def run(invocation: "Invocation", container_id: str) -> None:
     from runsc_py import lifecycle, state
 
     lifecycle.pause(state.load(invocation.root, container_id, lock=True))
+
+
+VERB = Verb("suspend all processes of a container", [], ("container_id",), run)

@@ -2,24 +2,15 @@
 
 from typing import TYPE_CHECKING
 
-import click
-
-from runsc_py.cli import Invocation
+from runsc_py.command import Option, Verb
 from runsc_py.errors import RuntimeFault
 
 if TYPE_CHECKING:
+    from runsc_py.cli import Invocation
     from runsc_py.state import Container
 
 
-@click.command(
-    short_help="display the processes of a container", context_settings={"allow_interspersed_args": True}
-)
-@click.argument("container_id")
-@click.argument("ps_options", nargs=-1, type=click.UNPROCESSED)
-@click.option("--format", "-f", "form", default="table", metavar="table|json", help="How to print them.")
-@click.pass_obj
-def command(invocation: Invocation, container_id: str, ps_options: tuple[str, ...], form: str) -> None:
-    """List a container's processes: host pids, or lines of ps(1) with its PS_OPTIONS."""
+def run(invocation: "Invocation", container_id: str, ps_options: tuple[str, ...], form: str) -> None:
     from runsc_py import state
 
     if form not in ("table", "json"):
@@ -28,7 +19,7 @@ def command(invocation: Invocation, container_id: str, ps_options: tuple[str, ..
     if form == "json":
         import json
 
-        click.echo(json.dumps(pids))
+        print(json.dumps(pids))
         return
     import subprocess
 
@@ -40,12 +31,12 @@ def command(invocation: Invocation, container_id: str, ps_options: tuple[str, ..
     if "PID" not in titles:
         raise RuntimeFault("couldn't find PID field in ps output")
     column = titles.index("PID")
-    click.echo(lines[0])
+    print(lines[0])
     wanted = {str(pid) for pid in pids}
     for line in lines[1:]:
         fields = line.split()
         if len(fields) > column and fields[column] in wanted:
-            click.echo(line)
+            print(line)
 
 
 def _pids(container: "Container") -> list[int]:
@@ -63,3 +54,13 @@ def _pids(container: "Container") -> list[int]:
     ours = {container.sentry_pid, container.gofer_pid}
     found = cgroups.Manager.restore(container.cgroup).processes()
     return [pid for pid in found if pid not in ours] or [container.init_pid]
+
+
+VERB = Verb(
+    "display the processes of a container",
+    [Option("--format", "-f", to="form", default="table", metavar="table|json", help="How to print them.")],
+    ("container_id", "[ps_options]..."),
+    run,
+    stop_at_arguments=True,
+    description="List a container's processes: host pids as JSON, or lines of ps(1) called with PS_OPTIONS.",
+)

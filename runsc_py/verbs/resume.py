@@ -1,15 +1,17 @@
 """`resume`: let a paused container run on."""
 
-import click
+from typing import TYPE_CHECKING
 
-from runsc_py.cli import Invocation
+from runsc_py.command import Verb
+
+if TYPE_CHECKING:
+    from runsc_py.cli import Invocation
 
 
-@click.command(short_help="resume a paused container")
-@click.argument("container_id")
-@click.pass_obj
-def command(invocation: Invocation, container_id: str) -> None:
-    """Let a paused container run on."""
+def run(invocation: "Invocation", container_id: str) -> None:
     from runsc_py import lifecycle, state
 
     lifecycle.resume(state.load(invocation.root, container_id, lock=True))
+
+
+VERB = Verb("resume a paused container", [], ("container_id",), run)

@@ -1,38 +1,29 @@
 """`run`: create, start, wait for the program, delete. Its exit code is the program's."""
 
+import os
 from typing import TYPE_CHECKING
 
-import click
-
-from runsc_py.cli import Invocation
-from runsc_py.verbs.create import activate, activation_fds, bundle_options, check_preserved, check_terminal
+from runsc_py.command import Option, Verb
+from runsc_py.errors import RuntimeFault
+from runsc_py.verbs.create import BUNDLE_OPTIONS, activate, activation_fds, check_preserved, check_terminal
 
 if TYPE_CHECKING:
+    from runsc_py.cli import Invocation
     from runsc_py.lifecycle import Options
     from runsc_py.spec import Spec
 
 
-@click.command(short_help="create and run a container")
-@click.argument("container_id")
-@bundle_options
-@click.option("--detach", "-d", is_flag=True, help="Do not wait for the program.")
-@click.option("--keep", is_flag=True, help="Do not delete the container when it has ended.")
-@click.option("--no-subreaper", is_flag=True, help="Accepted; the foreground needs its child.")
-@click.pass_obj
-def command(
-    invocation: Invocation,
+def run(
+    invocation: "Invocation",
     container_id: str,
     bundle: str,
     console_socket: str,
     pid_file: str,
-    no_pivot: bool,
-    no_new_keyring: bool,
     preserve_fds: int,
     detach: bool,
     keep: bool,
-    no_subreaper: bool,
+    **_ignored: bool,
 ) -> int:
-    """Create a container, start it and wait for it."""
     activated = activation_fds()
     check_preserved(preserve_fds + activated)
     invocation.close_inherited(preserve_fds + activated)
@@ -41,15 +32,15 @@ def command(
     path = lifecycle.open_bundle(bundle)
     loaded = spec.load_bundle(path)
     check_terminal(bool(loaded.process and loaded.process.terminal), console_socket, detach)
+    activate(loaded, activated)
     how = lifecycle.Options()
     how.console_socket, how.pid_file = console_socket, pid_file
     how.preserve_fds = preserve_fds + activated
-    activate(loaded, activated)
-    return run(invocation, container_id, loaded, path, how, detach, keep)
+    return run_container(invocation, container_id, loaded, path, how, detach, keep)
 
 
-def run(
-    invocation: Invocation,
+def run_container(
+    invocation: "Invocation",
     container_id: str,
     loaded: "Spec",
     bundle: str,
@@ -58,10 +49,7 @@ def run(
     keep: bool = False,
 ) -> int:
     """Create, start, and unless detached wait and delete; the program's exit code."""
-    import os
-
     from runsc_py import foreground, lifecycle, processes
-    from runsc_py.errors import RuntimeFault
 
     log = invocation.log
     if not detach:
@@ -89,8 +77,23 @@ def run(
         lifecycle.delete(container, True, log)
         raise
     if not keep:
+        # The sentry ends by itself once its first task has; killing it would only lose its last words.
         processes.wait_ended(processes.Identity(container.sentry_pid, container.sentry_start), 0.5)
         lifecycle.delete(container, True, log)
         if made.master >= 0:
             os.close(made.master)
     return processes.exit_code(status)
+
+
+VERB = Verb(
+    "create and run a container",
+    [
+        *BUNDLE_OPTIONS,
+        Option("--detach", "-d", kind="flag", help="Do not wait for the program."),
+        Option("--keep", kind="flag", help="Do not delete the container when it has ended."),
+        Option("--no-subreaper", kind="flag", help="Accepted and ignored."),
+    ],
+    ("container_id",),
+    run,
+    description="Create a container, start it and wait for it; the exit code is the program's.",
+)

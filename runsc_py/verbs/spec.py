@@ -1,19 +1,16 @@
 """`spec`: write a config.json to start from."""
 
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import click
-
+from runsc_py.command import Option, Verb
 from runsc_py.errors import RuntimeFault, host_fault
 
+if TYPE_CHECKING:
+    from runsc_py.cli import Invocation
 
-@click.command(short_help="create a new specification file")
-@click.option("--bundle", "-b", default="", metavar="DIR", help="Where to write config.json.")
-@click.option("--rootless", is_flag=True, help="For a user who is not root.")
-@click.argument("args", nargs=-1, type=click.UNPROCESSED)
-def command(bundle: str, rootless: bool, args: tuple[str, ...]) -> None:
-    """Write config.json for a program (ARGS, or sh on a terminal)."""
+
+def run(invocation: "Invocation", bundle: str, rootless: bool, args: tuple[str, ...]) -> None:
     import json
 
     path = os.path.join(bundle or ".", "config.json")
@@ -76,3 +73,16 @@ def template(rootless: bool, args: list[str]) -> dict[str, Any]:
         ],
         "linux": linux,
     }  # fmt: skip
+
+
+VERB = Verb(
+    "create a new specification file",
+    [
+        Option("--bundle", "-b", metavar="DIR", help="Where to write config.json."),
+        Option("--rootless", kind="flag", help="For a user who is not root."),
+    ],
+    ("[args]...",),
+    run,
+    stop_at_arguments=True,
+    description="Write config.json for a program (ARGS, or sh on a terminal).",
+)

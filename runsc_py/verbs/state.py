@@ -1,17 +1,19 @@
 """`state`: a container's state as JSON."""
 
-import click
+from typing import TYPE_CHECKING
 
-from runsc_py.cli import Invocation
+from runsc_py.command import Verb
+
+if TYPE_CHECKING:
+    from runsc_py.cli import Invocation
 
 
-@click.command(short_help="output the state of a container")
-@click.argument("container_id")
-@click.pass_obj
-def command(invocation: Invocation, container_id: str) -> None:
-    """Print a container's state as JSON."""
+def run(invocation: "Invocation", container_id: str) -> None:
     import json
 
     from runsc_py import state
 
-    click.echo(json.dumps(state.load(invocation.root, container_id).describe(), indent=2))
+    print(json.dumps(state.load(invocation.root, container_id).describe(), indent=2))
+
+
+VERB = Verb("output the state of a container", [], ("container_id",), run)

@@ -1,15 +1,16 @@
 """`syscalls`: which system calls are supported, from the one table."""
 
-import click
+from typing import TYPE_CHECKING
+
+from runsc_py.command import Option, Verb
+from runsc_py.errors import RuntimeFault
+
+if TYPE_CHECKING:
+    from runsc_py.cli import Invocation
 
 
-@click.command(short_help="show which system calls are supported")
-@click.option("--format", "-f", "form", default="table", metavar="table|json", help="How to print them.")
-def command(form: str) -> None:
-    """Print the support table of system calls."""
+def run(invocation: "Invocation", form: str) -> None:
     from sentry.syscalls.table import support_rows
-
-    from runsc_py.errors import RuntimeFault
 
     if form not in ("table", "json"):
         raise RuntimeFault("invalid format option")
@@ -17,7 +18,7 @@ def command(form: str) -> None:
     if form == "json":
         import json
 
-        click.echo(json.dumps(rows))
+        print(json.dumps(rows))
         return
     widths: list[int] = []
     for row in rows:
@@ -27,4 +28,12 @@ def command(form: str) -> None:
             widths[column] = max(widths[column], len(str(cell)))
     for row in rows:
         cells = [str(cell).ljust(width) for cell, width in zip(row, widths, strict=False)] + [str(row[-1])]
-        click.echo("  ".join(cells).rstrip())
+        print("  ".join(cells).rstrip())
+
+
+VERB = Verb(
+    "show which system calls are supported",
+    [Option("--format", "-f", to="form", default="table", metavar="table|json", help="How to print them.")],
+    (),
+    run,
+)

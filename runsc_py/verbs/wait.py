@@ -1,16 +1,15 @@
 """`wait`: wait for a container's end and print how it ended."""
 
-import click
+from typing import TYPE_CHECKING
 
-from runsc_py.cli import Invocation
+from runsc_py.command import Verb
 from runsc_py.errors import NotRunning, RuntimeFault
 
+if TYPE_CHECKING:
+    from runsc_py.cli import Invocation
 
-@click.command(short_help="wait for a container to end")
-@click.argument("container_id")
-@click.pass_obj
-def command(invocation: Invocation, container_id: str) -> None:
-    """Wait until a container's first process ends; print its exit status as JSON."""
+
+def run(invocation: "Invocation", container_id: str) -> None:
     import json
 
     from runsc_py import lifecycle, state
@@ -25,4 +24,13 @@ def command(invocation: Invocation, container_id: str) -> None:
             status = int(connection.call("wait", timeout=None, pid=container.init_pid)["status"])
         except (ControlError, KeyError, ValueError) as error:
             raise RuntimeFault(f"container {container_id}: {error}") from None
-    click.echo(json.dumps({"id": container_id, "exitStatus": exit_code(status)}))
+    print(json.dumps({"id": container_id, "exitStatus": exit_code(status)}))
+
+
+VERB = Verb(
+    "wait for a container to end",
+    [],
+    ("container_id",),
+    run,
+    description="Wait until a container's first process ends; print its exit status as JSON.",
+)
