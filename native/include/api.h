@@ -146,14 +146,13 @@ int nc_fallocate(int host_fd, int mode, int64_t offset, int64_t length);
 int64_t nc_file_seek(nc_file *file, int64_t offset, int whence);
 uint32_t nc_file_poll(const nc_file *file);
 
-/* Regular files. The descriptors are the caller's to give (-1: none yet); `owns`: close them with the inode. The change
- * time fstat(2) tells is the later of the host's and the one set here. */
+/* Regular files. The descriptors are the caller's to give (-1: none yet); `owns`: close them with the inode. */
 nc_inode *nc_inode_new(int host_ro, int host_rw, int owns);
 int nc_inode_put(nc_inode *inode);
 int nc_inode_set_fds(nc_inode *inode, int host_ro, int host_rw);
-int nc_inode_fd(const nc_inode *inode, int writable);
+int nc_inode_fd(const nc_inode *inode, int which); /* 0 read-only, 1 read-write, 2 either; -1: not open */
 int nc_inode_set_attrs(nc_inode *inode, uint64_t dev, uint64_t ino, uint32_t mode, uint32_t uid, uint32_t gid,
-                       uint64_t nlink, uint64_t rdev, int64_t ctime_ns, uint32_t live);
+                       uint64_t nlink, uint64_t rdev, uint32_t live);
 /* size, blocks, atime, mtime, ctime (ns), nlink: as the host has them */
 int nc_inode_host_stat(const nc_inode *inode, int64_t out[6]);
 

@@ -200,7 +200,8 @@ static int64_t sys_mmap(const struct call *call) {
     if (!nc_readable(file)) return -EACCES;
     if ((prot & PROT_EXEC) && file->noexec) return -EPERM;
     /* A shared mapping may be made writable later: only a description open for writing gives the writable one. */
-    int host_fd = shared && nc_writable(file) ? file->inode->host_rw : file->inode->host_ro;
+    int host_fd = file->inode->host_ro;
+    if (nc_writable(file) && (shared || host_fd < 0)) host_fd = file->inode->host_rw;
     if (host_fd < 0) return PYTHON;
     int error = nc_fdt_inject(call->fdt, call->id, host_fd, fd);
     return error ? PYTHON : HOST;

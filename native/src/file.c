@@ -146,7 +146,7 @@ int64_t nc_file_seek(nc_file *file, int64_t offset, int whence) {
     if (whence < 0 || whence > SEEK_HOLE) return -EINVAL;
     if (file->kind == NC_EVENTFD) return 0; /* noop_llseek */
     if (file->kind != NC_REG) return -ESPIPE;
-    int fd = nc_inode_fd(file->inode, 0);
+    int fd = nc_inode_fd(file->inode, 2);
     int64_t to = offset;
     if (whence == SEEK_DATA || whence == SEEK_HOLE) {
         to = lseek(fd, offset, whence); /* the host description's position is used by nobody */

@@ -6,6 +6,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#define NS 1000000000
 #define BOUNCE (1u << 20)
 static char bounce[BOUNCE]; /* one thread; touched only as far as it is used */
 
@@ -45,9 +46,9 @@ int nc_inode_set_fds(nc_inode *inode, int host_ro, int host_rw) {
     return 0;
 }
 
-/* The descriptor to write by, or one to read by, -1 if there is none. */
-int nc_inode_fd(const nc_inode *inode, int writable) {
-    return writable || inode->host_ro < 0 ? inode->host_rw : inode->host_ro;
+int nc_inode_fd(const nc_inode *inode, int which) {
+    if (which == 0 || (which == 2 && inode->host_ro >= 0)) return inode->host_ro;
+    return inode->host_rw;
 }
 
 int nc_inode_set_attrs(nc_inode *inode, uint64_t dev, uint64_t ino, uint32_t mode, uint32_t uid, uint32_t gid,
@@ -65,12 +66,12 @@ int nc_inode_set_attrs(nc_inode *inode, uint64_t dev, uint64_t ino, uint32_t mod
 
 int nc_inode_host_stat(const nc_inode *inode, int64_t out[6]) {
     struct stat host;
-    if (fstat(nc_inode_fd(inode, 0), &host)) return -errno;
+    if (fstat(nc_inode_fd(inode, 2), &host)) return -errno;
     out[0] = host.st_size;
     out[1] = host.st_blocks;
-    out[2] = host.st_atim.tv_sec * 1000000000 + host.st_atim.tv_nsec;
-    out[3] = host.st_mtim.tv_sec * 1000000000 + host.st_mtim.tv_nsec;
-    out[4] = host.st_ctim.tv_sec * 1000000000 + host.st_ctim.tv_nsec;
+    out[2] = host.st_atim.tv_sec * NS + host.st_atim.tv_nsec;
+    out[3] = host.st_mtim.tv_sec * NS + host.st_mtim.tv_nsec;
+    out[4] = host.st_ctim.tv_sec * NS + host.st_ctim.tv_nsec;
     out[5] = (int64_t)host.st_nlink;
     return 0;
 }
@@ -78,7 +79,7 @@ int nc_inode_host_stat(const nc_inode *inode, int64_t out[6]) {
 /* fstat(2) as the guest sees it, or -EAGAIN where Python knows better. */
 int nc_reg_stat(nc_inode *inode, struct stat *out) {
     if (!(inode->live & NC_LIVE_SIZE) || !(inode->live & NC_LIVE_TIMES)) return -EAGAIN;
-    if (fstat(nc_inode_fd(inode, 0), out)) return -errno;
+    if (fstat(nc_inode_fd(inode, 2), out)) return -errno;
     out->st_dev = inode->dev;
     out->st_ino = inode->ino;
     out->st_mode = inode->mode;
@@ -120,7 +121,7 @@ static ssize_t host_write(int fd, void *buf, size_t n, int64_t at, int rwf) {
 }
 
 int64_t nc_reg_read(nc_file *file, struct nc_iter *to, int64_t offset, int rwf) {
-    int fd = nc_inode_fd(file->inode, 0);
+    int fd = nc_inode_fd(file->inode, 2);
     int64_t at = offset == NC_AT_POS ? file->pos : offset, start = at, error = 0;
     while (to->left) {
         size_t want = chunk(to, at);

@@ -1,4 +1,4 @@
-"""Inodes without a name in any tree: pipefs, and the one inode all anon_inode files share (eventfd, epoll)."""
+"""Inodes without a name in any tree: pipefs, and the one inode of all anon_inode files (eventfd, epoll)."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Open files whose data C moves: CFile, the base of regular files, pipes and eventfds; HostFile, HostBacking.
 
 A regular file's inode has one HostBacking: its host descriptors, shared by every open description, and the
-attributes fstat(2) in C answers with. A file system opens with ``HostFile(inode, path, flags, backing)`` and calls
-``backing.publish(inode)`` whenever mode, owner or link count changed. Positions are the descriptions' own.
+attributes fstat(2) in C answers with. A file system opens with ``HostFile(inode, path, flags, backing)`` and
+calls ``backing.publish(inode)`` whenever mode, owner or link count changed. Positions are the descriptions'.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ AT_POS = -(1 << 63)  #: offset meaning "at the position" in the C functions
 MAX_COPY = 1 << 22  #: Python-side buffers are cut here: a longer read or write through them is a partial one
 
 LIVE = lib.NC_LIVE_SIZE | lib.NC_LIVE_TIMES
+NC_READ_ONLY, NC_READ_WRITE, NC_ANY = range(3)
 
 # (address, length) of each buffer in guest memory
 IoVec = list[tuple[int, int]]
@@ -169,19 +170,27 @@ class HostBacking:
     __slots__ = ("nc",)
 
     def __init__(self, host_ro: int, host_rw: int, owns: bool = True) -> None:
-        self.nc = ffi.gc(lib.nc_inode_new(host_ro, host_rw, owns), lib.nc_inode_put)
+        self.nc: Any = ffi.gc(lib.nc_inode_new(host_ro, host_rw, owns), lib.nc_inode_put)
 
     def set_fds(self, host_ro: int, host_rw: int) -> None:
         """Other descriptors from now on, for open descriptions too; those replaced are closed."""
         lib.nc_inode_set_fds(self.nc, host_ro, host_rw)
 
+    def host_fds(self) -> tuple[int, int]:
+        """(read-only, read-write), -1 where not open."""
+        return lib.nc_inode_fd(self.nc, NC_READ_ONLY), lib.nc_inode_fd(self.nc, NC_READ_WRITE)
+
     def host_fd(self, writable: bool = False) -> int:
         """The descriptor to write by, or one to read by; -1: none is open."""
-        return lib.nc_inode_fd(self.nc, writable)
+        return lib.nc_inode_fd(self.nc, NC_READ_WRITE if writable else NC_ANY)
+
+    def any_fd(self) -> int:
+        """A descriptor good for fstat."""
+        return lib.nc_inode_fd(self.nc, NC_ANY)
 
     def publish(self, inode: Inode, live: int = LIVE) -> None:
-        """Tell C the attributes. `live`: what the host's fstat knows better (LIVE, and NC_LIVE_NLINK for nlink
-        too); 0 leaves fstat(2) to Python."""
+        """Tell C the attributes. `live`: what the host's fstat knows better (LIVE, and NC_LIVE_NLINK for
+        nlink too); 0 leaves fstat(2) to Python."""
         lib.nc_inode_set_attrs(
             self.nc, inode.fs.dev, inode.ino, inode.mode, inode.uid, inode.gid, inode.nlink, inode.rdev, live
         )
@@ -196,7 +205,7 @@ class HostBacking:
 
 
 class HostFile(CFile):
-    """An open regular file with a host descriptor behind it."""
+    """An open regular file with host descriptors behind it."""
 
     __slots__ = ("backing",)
 

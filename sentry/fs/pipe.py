@@ -1,4 +1,4 @@
-"""Pipes and FIFOs: pipe(7), fifo(7). The data lives in C (native/src/pipe.c); here are the ends, and who waits.
+"""Pipes and FIFOs: pipe(7), fifo(7). The data lives in C (native/src/pipe.c); here are the ends, who waits.
 
     reader, writer = make_pipe(task, O_NONBLOCK)
     file = await open_fifo(task, inode, path, flags)     # waits for the other end

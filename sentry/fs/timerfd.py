@@ -83,7 +83,7 @@ class TimerFd(File):
         self._timer = None
         before = self._ticks
         self._advance()
-        # A periodic timer that nobody watches needs no further wake-ups: it is readable and counts by the clock.
+        # A periodic timer that nobody watches needs no more wake-ups: it is readable and counts by the clock.
         if self._next_ns is not None and (self._timer is None) and self._ticks == before:
             self._arm()  # the realtime clock was set back
         if self._ticks != before:

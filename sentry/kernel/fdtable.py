@@ -218,7 +218,7 @@ class FdTable:
         return done
 
     def close(self, fd: int) -> bool:
-        """close(2). True: the guest's host table has a descriptor of ours there; the host should close it too."""
+        """close(2). True: the guest's host table has a descriptor of ours there: the host should close it."""
         if self.locked:
             self._drop_locks(fd)
         done = lib.nc_fdt_close(self.nc, fd)

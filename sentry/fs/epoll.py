@@ -1,0 +1,207 @@
+"""epoll(7): items on the wait queues of the files they watch, and a list of those that may be ready.
+
+An item comes on the list when its file's queue wakes with an event it asked for; collecting asks the file
+again (poll), so a stale entry costs a look and nothing else. Level-triggered items stay listed while ready.
+"""
+
+from __future__ import annotations
+
+from sentry.abi.linux import (
+    EPOLLERR,
+    EPOLLET,
+    EPOLLEXCLUSIVE,
+    EPOLLHUP,
+    EPOLLIN,
+    EPOLLONESHOT,
+    EPOLLOUT,
+    EPOLLRDNORM,
+    EPOLLWAKEUP,
+    O_RDWR,
+)
+from sentry.errors import EEXIST, EINVAL, ELOOP, ENOENT, EPERM
+from sentry.fs.anon import anon_inode
+from sentry.kernel.fdtable import at_release, file_id, forget_at_release
+from sentry.vfs.file import File
+
+_PRIVATE = EPOLLWAKEUP | EPOLLONESHOT | EPOLLET | EPOLLEXCLUSIVE
+_EXCLUSIVE_OK = EPOLLIN | EPOLLOUT | EPOLLERR | EPOLLHUP | EPOLLWAKEUP | EPOLLET | EPOLLEXCLUSIVE
+MAX_NESTS = 4  # EP_MAX_NESTS: epolls that watch epolls
+
+
+class Item:
+    """One descriptor watched. Disarmed (EPOLLONESHOT has fired) when `events` has only private bits."""
+
+    __slots__ = ("data", "epoll", "events", "fd", "file")
+
+    def __init__(self, epoll: Epoll, fd: int, file: File, events: int, data: int) -> None:
+        self.epoll = epoll
+        self.fd = fd
+        self.file = file
+        self.events = events
+        self.data = data
+
+    def wake(self, mask: int) -> None:
+        """The file's queue has something to tell."""
+        if mask & self.events & ~_PRIVATE:
+            self.epoll.may_be_ready(self)
+
+    def ready(self) -> int:
+        events = self.events & ~_PRIVATE
+        return self.file.poll() & events if events else 0
+
+
+class Epoll(File):
+    """An epoll instance. Items hold no reference to their file: its last close takes them off."""
+
+    __slots__ = ("_items", "_ready")
+
+    def __init__(self) -> None:
+        super().__init__(anon_inode(), None, O_RDWR)
+        self._items: dict[tuple[int, int], Item] = {}
+        self._ready: dict[Item, None] = {}  # ordered: who comes first is told first
+
+    # --- epoll_ctl(2)
+
+    def add(self, fd: int, file: File, events: int, data: int) -> None:
+        if not can_poll(file):
+            raise EPERM
+        if file is self:
+            raise EINVAL
+        if events & EPOLLEXCLUSIVE and (events & ~_EXCLUSIVE_OK or isinstance(file, Epoll)):
+            raise EINVAL
+        key = fd, file_id(file)
+        if key in self._items:
+            raise EEXIST
+        if isinstance(file, Epoll):
+            self._check_nesting(file)
+        item = self._items[key] = Item(self, fd, file, _always(events), data)
+        file.wait_queue.add(item.wake)
+        at_release(file, self._file_released)
+        if item.ready():
+            self.may_be_ready(item)
+
+    def modify(self, fd: int, file: File, events: int, data: int) -> None:
+        item = self._find(fd, file)
+        if events & EPOLLEXCLUSIVE or item.events & EPOLLEXCLUSIVE:
+            raise EINVAL
+        item.events = _always(events)
+        item.data = data
+        if item.ready():
+            self.may_be_ready(item)
+
+    def delete(self, fd: int, file: File) -> None:
+        self._drop(self._find(fd, file))
+        if not any(item.file is file for item in self._items.values()):
+            forget_at_release(file, self._file_released)
+
+    def _find(self, fd: int, file: File) -> Item:
+        if not can_poll(file):
+            raise EPERM
+        if file is self:
+            raise EINVAL
+        item = self._items.get((fd, file_id(file)))
+        if item is None:
+            raise ENOENT
+        return item
+
+    def _drop(self, item: Item) -> None:
+        item.file.wait_queue.remove(item.wake)
+        del self._items[item.fd, file_id(item.file)]
+        self._ready.pop(item, None)
+
+    def _file_released(self, file: File) -> None:
+        for item in [item for item in self._items.values() if item.file is file]:
+            self._drop(item)
+
+    def _check_nesting(self, target: Epoll) -> None:
+        """ELOOP for a circle, and for a chain of more than MAX_NESTS links."""
+        if self._below(target) + self._above() > MAX_NESTS:
+            raise ELOOP
+
+    def _below(self, epoll: Epoll) -> int:
+        """Links in the longest chain from us over `epoll` downwards."""
+        if epoll is self:
+            raise ELOOP
+        deepest = 0
+        for item in epoll._items.values():
+            if isinstance(item.file, Epoll):
+                deepest = max(deepest, self._below(item.file))
+        return deepest + 1
+
+    def _above(self) -> int:
+        """Links in the longest chain of epolls that watch us."""
+        highest = 0
+        queue = self.queue
+        if queue is not None:
+            for callback in queue._callbacks:
+                watcher = getattr(callback, "__self__", None)
+                if isinstance(watcher, Item):
+                    highest = max(highest, watcher.epoll._above() + 1)
+        return highest
+
+    # --- readiness
+
+    def may_be_ready(self, item: Item) -> None:
+        self._ready[item] = None
+        self.wait_queue.wake(EPOLLIN | EPOLLRDNORM)
+
+    def collect(self, limit: int) -> list[tuple[int, int]]:
+        """Up to `limit` (events, data) of items that are ready now."""
+        found: list[tuple[int, int]] = []
+        again: list[Item] = []
+        for item in list(self._ready):
+            if len(found) >= limit:
+                break
+            del self._ready[item]
+            events = item.ready()
+            if not events:
+                continue
+            found.append((events, item.data))
+            if item.events & EPOLLONESHOT:
+                item.events &= _PRIVATE
+            elif not item.events & EPOLLET:
+                again.append(item)
+        for item in again:  # behind those not told this time, so that all get their turn
+            self._ready[item] = None
+        return found
+
+    def poll(self) -> int:
+        """Readable while an item is ready."""
+        for item in list(self._ready):
+            if item.ready():
+                return EPOLLIN | EPOLLRDNORM
+            del self._ready[item]
+        return 0
+
+    def release(self) -> None:
+        for item in list(self._items.values()):
+            forget_at_release(item.file, self._file_released)
+            self._drop(item)
+
+    def targets(self) -> list[tuple[int, int, int]]:
+        """(fd, events, data) of each item, for /proc/PID/fdinfo."""
+        return [(item.fd, item.events, item.data) for item in self._items.values()]
+
+    def describe(self) -> bytes | None:
+        return b"anon_inode:[eventpoll]"
+
+
+def _always(events: int) -> int:
+    return events | EPOLLERR | EPOLLHUP
+
+
+def can_poll(file: File) -> bool:
+    """Whether the file has a poll operation of its own (file_can_poll)."""
+    return type(file).poll is not File.poll and not isinstance(file, _never_polls())
+
+
+_regular: tuple[type, ...] = ()
+
+
+def _never_polls() -> tuple[type, ...]:
+    global _regular
+    if not _regular:
+        from sentry.fs.hostfile import HostFile
+
+        _regular = (HostFile,)
+    return _regular
