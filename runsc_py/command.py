@@ -1,9 +1,9 @@
 """How a verb declares its options and arguments, and the quick parser for them.
 
-Each module of `runsc_py.verbs` has `VERB = Verb(summary, options, arguments, run, ...)`. A well-formed command
-line is parsed here, in microseconds. Anything else (a request for help, an unknown option, a missing argument)
-goes to click, which `runsc_py.usage` feeds with the same declarations: to import it takes twice as long as to
-start a bare interpreter, and `create`, `start` and `exec` are called by the hundred.
+Each module of `runsc_py.verbs` has `VERB = Verb(summary, options, arguments, run, ...)`. A well-formed
+command line is parsed here, in microseconds. Anything else (a request for help, an unknown option, a missing
+argument) goes to click, which `runsc_py.usage` feeds with the same declarations: to import it takes twice as
+long as to start a bare interpreter, and `create`, `start` and `exec` are called by the hundred.
 """
 
 from collections.abc import Callable

@@ -66,6 +66,7 @@ def state_json(state: dict[str, Any]) -> bytes:
 
 
 def _run_one(hook: dict[str, Any], state: dict[str, Any], cwd: str, enter: Callable[[], None] | None) -> None:
+
     argv = hook["args"] or [hook["path"]]
     environment = dict(entry.partition("=")[::2] for entry in hook["env"] or ())
     timeout = hook["timeout"]

@@ -8,13 +8,12 @@ from runsc_py.errors import RuntimeFault
 from runsc_py.logs import Log
 from runsc_py.processes import Identity, go_process_state
 from runsc_py.state import Container
+from runsc_py.typed import convert
 
 
 def run_hook(container: Container, hook: dict[str, Any], log: Log) -> None:
     """Run a hook as a task of the sandbox, with the state JSON on its stdin, and wait for it."""
-    import msgspec
-
-    process = msgspec.convert(container.process_defaults, spec.Process)
+    process = convert(container.process_defaults, spec.Process, "process")
     process.args = [hook["path"], *(hook["args"] or [""])[1:]]
     process.env, process.cwd, process.terminal = hook["env"] or [], "/", False
     read_end, write_end = os.pipe()

@@ -17,6 +17,7 @@ from runsc_py.processes import Identity, kill_and_wait, reap_children
 from runsc_py.settings import Settings
 from runsc_py.spec import root_path
 from runsc_py.state import Container
+from runsc_py.typed import plain
 
 if TYPE_CHECKING:
     from runsc_py.spec import Process, Resources, Spec
@@ -119,9 +120,7 @@ class _Attempt:
         container.owner = os.geteuid()
         container.hooks = hooks.to_record(spec.hooks)
         container.rootless = rootless.is_rootless(settings.rootless)
-        import msgspec
-
-        container.process_defaults = msgspec.to_builtins(spec.process)
+        container.process_defaults = plain(spec.process)
 
     def _make_cgroup(self, spec: "Spec", settings: Settings) -> None:
         linux = spec.linux
@@ -152,11 +151,10 @@ class _Attempt:
         how: Options,
     ) -> int:
         """Fork the gofer and the sandbox."""
-        from sentry.boot import BootError
-        from sentry.boot import start as start_sandbox
-
         from gofer.boot import GoferConfig
         from gofer.boot import start as start_gofer
+        from sentry.boot import BootError
+        from sentry.boot import start as start_sandbox
         from sentry.control import make_listener
 
         container = self.container

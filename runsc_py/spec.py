@@ -2,28 +2,22 @@
 
 Unknown fields are ignored and `null` means absent, as Go's decoder has it; a wrong type is one clear line
 that names the field. What runc refuses before it starts anything is refused here too, in its words (`check`).
+
+The classes are declarations; `runsc_py.typed` turns JSON into them.
 """
 
 import os
-from typing import TypeVar
-
-import msgspec
 
 from runsc_py.errors import RuntimeFault, host_fault
-
-Strings = list[str] | None
-
-
-class _Part(msgspec.Struct, rename="camel", omit_defaults=True):
-    """Base of all parts: fields in Python's spelling, JSON in the spec's."""
+from runsc_py.typed import Part, decode
 
 
-class Box(_Part):
+class Box(Part):
     height: int = 0
     width: int = 0
 
 
-class User(_Part):
+class User(Part):
     uid: int = 0
     gid: int = 0
     umask: int | None = None
@@ -31,27 +25,27 @@ class User(_Part):
     username: str | None = None
 
 
-class Capabilities(_Part):
-    bounding: Strings = None
-    effective: Strings = None
-    inheritable: Strings = None
-    permitted: Strings = None
-    ambient: Strings = None
+class Capabilities(Part):
+    bounding: list[str] | None = None
+    effective: list[str] | None = None
+    inheritable: list[str] | None = None
+    permitted: list[str] | None = None
+    ambient: list[str] | None = None
 
 
-class Rlimit(_Part):
+class Rlimit(Part):
     type: str = ""
     hard: int = 0
     soft: int = 0
 
 
-class Process(_Part):
+class Process(Part):
     terminal: bool | None = False
     console_size: Box | None = None
     user: User | None = None
-    args: Strings = None
+    args: list[str] | None = None
     command_line: str | None = None
-    env: Strings = None
+    env: list[str] | None = None
     cwd: str | None = ""
     capabilities: Capabilities | None = None
     rlimits: list[Rlimit] | None = None
@@ -61,32 +55,32 @@ class Process(_Part):
     selinux_label: str | None = None
 
 
-class Root(_Part):
+class Root(Part):
     path: str = ""
     readonly: bool | None = False
 
 
-class IdMapping(_Part):
-    container_id: int = msgspec.field(default=0, name="containerID")
-    host_id: int = msgspec.field(default=0, name="hostID")
+class IdMapping(Part):
+    container_id: int = 0
+    host_id: int = 0
     size: int = 0
 
 
-class Mount(_Part):
+class Mount(Part):
     destination: str = ""
     type: str | None = ""
     source: str | None = ""
-    options: Strings = None
+    options: list[str] | None = None
 
 
-class Hook(_Part):
+class Hook(Part):
     path: str = ""
-    args: Strings = None
-    env: Strings = None
+    args: list[str] | None = None
+    env: list[str] | None = None
     timeout: int | None = None
 
 
-class Hooks(_Part):
+class Hooks(Part):
     prestart: list[Hook] | None = None
     create_runtime: list[Hook] | None = None
     create_container: list[Hook] | None = None
@@ -95,12 +89,12 @@ class Hooks(_Part):
     poststop: list[Hook] | None = None
 
 
-class Namespace(_Part):
+class Namespace(Part):
     type: str = ""
     path: str | None = ""
 
 
-class Device(_Part):
+class Device(Part):
     path: str = ""
     type: str = ""
     major: int = 0
@@ -110,7 +104,7 @@ class Device(_Part):
     gid: int | None = None
 
 
-class DeviceRule(_Part):
+class DeviceRule(Part):
     allow: bool = False
     type: str | None = None
     major: int | None = None
@@ -118,19 +112,19 @@ class DeviceRule(_Part):
     access: str | None = None
 
 
-class Memory(_Part):
+class Memory(Part):
     limit: int | None = None
     reservation: int | None = None
     swap: int | None = None
     kernel: int | None = None
-    kernel_tcp: int | None = msgspec.field(default=None, name="kernelTCP")
+    kernel_tcp: int | None = None
     swappiness: int | None = None
-    disable_oom_killer: bool | None = msgspec.field(default=None, name="disableOOMKiller")
+    disable_oom_killer: bool | None = None
     use_hierarchy: bool | None = None
     check_before_update: bool | None = None
 
 
-class Cpu(_Part):
+class Cpu(Part):
     shares: int | None = None
     quota: int | None = None
     burst: int | None = None
@@ -142,53 +136,49 @@ class Cpu(_Part):
     idle: int | None = None
 
 
-class Pids(_Part):
+class Pids(Part):
     limit: int | None = None
 
 
-class ThrottleDevice(_Part):
+class ThrottleDevice(Part):
     major: int = 0
     minor: int = 0
     rate: int = 0
 
 
-class WeightDevice(_Part):
+class WeightDevice(Part):
     major: int = 0
     minor: int = 0
     weight: int | None = None
     leaf_weight: int | None = None
 
 
-class BlockIO(_Part):
+class BlockIO(Part):
     weight: int | None = None
     leaf_weight: int | None = None
     weight_device: list[WeightDevice] | None = None
     throttle_read_bps_device: list[ThrottleDevice] | None = None
     throttle_write_bps_device: list[ThrottleDevice] | None = None
-    throttle_read_iops_device: list[ThrottleDevice] | None = msgspec.field(
-        default=None, name="throttleReadIOPSDevice"
-    )
-    throttle_write_iops_device: list[ThrottleDevice] | None = msgspec.field(
-        default=None, name="throttleWriteIOPSDevice"
-    )
+    throttle_read_iops_device: list[ThrottleDevice] | None = None
+    throttle_write_iops_device: list[ThrottleDevice] | None = None
 
 
-class HugepageLimit(_Part):
+class HugepageLimit(Part):
     page_size: str = ""
     limit: int = 0
 
 
-class Resources(_Part):
+class Resources(Part):
     devices: list[DeviceRule] | None = None
     memory: Memory | None = None
     cpu: Cpu | None = None
     pids: Pids | None = None
-    block_io: BlockIO | None = msgspec.field(default=None, name="blockIO")
+    block_io: BlockIO | None = None
     hugepage_limits: list[HugepageLimit] | None = None
     unified: dict[str, str] | None = None
 
 
-class Linux(_Part):
+class Linux(Part):
     uid_mappings: list[IdMapping] | None = None
     gid_mappings: list[IdMapping] | None = None
     sysctl: dict[str, str] | None = None
@@ -197,12 +187,12 @@ class Linux(_Part):
     namespaces: list[Namespace] | None = None
     devices: list[Device] | None = None
     rootfs_propagation: str | None = None
-    masked_paths: Strings = None
-    readonly_paths: Strings = None
+    masked_paths: list[str] | None = None
+    readonly_paths: list[str] | None = None
     mount_label: str | None = None
 
 
-class Spec(_Part):
+class Spec(Part):
     oci_version: str = ""
     process: Process | None = None
     root: Root | None = None
@@ -238,24 +228,6 @@ def load_process(path: str) -> Process:
     process = decode(data, Process, path)
     check_process(process)
     return process
-
-
-_T = TypeVar("_T")
-
-
-def decode(data: bytes, kind: type[_T], where: str) -> _T:
-    """Decode JSON into `kind`; what is wrong, and at which field, in one line."""
-    try:
-        return msgspec.json.decode(data, type=kind)
-    except msgspec.ValidationError as error:
-        text = str(error)
-        what, _, at = text.partition(" - at ")
-        field = at.strip("`").removeprefix("$").removeprefix(".")
-        what = what[:1].lower() + what[1:].replace("`", "")
-        raise RuntimeFault(f"{where}: {field}: {what}" if field else f"{where}: {what}") from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        text = str(error)
-        raise RuntimeFault(f"{where}: {text[:1].lower() + text[1:]}") from None
 
 
 def check(spec: Spec, bundle: str) -> None:

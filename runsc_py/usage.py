@@ -80,14 +80,15 @@ def _parameters(options: list[Option], arguments: tuple[str, ...]) -> list[click
         for option in options
     ]
     for name in arguments:
-        many = name.endswith("...")
+        many, optional = name.endswith("..."), name.startswith("[")
+        extra: dict[str, Any] = {"default": ""} if optional and not many else {}
         made.append(
             click.Argument(
                 [argument_name(name)],
                 nargs=-1 if many else 1,
-                required=not name.startswith("["),
-                default=None if many or not name.startswith("[") else "",
+                required=not optional,
                 type=click.UNPROCESSED,
+                **extra,
             )
         )
     return made

@@ -43,6 +43,7 @@ def run(
 def _process(container: "Container", args: tuple[str, ...], given: dict[str, Any]) -> "Process":
     """The process of --process, or the container's own with what the flags change."""
     from runsc_py import spec
+    from runsc_py.typed import convert
 
     if given["process_file"]:
         process = spec.load_process(given["process_file"])
@@ -50,9 +51,7 @@ def _process(container: "Container", args: tuple[str, ...], given: dict[str, Any
         return process
     if not args:
         raise RuntimeFault("process args cannot be empty")
-    import msgspec
-
-    process = msgspec.convert(container.process_defaults, spec.Process)
+    process = convert(container.process_defaults, spec.Process, "process")
     process.args, process.terminal = list(args), given["tty"]
     process.env = [*(process.env or ()), *given["env"]]
     process.cwd = given["cwd"] or process.cwd

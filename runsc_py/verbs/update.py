@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 def run(invocation: "Invocation", container_id: str, resources: str, **limits: Any) -> None:
     from runsc_py import lifecycle, spec, state
     from runsc_py.errors import host_fault
+    from runsc_py.typed import decode
 
     container = state.load(invocation.root, container_id, lock=True)
     if resources:
@@ -23,7 +24,7 @@ def run(invocation: "Invocation", container_id: str, resources: str, **limits: A
                     data = file.read()
         except OSError as error:
             raise host_fault(f"open {resources}", error) from None
-        wanted = spec.decode(data, spec.Resources, "resources")
+        wanted = decode(data, spec.Resources, "resources")
     else:
         wanted = _resources(limits)
     lifecycle.update(container, wanted, invocation.log)
