@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 from sentry.abi import linux
 from sentry.abi.x86_64 import TIMESPEC
-from sentry.errors import EBADF, EINVAL, LinuxError
+from sentry.errors import EBADF, LinuxError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -385,9 +385,5 @@ def safely(kind: Kind, value: int, call: Call, index: int) -> str:
     """``kind.show`` for values a hostile guest chose: what cannot be read is shown as the plain register."""
     try:
         return kind.show(value, call, index)
-    except (LinuxError, ArithmeticError, ValueError, LookupError):
+    except (LinuxError, OSError, ArithmeticError, ValueError, LookupError):
         return _show_address(value, call, index)
-
-
-def einval(why: str) -> int:
-    raise EINVAL(why)

@@ -60,7 +60,7 @@ native(
         3,
         linux.MAP_ANONYMOUS | linux.MAP_HUGETLB,
         linux.MAP_ANONYMOUS,
-        "flags have MAP_ANONYMOUS and not MAP_HUGETLB",
+        "its flags have MAP_ANONYMOUS and not MAP_HUGETLB",
     ),
     why="an anonymous mapping ignores its descriptor and stays in the caller's own address space",
 )
@@ -118,7 +118,7 @@ native(
     Addr,
     UInt,
     # FUTEX_FD (2) would make a descriptor; it and what comes after our time have no place here.
-    when=arg_in(1, set(FutexCommand.values()), "a known operation", mask=linux.FUTEX_CMD_MASK),
+    when=arg_in(1, set(FutexCommand.values()), "the operation is a known one", mask=linux.FUTEX_CMD_MASK),
     why=FUTEX,
 )
 native("futex_waitv", Addr, UInt, UInt, TimespecPtr, ClockId, why=FUTEX)
@@ -198,7 +198,7 @@ native(
     Addr,
     # Not plain: namespaces, CLONE_PIDFD (makes a descriptor), CLONE_PTRACE and CLONE_UNTRACED (escape the
     # tracer), CLONE_PARENT (a child of the sandbox's own process). The kernel reads the low 32 bits only.
-    when=masked(0, ~PLAIN_CLONE & 0xFFFF_FFFF, 0, "no namespace, pidfd, ptrace, untraced or parent flag"),
+    when=masked(0, ~PLAIN_CLONE & 0xFFFF_FFFF, 0, "its flags ask for no namespace, pidfd, tracer or parent"),
     why="the child inherits filter, tracer and namespaces",
     otherwise=EPERM,
 )
@@ -241,7 +241,7 @@ CLOCK_WITHOUT_FD = any_of(
     masked(0, 3, 1, "a CPU clock by pid"),
     masked(0, 3, 2, "a CPU clock by pid"),
 )
-CLOCK_WITHOUT_FD.text = "not a clock behind a descriptor"
+CLOCK_WITHOUT_FD.text = "the clock is not one behind a descriptor"
 CLOCKS = "reads the host's clocks, which the guest shares"
 OWN_TIMERS = "a timer that signals the calling process"
 TimerFlags = Annotated[int, flags(TIMER_ABSTIME=1)]
