@@ -1,0 +1,1 @@
+"""Terminals: termios, the line discipline, ptys, controlling terminals, the console (tty(4), pty(7))."""
