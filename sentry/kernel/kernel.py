@@ -10,8 +10,8 @@ from struct import Struct
 from typing import TYPE_CHECKING, Any
 
 from native import ffi, lib
-from sentry.abi.linux import EIO
-from sentry.errors import ESRCH, Interrupted, LinuxError
+from sentry.errors import EIO, ESRCH, Interrupted, LinuxError
+from sentry.fs.tty.jobs import ControllingTerminals
 from sentry.kernel.calls import Call, Waiting
 from sentry.kernel.lifecycle import Lifecycle
 from sentry.kernel.sched import Job, Scheduler
@@ -44,7 +44,7 @@ class Kernel:
         self.cpu_count = 1
         self.panic_on_bug = False
         self.store: Any = None
-        self.ttys: dict[int, Any] = {}
+        self.ttys = ControllingTerminals()
         self.running = True
         self.call_id = 0  # the notification whose handler runs now, for descriptor injection
         # Observers: the strace log, the record of bugs.
@@ -203,7 +203,7 @@ class Kernel:
             self.on_bug(task, entry, args, error)
         if self.panic_on_bug:
             raise SystemExit(70) from error
-        return EIO
+        return EIO.errno
 
     # --- everything else
 

@@ -199,6 +199,7 @@ class Lifecycle:
         if not group.tasks:
             group.exited = True
             self._bury(group)
+            kernel.ttys.group_exited(group, kernel)
         if self.on_exit is not None:
             self.on_exit(task, status)
         kernel.pids.forget(tid)
