@@ -1,4 +1,4 @@
-"""A gofer on a folder of the test's, spoken to over the bare socket: as the sentry does, or as a hostile one would."""
+"""A gofer on a folder of the test's, spoken to over the bare socket: as a sentry does, hostile or not."""
 
 import os
 import signal

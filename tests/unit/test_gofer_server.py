@@ -37,7 +37,8 @@ def test_attach_tells_the_export_flags(gofer: Gofer) -> None:
 def test_lookup_gives_the_hosts_attributes(gofer: Gofer, root: Path) -> None:
     attr = gofer.attr(gofer.lookup(gofer.attach(), b"dir", b"deep", b"file"))
     host = os.stat(root / "dir/deep/file")
-    assert (attr.mode, attr.ino, attr.size, attr.nlink) == (host.st_mode, host.st_ino, host.st_size, host.st_nlink)
+    assert (attr.mode, attr.ino, attr.size) == (host.st_mode, host.st_ino, host.st_size)
+    assert attr.nlink == host.st_nlink
     assert (attr.mtime_ns, attr.ctime_ns) == (host.st_mtime_ns, host.st_ctime_ns)
     assert attr.blocks == host.st_blocks
 
