@@ -1,29 +1,34 @@
 """StoredFile: a regular file whose data is a host file of the sentry's own store (tmpfs, overlay's upper,
 memfd).
 
-The inode owns at most two host descriptors, opened when first needed and shared by all descriptions: a
-read-only one, so that a guest which may only read cannot get a writable mapping, and a read-write one.
-Size, blocks and times are the host file's; mode, owner and links are ours, and the change time is the later
-of both.
+The inode's HostBacking has at most two host descriptors, opened when first needed and shared by all
+descriptions: a read-only one, so that a guest which may only read cannot get a writable mapping, and a
+read-write one. Once there is a host file, size, blocks and times are its; mode, owner and links are ours,
+and the later change time counts.
 """
 
 from __future__ import annotations
 
 import os
+from collections import deque
+from sys import getrefcount
 from time import time_ns
 from typing import TYPE_CHECKING
+from weakref import ref
 
-from sentry.abi.linux import O_ACCMODE, XATTR_CREATE, XATTR_REPLACE
+from sentry.abi.linux import MS_NOEXEC, O_ACCMODE, O_RDONLY, O_WRONLY, XATTR_CREATE, XATTR_REPLACE
 from sentry.errors import EEXIST, ENODATA, from_host
 from sentry.vfs.inode import Filesystem, Inode
 from sentry.vfs.stat import SetAttr, Stat
 
 if TYPE_CHECKING:
+    from sentry.fs.hostfile import HostBacking
     from sentry.fs.store import Store
     from sentry.kernel.task import Task
     from sentry.vfs.file import File
     from sentry.vfs.mount import Path
 
+MAX_OPEN = 512  #: files that keep their host descriptors while no guest has them open
 _FRESH_NS = 2_000_000  # a host file made this soon after its inode has the right times
 
 
@@ -52,7 +57,7 @@ class KeptXattrs(Inode):
         if self.xattrs is None:
             self.xattrs = {}
         self.xattrs[name] = value
-        self.ctime_ns = time_ns()
+        self.changed()
 
     async def listxattr(self, task: Task) -> list[bytes]:
         return list(self.xattrs or ())
@@ -60,13 +65,18 @@ class KeptXattrs(Inode):
     async def removexattr(self, task: Task, name: bytes) -> None:
         if self.xattrs is None or self.xattrs.pop(name, None) is None:
             raise ENODATA
+        self.changed()
+
+    def changed(self) -> None:
+        """Mode, owner, links or extended attributes changed: the change time moves."""
         self.ctime_ns = time_ns()
 
 
 class StoredFile(KeptXattrs):
     """A regular file in `store`. The host file is made at the first open or change of size."""
 
-    __slots__ = ("host_ro", "host_rw", "number", "store")
+    __slots__ = ("number", "store")
+    host: HostBacking | None
 
     def __init__(
         self, fs: Filesystem, ino: int, mode: int, uid: int, gid: int, store: Store, nlink: int = 1
@@ -74,71 +84,71 @@ class StoredFile(KeptXattrs):
         super().__init__(fs, ino, mode, uid, gid, nlink)
         self.store = store
         self.number = 0  # of the host file; 0: none yet
-        self.host_ro = -1
-        self.host_rw = -1
 
     # --- the host file
 
-    def writable_fd(self) -> int:
-        """The read-write host descriptor."""
-        if self.host_rw < 0:
-            if self.number:
-                self.host_rw = self.store.reopen(self.number, True)
-            else:
-                self.number, self.host_rw = self.store.create()
-                if time_ns() - self.btime_ns > _FRESH_NS or self.mtime_ns != self.btime_ns:
-                    self._set_times(self.host_rw, self.atime_ns, self.mtime_ns)
-        return self.host_rw
+    def backing(self, read: bool, write: bool) -> HostBacking:
+        """The host file, with the descriptors asked for."""
+        host = self.host
+        if host is None:
+            host = self._open_backing(write)
+        host_ro, host_rw = host.host_fds()
+        if write and host_rw < 0:
+            host.set_fds(host_ro, self.store.reopen(self.number, True, host_ro))
+        elif read and host_ro < 0:
+            host.set_fds(self.store.reopen(self.number, False, host_rw), host_rw)
+        return host
 
-    def readable_fd(self) -> int:
-        """The read-only host descriptor."""
-        if self.host_ro < 0:
-            if not self.number:
-                self.writable_fd()
-            self.host_ro = self.store.reopen(self.number, False, self.host_rw)
-        return self.host_ro
+    def _open_backing(self, write: bool) -> HostBacking:
+        from sentry.fs.hostfile import HostBacking
 
-    def any_fd(self) -> int:
-        """A descriptor good for fstat."""
-        return self.host_rw if self.host_rw >= 0 else self.readable_fd()
-
-    def _host_stat(self) -> os.stat_result | None:
         if not self.number:
-            return None
-        if self.host_rw >= 0:
-            return os.fstat(self.host_rw)
-        if self.host_ro >= 0:
-            return os.fstat(self.host_ro)
-        return self.store.stat(self.number)
-
-    def close_idle(self) -> None:
-        """Give the descriptors back while nobody has the file open; it can be opened again by its number."""
+            self.number, host_rw = self.store.create()
+            self.host = host = HostBacking(-1, host_rw)
+            if time_ns() - self.btime_ns > _FRESH_NS or self.mtime_ns != self.btime_ns:
+                self._set_times(self.atime_ns, self.mtime_ns)
+        else:
+            host_fd = self.store.reopen(self.number, write)
+            self.host = host = HostBacking(-1, host_fd) if write else HostBacking(host_fd, -1)
+        host.publish(self)
         if self.store.reopens:
-            for host_fd in (self.host_ro, self.host_rw):
-                if host_fd >= 0:
-                    os.close(host_fd)
-            self.host_ro = self.host_rw = -1
-            self.host = None
+            _keep_open(self)
+        return host
+
+    def changed(self) -> None:
+        """The host file's change time moves too, and C's fstat(2) learns of it."""
+        super().changed()
+        if self.host is not None:
+            os.fchmod(self.host.any_fd(), 0o600)  # changes nothing but the host file's change time
+            self.host.publish(self)
+
+    def close_idle(self) -> bool:
+        """Give the host descriptors back unless the file is open; it can be opened again by its number."""
+        if self.host is not None and getrefcount(self.host) > 2:
+            return False
+        self.host = None
+        return True
 
     def __del__(self) -> None:
-        for host_fd in (getattr(self, "host_ro", -1), getattr(self, "host_rw", -1)):
-            if host_fd >= 0:
-                os.close(host_fd)
+        self.host = None
         if getattr(self, "number", 0):
             self.store.remove(self.number)
 
     # --- inode operations
 
     def stat_now(self) -> Stat:
-        host = self._host_stat()
-        if host is None:
+        fs = self.fs
+        if self.host is not None:
+            size, blocks, atime_ns, mtime_ns, ctime_ns, _ = self.host.host_stat()
+            ctime_ns = max(self.ctime_ns, ctime_ns)
+        elif self.number:
+            stat = self.store.stat(self.number)
+            size, blocks = stat.st_size, stat.st_blocks
+            atime_ns, mtime_ns, ctime_ns = stat.st_atime_ns, stat.st_mtime_ns, stat.st_ctime_ns
+            ctime_ns = max(self.ctime_ns, ctime_ns)
+        else:
             size = blocks = 0
             atime_ns, mtime_ns, ctime_ns = self.atime_ns, self.mtime_ns, self.ctime_ns
-        else:
-            size, blocks = host.st_size, host.st_blocks
-            atime_ns, mtime_ns = host.st_atime_ns, host.st_mtime_ns
-            ctime_ns = max(self.ctime_ns, host.st_ctime_ns)
-        fs = self.fs
         return Stat(
             fs.dev, self.ino, self.mode, self.nlink, self.uid, self.gid, 0, size, fs.blksize, blocks,
             atime_ns, mtime_ns, ctime_ns, self.btime_ns,
@@ -146,48 +156,45 @@ class StoredFile(KeptXattrs):
 
     def blocks(self) -> int:
         """512-byte blocks the data takes."""
-        host = self._host_stat()
-        return 0 if host is None else host.st_blocks
+        return self.stat_now().blocks
 
     async def setattr(self, task: Task, attrs: SetAttr) -> None:
         if attrs.size is not None:
             try:
-                os.ftruncate(self.writable_fd(), attrs.size)
+                os.ftruncate(self.backing(False, True).host_fd(True), attrs.size)
             except OSError as error:
                 raise from_host(error)
         self.apply(attrs)
-        if attrs.atime_ns is not None or attrs.mtime_ns is not None:
-            host = self._host_stat()
-            if host is not None:
-                atime_ns = host.st_atime_ns if attrs.atime_ns is None else attrs.atime_ns
-                mtime_ns = host.st_mtime_ns if attrs.mtime_ns is None else attrs.mtime_ns
-                self._set_times(self.any_fd(), atime_ns, mtime_ns)
+        if self.number and (attrs.atime_ns is not None or attrs.mtime_ns is not None):
+            stat = self.stat_now()
+            self._set_times(
+                stat.atime_ns if attrs.atime_ns is None else attrs.atime_ns,
+                stat.mtime_ns if attrs.mtime_ns is None else attrs.mtime_ns,
+            )
+        self.changed()
 
-    @staticmethod
-    def _set_times(host_fd: int, atime_ns: int, mtime_ns: int) -> None:
+    def _set_times(self, atime_ns: int, mtime_ns: int) -> None:
         try:
-            os.utime(host_fd, ns=(atime_ns, mtime_ns))
+            os.utime(self.backing(False, False).any_fd(), ns=(atime_ns, mtime_ns))
         except OSError as error:
             raise from_host(error)
 
-    async def host_fds(self, task: Task, write: bool) -> tuple[int, int]:
-        return self.readable_fd(), self.writable_fd() if write else self.host_rw
+    async def host_backing(self, task: Task, write: bool) -> HostBacking:
+        return self.backing(True, write)
 
     def open_now(self, task: Task, path: Path, flags: int) -> File:
         from sentry.fs.hostfile import HostFile
 
-        if flags & O_ACCMODE == 0:
-            return HostFile(self, path, flags, self.readable_fd(), self.host_rw)
-        if flags & O_ACCMODE == 1:
-            return HostFile(self, path, flags, self.host_ro, self.writable_fd())
-        return HostFile(self, path, flags, self.readable_fd(), self.writable_fd())
+        access = flags & O_ACCMODE
+        host = self.backing(access != O_WRONLY, access != O_RDONLY)
+        return HostFile(self, path, flags, host, bool(path.mount.flags & MS_NOEXEC))
 
     async def open(self, task: Task, path: Path, flags: int) -> File:
         return self.open_now(task, path, flags)
 
     async def fill_from(self, host_fd: int, size: int) -> None:
         """Become a copy of the first `size` bytes of a host file (copy-up), holes included."""
-        target = self.writable_fd()
+        target = self.backing(False, True).host_fd(True)
         try:
             os.ftruncate(target, size)
             copied = 0
@@ -213,3 +220,16 @@ def copy_range(source: int, target: int, start: int, end: int) -> int:
         os.pwrite(target, data, start)
         start += len(data)
     return start
+
+
+_kept_open: deque[ref[StoredFile]] = deque()
+
+
+def _keep_open(inode: StoredFile) -> None:
+    """`inode` got host descriptors; when too many have some, idle ones lose theirs, the oldest first."""
+    _kept_open.append(ref(inode))
+    for _ in range(min(len(_kept_open) - MAX_OPEN, 8)):
+        oldest = _kept_open.popleft()
+        idle = oldest()
+        if idle is not None and not idle.close_idle():
+            _kept_open.append(oldest)

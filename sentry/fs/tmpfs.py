@@ -301,7 +301,7 @@ class TmpfsDirectory(TmpfsNode):
     async def link(self, name: bytes, inode: Inode) -> None:
         inode.nlink += 1
         self._add(name, inode)
-        inode.ctime_ns = self.ctime_ns
+        _links_changed(inode)
 
     # --- removing and moving them
 
@@ -316,7 +316,7 @@ class TmpfsDirectory(TmpfsNode):
     async def unlink(self, name: bytes, inode: Inode) -> None:
         self._take(name)
         inode.nlink -= 1
-        inode.ctime_ns = self.ctime_ns
+        _links_changed(inode)
 
     async def rmdir(self, name: bytes, inode: Inode) -> None:
         assert isinstance(inode, TmpfsDirectory)
@@ -336,7 +336,8 @@ class TmpfsDirectory(TmpfsNode):
             newdir._take(new)
             self._add(old, target)
             newdir._add(new, inode)
-            inode.ctime_ns = target.ctime_ns = self.ctime_ns
+            _links_changed(inode)
+            _links_changed(target)
             return
         whiteout = TmpfsNode(self.fs, S_IFCHR, inode.uid, inode.gid) if flags & RENAME_WHITEOUT else None
         if isinstance(target, TmpfsDirectory):
@@ -347,12 +348,12 @@ class TmpfsDirectory(TmpfsNode):
         elif target is not None:
             newdir._take(new)
             target.nlink -= 1
-            target.ctime_ns = newdir.ctime_ns
+            _links_changed(target)
         self._take(old)
         newdir._add(new, inode)
         if whiteout is not None:
             self._add(old, whiteout)
-        inode.ctime_ns = self.ctime_ns
+        _links_changed(inode)
 
     def drop_tree(self) -> None:
         """The file system is gone: let go of everything below."""
@@ -360,6 +361,11 @@ class TmpfsDirectory(TmpfsNode):
             if isinstance(inode, TmpfsDirectory):
                 inode.drop_tree()
         self.entries.clear()
+
+
+def _links_changed(inode: Inode) -> None:
+    assert isinstance(inode, KeptXattrs)
+    inode.changed()
 
 
 def factory(store: Store) -> Callable[[bytes, bytes, int], Filesystem]:

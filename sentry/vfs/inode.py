@@ -137,7 +137,7 @@ class Inode:
         self.atime_ns = self.mtime_ns = self.ctime_ns = self.btime_ns = time_ns()
         # advisory locks (flock, fcntl) of this inode; their owner keeps what it likes here
         self.locks: Any = None
-        self.host: Any = None  # the C object (struct nc_inode) with a regular file's host descriptors
+        self.host: Any = None  # a regular file's HostBacking (sentry/fs/hostfile.py), while it has one
         self.socket: Any = None  # the AF_UNIX socket bound to this S_IFSOCK inode
         self.pipe: Any = None  # the Pipe behind this S_IFIFO inode while it is open
         self.watches: Any = None  # inotify watches on this inode (sentry/vfs/notify.py)

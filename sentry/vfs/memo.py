@@ -40,10 +40,17 @@ class Memo:
         self.unfollowed: dict[bytes, Path] = {}
 
     def clear(self) -> None:
-        for entries in (self.followed, self.unfollowed):
-            for place in entries.values():
-                place.dentry.memos = None
-            entries.clear()
+        _clear(self.followed)
+        _clear(self.unfollowed)
+
+
+def _clear(entries: dict[bytes, Path]) -> None:
+    """Empty one table; a dentry may be in others too."""
+    for place in entries.values():
+        dentry = place.dentry
+        if dentry.memos is not None:
+            dentry.memos = [each for each in dentry.memos if each[0] is not entries] or None
+    entries.clear()
 
 
 Memo.NONE = Memo(None, None, None)
@@ -82,7 +89,7 @@ def remember(task: Task, path: bytes, follow: bool, place: Path) -> None:
         memo = _find(task, absolute)
     entries = memo.followed if follow else memo.unfollowed
     if len(entries) >= MAX_ENTRIES:
-        entries.clear()
+        _clear(entries)
     entries[path] = place
     dentry = place.dentry
     if dentry.memos is None:

@@ -7,6 +7,7 @@ it is `children`, keyed by the dentry covered. A Path is a dentry seen through a
 from __future__ import annotations
 
 from collections.abc import Iterator
+from sys import getrefcount
 from typing import TYPE_CHECKING, NamedTuple
 
 from sentry.abi.linux import (
@@ -20,6 +21,7 @@ from sentry.abi.linux import (
 )
 from sentry.errors import EINVAL
 from sentry.vfs.dentry import Dentry, invalidate
+from sentry.vfs.memo import forget_all
 
 if TYPE_CHECKING:
     from sentry.vfs.inode import Filesystem, Inode
@@ -105,6 +107,11 @@ class Mount:
         self.parent = self.mountpoint = self.ns = None
         invalidate()
 
+    def in_use(self) -> bool:
+        """An open file, a working directory or a root is inside: somebody holds a Path through this mount."""
+        forget_all()  # the path memo's references are no use
+        return getrefcount(self) > _IDLE_REFERENCES
+
     def walk(self) -> Iterator[Mount]:
         """This mount and all below it, parents first."""
         yield self
@@ -155,6 +162,21 @@ class MountNamespace:
         for each in reversed(list(mount.walk())):
             each.detach()
 
+    def pivot(self, new: Mount, old: Mount, put_old: Path) -> None:
+        """pivot_root(2): `new` takes the place of `old`, which moves to `put_old`."""
+        parent, point = old.parent, old.mountpoint
+        new.detach()
+        if parent is not None and point is not None:
+            old.detach()
+            new.attach(parent, point)
+        else:
+            self.root = new
+        put_old = cross_down(put_old)
+        old.attach(put_old.mount, put_old.dentry)
+        for mount in self.root.walk():
+            mount.ns = self
+        invalidate()
+
     def copy(self) -> tuple[MountNamespace, dict[Mount, Mount]]:
         """unshare(CLONE_NEWNS): a copy of the tree, and which mount became which (for root and cwd)."""
         became: dict[Mount, Mount] = {}
@@ -172,6 +194,10 @@ class MountNamespace:
         """The last task of the namespace is gone."""
         for each in reversed(list(self.root.walk())):
             each.detach()
+
+
+#: in_use's view of an idle mount: its parent's `children`, the caller's variable, `self` and the argument
+_IDLE_REFERENCES = 4
 
 
 def anonymous_path(inode: Inode, name: bytes) -> Path:

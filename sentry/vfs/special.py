@@ -5,8 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sentry.abi.linux import (
-    O_ACCMODE,
-    O_NONBLOCK,
     S_IFBLK,
     S_IFCHR,
     S_IFDIR,
@@ -34,6 +32,8 @@ async def open_special(task: Task, inode: Inode, path: Path, flags: int) -> File
     if kind == S_IFDIR:
         return Directory(inode, path, flags)
     if kind == S_IFIFO:
+        from sentry.fs.pipe import open_fifo
+
         return await open_fifo(task, inode, path, flags)
     if kind in (S_IFCHR, S_IFBLK):
         return await open_device(task, inode, path, flags)
@@ -81,10 +81,3 @@ class Directory(File):
 
     async def fsync(self, task: Task, datasync: bool) -> None:
         pass
-
-
-async def open_fifo(task: Task, inode: Inode, path: Path, flags: int) -> File:
-    """fifo(7): wait for the other end unless O_NONBLOCK; O_RDWR never waits; a lone non-blocking
-    writer: ENXIO.
-    """
-    raise ENXIO(f"{flags & (O_ACCMODE | O_NONBLOCK)}: fifos are not wired up yet")

@@ -1,0 +1,311 @@
+"""Attributes: stat(2), statx(2), chmod(2), chown(2), utimensat(2), statfs(2)."""
+
+from __future__ import annotations
+
+from struct import Struct
+from time import time_ns
+from typing import TYPE_CHECKING, Annotated
+
+from sentry.abi.linux import (
+    AT_EMPTY_PATH,
+    AT_FDCWD,
+    AT_NO_AUTOMOUNT,
+    AT_SYMLINK_NOFOLLOW,
+    IN_ATTRIB,
+    MS_RELATIME,
+    S_IFLNK,
+    S_IFMT,
+)
+from sentry.abi.x86_64 import pack_stat, pack_statfs, pack_statx
+from sentry.errors import EACCES, EINVAL, EOPNOTSUPP, EPERM
+from sentry.syscalls.declare import syscall
+from sentry.syscalls.kinds import Addr, AnyFile, DirFd, File, Gid, Mode, PathArg, Uid, UInt, flags
+from sentry.syscalls.paths import at_place
+from sentry.vfs import notify
+from sentry.vfs.dentry import invalidate
+from sentry.vfs.mount import Path
+from sentry.vfs.perm import MAY_WRITE, allowed, chmod_attrs, chown_attrs, owner_or_capable, want_write
+from sentry.vfs.stat import SetAttr, Stat
+from sentry.vfs.walk import resolve
+
+if TYPE_CHECKING:
+    from sentry.kernel.task import Task
+    from sentry.vfs.inode import Inode
+
+StatFlags = Annotated[
+    int,
+    flags(
+        AT_SYMLINK_NOFOLLOW=AT_SYMLINK_NOFOLLOW,
+        AT_NO_AUTOMOUNT=AT_NO_AUTOMOUNT,
+        AT_EMPTY_PATH=AT_EMPTY_PATH,
+        AT_STATX_FORCE_SYNC=0x2000,
+        AT_STATX_DONT_SYNC=0x4000,
+    ),
+]
+OwnerFlags = Annotated[int, flags(AT_SYMLINK_NOFOLLOW=AT_SYMLINK_NOFOLLOW, AT_EMPTY_PATH=AT_EMPTY_PATH)]
+
+# --- stat(2)
+
+
+def stat_bytes(stat: Stat) -> bytes:
+    """struct stat as the guest's architecture lays it out."""
+    return pack_stat(*stat[:13])
+
+
+async def _write_stat(task: Task, inode: Inode, buffer: int) -> None:
+    stat = inode.stat_now()
+    if stat is None:
+        stat = await inode.getattr()
+    task.mem.write(buffer, pack_stat(*stat[:13]))
+
+
+@syscall
+async def sys_stat(task: Task, path: PathArg, buffer: Addr) -> None:
+    await _write_stat(task, (await resolve(task, AT_FDCWD, path)).inode, buffer)
+
+
+@syscall
+async def sys_lstat(task: Task, path: PathArg, buffer: Addr) -> None:
+    await _write_stat(task, (await resolve(task, AT_FDCWD, path, False)).inode, buffer)
+
+
+@syscall
+async def sys_newfstatat(task: Task, dirfd: DirFd, path: PathArg, buffer: Addr, flags: StatFlags) -> None:
+    if flags & AT_EMPTY_PATH and not path and dirfd != AT_FDCWD:
+        task.mem.write(buffer, stat_bytes(await task.fds.get(dirfd).getattr()))
+    else:
+        await _write_stat(task, (await at_place(task, dirfd, path, flags)).inode, buffer)
+
+
+@syscall
+async def sys_fstat(task: Task, file: AnyFile, buffer: Addr) -> None:
+    task.mem.write(buffer, stat_bytes(await file.getattr()))
+
+
+STATX_BASIC_STATS = 0x7FF
+STATX_BTIME = 0x800
+STATX_MNT_ID = 0x1000
+STATX_RESERVED = 0x80000000
+STATX_ATTR_MOUNT_ROOT = 0x2000
+
+
+@syscall
+async def sys_statx(
+    task: Task, dirfd: DirFd, path: PathArg, flags: StatFlags, mask: UInt, buffer: Addr
+) -> None:
+    if mask & STATX_RESERVED or flags & 0x6000 == 0x6000:
+        raise EINVAL
+    place: Path | None
+    if flags & AT_EMPTY_PATH and not path and dirfd != AT_FDCWD:
+        file = task.fds.get(dirfd)
+        place = file.path
+        stat = await file.getattr()
+    else:
+        place = await at_place(task, dirfd, path, flags)
+        stat = await place.inode.getattr()
+    given = STATX_BASIC_STATS | (STATX_BTIME if stat.btime_ns else 0)
+    mount_id = attributes = 0
+    if place is not None:
+        given |= STATX_MNT_ID
+        mount_id = place.mount.id
+        if place.dentry is place.mount.root:
+            attributes = STATX_ATTR_MOUNT_ROOT
+    data = pack_statx(
+        given, *stat, attributes=attributes, attributes_mask=STATX_ATTR_MOUNT_ROOT, mnt_id=mount_id
+    )
+    task.mem.write(buffer, data)
+
+
+# --- changing mode, owner and times
+
+
+async def change(task: Task, inode: Inode, attrs: SetAttr) -> None:
+    """notify_change: apply, and let caches and watchers know."""
+    await inode.setattr(task, attrs)
+    if inode.mode & S_IFMT == 0o040000:
+        invalidate()  # search permission may be gone
+    if notify.watching:
+        notify.event(inode, IN_ATTRIB)
+
+
+async def chmod(task: Task, place: Path, mode: int) -> None:
+    want_write(place)
+    if place.inode.mode & S_IFMT == S_IFLNK:
+        raise EOPNOTSUPP
+    await change(task, place.inode, chmod_attrs(task, place.inode, mode))
+
+
+@syscall
+async def sys_chmod(task: Task, path: PathArg, mode: Mode) -> None:
+    await chmod(task, await resolve(task, AT_FDCWD, path), mode)
+
+
+@syscall
+async def sys_fchmodat(task: Task, dirfd: DirFd, path: PathArg, mode: Mode) -> None:
+    await chmod(task, await resolve(task, dirfd, path), mode)
+
+
+@syscall
+async def sys_fchmodat2(task: Task, dirfd: DirFd, path: PathArg, mode: Mode, flags: OwnerFlags) -> None:
+    await chmod(task, await at_place(task, dirfd, path, flags), mode)
+
+
+@syscall
+async def sys_fchmod(task: Task, file: File, mode: Mode) -> None:
+    if file.path is not None:
+        want_write(file.path)
+    await change(task, file.inode, chmod_attrs(task, file.inode, mode))
+
+
+def _id(value: int) -> int:
+    """A uid_t or gid_t argument: the all-ones value leaves it alone."""
+    return -1 if value == 0xFFFFFFFF else value
+
+
+async def chown(task: Task, place: Path, uid: int, gid: int) -> None:
+    want_write(place)
+    await change(task, place.inode, chown_attrs(task, place.inode, _id(uid), _id(gid)))
+
+
+@syscall
+async def sys_chown(task: Task, path: PathArg, uid: Uid, gid: Gid) -> None:
+    await chown(task, await resolve(task, AT_FDCWD, path), uid, gid)
+
+
+@syscall
+async def sys_lchown(task: Task, path: PathArg, uid: Uid, gid: Gid) -> None:
+    await chown(task, await resolve(task, AT_FDCWD, path, False), uid, gid)
+
+
+@syscall
+async def sys_fchownat(
+    task: Task, dirfd: DirFd, path: PathArg, uid: Uid, gid: Gid, flags: OwnerFlags
+) -> None:
+    await chown(task, await at_place(task, dirfd, path, flags), uid, gid)
+
+
+@syscall
+async def sys_fchown(task: Task, file: File, uid: Uid, gid: Gid) -> None:
+    if file.path is not None:
+        want_write(file.path)
+    await change(task, file.inode, chown_attrs(task, file.inode, _id(uid), _id(gid)))
+
+
+# --- times
+
+_TWO_TIMES = Struct("<qqqq")
+_UTIMBUF = Struct("<qq")
+UTIME_NOW = 0x3FFFFFFF
+UTIME_OMIT = 0x3FFFFFFE
+
+
+async def set_times(task: Task, place: Path, times: tuple[int | None, int | None] | None) -> None:
+    """Set access and modification time (None: leave); `times` None: both to now, which a writer may do
+    too.
+    """
+    want_write(place)
+    inode = place.inode
+    if times is None:
+        if not owner_or_capable(task, inode) and not allowed(task, inode, MAY_WRITE):
+            raise EACCES
+        now = time_ns()
+        times = now, now
+    elif not owner_or_capable(task, inode):
+        raise EPERM
+    await change(task, inode, SetAttr(atime_ns=times[0], mtime_ns=times[1]))
+
+
+def _read_timespecs(task: Task, addr: int) -> tuple[int | None, int | None] | None:
+    """utimensat(2)'s two timespecs; None if both mean now."""
+    if not addr:
+        return None
+    a, a_ns, m, m_ns = _TWO_TIMES.unpack(task.mem.read(addr, _TWO_TIMES.size))
+    if a_ns == m_ns == UTIME_NOW:
+        return None
+    now = time_ns()
+
+    def one(seconds: int, nanoseconds: int) -> int | None:
+        if nanoseconds == UTIME_OMIT:
+            return None
+        if nanoseconds == UTIME_NOW:
+            return now
+        if not 0 <= nanoseconds < 1_000_000_000:
+            raise EINVAL
+        return seconds * 1_000_000_000 + nanoseconds
+
+    return one(a, a_ns), one(m, m_ns)
+
+
+def _read_timevals(task: Task, addr: int) -> tuple[int, int] | None:
+    if not addr:
+        return None
+    a, a_us, m, m_us = _TWO_TIMES.unpack(task.mem.read(addr, _TWO_TIMES.size))
+    if not (0 <= a_us < 1_000_000 and 0 <= m_us < 1_000_000):
+        raise EINVAL
+    return a * 1_000_000_000 + a_us * 1000, m * 1_000_000_000 + m_us * 1000
+
+
+@syscall
+async def sys_utimensat(task: Task, dirfd: DirFd, path: Addr, times: Addr, flags: OwnerFlags) -> None:
+    both = _read_timespecs(task, times)
+    if both == (None, None):
+        return
+    if not path:  # futimens(3)
+        if flags:
+            raise EINVAL
+        await set_times(task, await at_place(task, dirfd, b"", AT_EMPTY_PATH), both)
+    else:
+        await set_times(task, await at_place(task, dirfd, task.mem.read_cstr(path), flags), both)
+
+
+@syscall
+async def sys_futimesat(task: Task, dirfd: DirFd, path: Addr, times: Addr) -> None:
+    both = _read_timevals(task, times)
+    if not path:
+        await set_times(task, await at_place(task, dirfd, b"", AT_EMPTY_PATH), both)
+    else:
+        await set_times(task, await resolve(task, dirfd, task.mem.read_cstr(path)), both)
+
+
+@syscall
+async def sys_utimes(task: Task, path: PathArg, times: Addr) -> None:
+    await set_times(task, await resolve(task, AT_FDCWD, path), _read_timevals(task, times))
+
+
+@syscall
+async def sys_utime(task: Task, path: PathArg, times: Addr) -> None:
+    both = None
+    if times:
+        atime, mtime = _UTIMBUF.unpack(task.mem.read(times, _UTIMBUF.size))
+        both = atime * 1_000_000_000, mtime * 1_000_000_000
+    await set_times(task, await resolve(task, AT_FDCWD, path), both)
+
+
+# --- statfs(2)
+
+_ST_VALID = 0x20
+_ST_RELATIME = 0x1000
+
+
+async def _statfs_bytes(inode: Inode, place: Path | None) -> bytes:
+    info = await inode.fs.statfs()
+    flags = _ST_VALID | info.flags | (inode.fs.flags & 1)
+    if place is not None:
+        flags |= place.mount.flags & 0xC0F
+        if place.mount.flags & MS_RELATIME:
+            flags |= _ST_RELATIME
+    return pack_statfs(
+        info.type, info.bsize, info.blocks, info.bfree, info.bavail, info.files, info.ffree, info.fsid,
+        info.namelen, info.frsize, flags,
+    )  # fmt: skip
+
+
+@syscall
+async def sys_statfs(task: Task, path: PathArg, buffer: Addr) -> None:
+    place = await resolve(task, AT_FDCWD, path)
+    task.mem.write(buffer, await _statfs_bytes(place.inode, place))
+
+
+@syscall
+async def sys_fstatfs(task: Task, file: AnyFile, buffer: Addr) -> None:
+    task.mem.write(buffer, await _statfs_bytes(file.inode, file.path))
