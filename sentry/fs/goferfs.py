@@ -56,6 +56,7 @@ FRESH_NS = 1_000_000  # in a shared tree, attributes that came this recently nee
 FORGET_AT = 64  # dropped inodes before the gofer hears of it
 AHEAD = 32  # names looked up together when a listing is walked in its order
 AHEAD_KEPT_NS = 1_000_000_000
+LISTINGS = 32  # directories whose listing is kept for that
 
 _statfs = Struct("=QQQQQQQiiQQQ")
 _LIVE: int = LIVE | lib.NC_LIVE_NLINK
@@ -69,6 +70,9 @@ def connect(socket_fd: int) -> Client:
     sched().watch(host_fd, EPOLLIN, lambda events: client.on_readable())
     client.on_close = lambda: sched().unwatch(host_fd)
     return client
+
+
+_listed: deque[ref[GoferInode]] = deque()  # whose listings are kept, oldest first
 
 
 class _Ahead:
@@ -319,6 +323,8 @@ class GoferInode(Inode):
             found = ahead.ready.pop(name, None)
             if found is None and (names := ahead.wanted(name)) is not None and len(names) > 1:
                 found = await self._look_ahead(ahead, names)
+            elif found is not None and not ahead.ready and ahead.last + 1 >= len(ahead.names):
+                self.ahead = None  # all the way through
             if found is not None:
                 if found[0]:
                     raise from_errno(found[0])
@@ -441,6 +447,11 @@ class GoferInode(Inode):
         self._drop_ahead()
         if self.fs.cache_policy == ALWAYS and len(entries) > 3:
             self.ahead = _Ahead([entry.name for entry in entries])
+            _listed.append(ref(self))
+            if len(_listed) > LISTINGS:
+                oldest = _listed.popleft()()
+                if oldest is not None and oldest is not self:
+                    oldest._drop_ahead()
         return entries
 
     # --- content
