@@ -122,54 +122,40 @@ def start(
     inherited = Inherited(
         control.fileno(), stdio, gofer_fd, preserve_fds, theirs.fileno(), config.log_fd, config.strace_fd
     )
-    # Loaded before the forks, so that sentry and zygote share the pages.
-    import sentry.service
-    import sentry.syscalls
+    from sentry.preload import load
 
-    sentry.syscalls.load_all()
+    load()
     launcher = os.fork()
     if launcher == 0:
         _launch(config, inherited)
     theirs.close()
-    sentry_pid = 0
+    sentry_pid = init_pid = 0
     try:
-        sentry_pid, _ = _receive(ours)
-        _, fds = _receive(ours)
-        init_pid = pid_of(fds[0])
-        os.close(fds[0])
-    except BootError:
-        if sentry_pid:
-            _kill(sentry_pid)
-        raise
+        sentry_pid = _receive(ours)
+        init_pid = _receive(ours)
     finally:
         os.waitpid(launcher, 0)
         ours.close()
+        if sentry_pid and not init_pid:
+            _end(sentry_pid)
     return Sandbox(init_pid, sentry_pid)
 
 
-def _receive(sock: socket.socket) -> tuple[int, list[int]]:
-    """One report: b"+<number>" with descriptors, or b"-<why>"."""
-    message, fds, _, _ = socket.recv_fds(sock, 4096, 1)
+def _receive(sock: socket.socket) -> int:
+    """One report: b"+<number>" or b"-<why>"."""
+    message = sock.recv(4096)
     if message[:1] == b"+":
-        return int(message[1:]), fds
+        return int(message[1:])
     raise BootError(message[1:].decode("utf-8", "replace") or "the sandbox ended while starting")
 
 
-def _kill(pid: int) -> None:
+def _end(pid: int) -> None:
+    """Kill a sentry that did not come up; its PID namespace goes with it."""
     try:
         os.kill(pid, 9)
         os.waitpid(pid, 0)
     except OSError:
         pass  # not our child: its own reaper takes it
-
-
-def pid_of(pidfd: int) -> int:
-    """The process id, in the caller's PID namespace, of a pidfd from another one."""
-    with open(f"/proc/self/fdinfo/{pidfd}", "rb") as info:
-        for line in info:
-            if line.startswith(b"Pid:"):
-                return int(line[4:])
-    raise BootError("container init ended while starting")
 
 
 def check(result: int, what: str) -> int:
@@ -191,7 +177,7 @@ def _launch(config: SandboxConfig, inherited: Inherited) -> NoReturn:
         sentry_pid = os.fork()
         if sentry_pid == 0:
             _run_sentry(config, inherited, page)
-        socket.send_fds(socket.socket(fileno=os.dup(report)), [b"+%d" % sentry_pid], [])
+        os.write(report, b"+%d" % sentry_pid)
         if os.fork() == 0:
             os.setsid()
             lib.nc_zygote(page, program, len(program) // 8, STUB_FD, int(own_net), SCRATCH_SIZE)

@@ -229,6 +229,13 @@ native("setsid", why=OWN_PIDS)
 native("set_tid_address", Addr, why="an address in the caller's own memory")
 native("arch_prctl", Int, Addr, why="segment bases and CPU features of the calling thread")
 
+native(
+    "prctl",
+    Int,
+    Addr,
+    when=arg_in(0, {linux.PR_SET_NAME, linux.PR_GET_NAME}, "option is PR_SET_NAME or PR_GET_NAME"),
+    why="names the calling thread, for itself and its own PID namespace",
+)
 traced("execve", why="the sentry rewrites the call at its ptrace stop; arguments are laid out by the host")
 traced("execveat", why="the sentry rewrites the call at its ptrace stop; arguments are laid out by the host")
 

@@ -1,0 +1,140 @@
+"""Sending signals: kill(2), tgkill(2), rt_sigqueueinfo(2), pidfd_send_signal(2).
+
+Handlers, masks and waiting for signals are the host kernel's (native.py).
+"""
+
+from __future__ import annotations
+
+from struct import unpack_from
+from typing import TYPE_CHECKING
+
+from sentry.abi.linux import CAP_KILL, SI_TKILL, SIGCONT, SIGKILL, SIGSTOP
+from sentry.errors import EINVAL, EPERM, ESRCH
+from sentry.kernel.signals import SigInfo, user_info
+from sentry.syscalls.declare import syscall
+from sentry.syscalls.kinds import Addr, Int, Pid
+
+if TYPE_CHECKING:
+    from sentry.kernel.task import Task, ThreadGroup
+
+SIGRTMAX = 64
+SIGINFO_SIZE = 128
+
+
+def may_signal(sender: Task, target: Task, signo: int) -> bool:
+    """kill_ok_by_cred, and the exception for SIGCONT within a session (kill(2))."""
+    own, other = sender.creds, target.creds
+    if own.euid in (other.suid, other.uid) or own.uid in (other.suid, other.uid) or own.has_cap(CAP_KILL):
+        return True
+    if sender.group is target.group:
+        return True
+    return signo == SIGCONT and sender.group.sid() == target.group.sid()
+
+
+def _check_number(signo: int) -> None:
+    if not 0 <= signo <= SIGRTMAX:
+        raise EINVAL
+
+
+def _send(sender: Task, target: Task, info: SigInfo, whole_group: bool) -> None:
+    """Check, then send. A container's init is not killed or stopped from inside (pid_namespaces(7))."""
+    if not may_signal(sender, target, info.signo):
+        raise EPERM
+    if info.signo == 0:
+        return
+    if info.signo in (SIGKILL, SIGSTOP) and target.group.tgid == 1:
+        return
+    sender.kernel.send_signal(target.group if whole_group else target, info)
+
+
+def _send_to_groups(sender: Task, groups: list[ThreadGroup], info: SigInfo) -> int:
+    """kill(2) of many: success if one could be signalled; EPERM if none might be, ESRCH if there is none."""
+    if not groups:
+        raise ESRCH
+    done = denied = False
+    for group in groups:
+        try:
+            _send(sender, group.leader, info, True)
+            done = True
+        except EPERM:
+            denied = True
+        except ESRCH:
+            continue
+    if done:
+        return 0
+    raise EPERM if denied else ESRCH
+
+
+@syscall
+def sys_kill(task: Task, pid: Pid, sig: Int) -> int:
+    _check_number(sig)
+    info = user_info(sig, task)
+    kernel = task.kernel
+    if pid > 0:
+        target = kernel.find_task(pid)
+        if target is None:
+            raise ESRCH
+        _send(task, target.group.leader, info, True)
+        return 0
+    if pid == -1:
+        own = task.group
+        return _send_to_groups(task, [g for g in kernel.groups() if g is not own and g.tgid != 1], info)
+    if pid == -(1 << 31):
+        raise ESRCH
+    pgid = task.group.pgid() if pid == 0 else -pid
+    return _send_to_groups(task, [group for group in kernel.groups() if group.pgid() == pgid], info)
+
+
+def _thread(task: Task, tgid: int | None, tid: int) -> Task:
+    target = task.kernel.find_task(tid)
+    if target is None or (tgid is not None and target.group.tgid != tgid):
+        raise ESRCH
+    return target
+
+
+@syscall
+def sys_tgkill(task: Task, tgid: Pid, tid: Pid, sig: Int) -> int:
+    if tgid <= 0 or tid <= 0:
+        raise EINVAL
+    _check_number(sig)
+    _send(task, _thread(task, tgid, tid), user_info(sig, task, SI_TKILL), False)
+    return 0
+
+
+@syscall
+def sys_tkill(task: Task, tid: Pid, sig: Int) -> int:
+    if tid <= 0:
+        raise EINVAL
+    _check_number(sig)
+    _send(task, _thread(task, None, tid), user_info(sig, task, SI_TKILL), False)
+    return 0
+
+
+def _queued_info(task: Task, sig: int, info: int, pid: int) -> SigInfo:
+    raw = task.mem.read(info, SIGINFO_SIZE)
+    _, _, code = unpack_from("<iii", raw)
+    if (code >= 0 or code == SI_TKILL) and task.group.tgid != pid:
+        raise EPERM
+    packed = sig.to_bytes(4, "little") + raw[4:]
+    return SigInfo(sig, code, raw=packed)
+
+
+@syscall
+def sys_rt_sigqueueinfo(task: Task, pid: Pid, sig: Int, info: Addr) -> int:
+    queued = _queued_info(task, sig, info, pid)
+    _check_number(sig)
+    target = task.kernel.find_task(pid)
+    if target is None:
+        raise ESRCH
+    _send(task, target.group.leader, queued, True)
+    return 0
+
+
+@syscall
+def sys_rt_tgsigqueueinfo(task: Task, tgid: Pid, tid: Pid, sig: Int, info: Addr) -> int:
+    if tgid <= 0 or tid <= 0:
+        raise EINVAL
+    queued = _queued_info(task, sig, info, tid)
+    _check_number(sig)
+    _send(task, _thread(task, tgid, tid), queued, False)
+    return 0
