@@ -142,7 +142,7 @@ async def readlink(task: Task, dirfd: int, path: bytes, buffer: int, size: int) 
     inode = place.inode
     if inode.mode & S_IFMT != S_IFLNK:
         raise EINVAL if path else ENOENT
-    text = inode.readlink_now()
+    text = inode.readlink_for(task)
     if text is None:
         text = await inode.readlink()
     task.mem.write(buffer, text[:size])

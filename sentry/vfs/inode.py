@@ -248,6 +248,10 @@ class Inode:
         """The text of a symbolic link if it can be had without waiting."""
         return None
 
+    def readlink_for(self, task: Task) -> bytes | None:
+        """As readlink_now, for links that read differently by who asks (proc's self, fd/N)."""
+        return self.readlink_now()
+
     def magic_link(self, task: Task) -> Path | None:
         """proc's fd/N, exe, cwd, root: where following this link jumps to; None: it is an ordinary link."""
         return None

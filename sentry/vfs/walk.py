@@ -276,7 +276,7 @@ class Walk:
             self.pure = False
             self.mount, self.dentry = jump
             return
-        target = link.readlink_now()
+        target = link.readlink_for(self.task)
         if target is None:
             target = await link.readlink()
         if not target:
