@@ -6,7 +6,6 @@ then), createContainer after them in that namespace with the rootfs as its direc
 the sandbox just before the program, poststart and poststop on the host.
 """
 
-import subprocess
 from collections.abc import Callable
 from typing import Any
 
@@ -66,6 +65,8 @@ def state_json(state: dict[str, Any]) -> bytes:
 
 
 def _run_one(hook: dict[str, Any], state: dict[str, Any], cwd: str, enter: Callable[[], None] | None) -> None:
+
+    import subprocess
 
     argv = hook["args"] or [hook["path"]]
     environment = dict(entry.partition("=")[::2] for entry in hook["env"] or ())

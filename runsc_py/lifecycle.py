@@ -93,7 +93,8 @@ class _Attempt:
         try:
             init_pid = self._boot(spec, plan, fields, settings, stdio, how)
         except BootError as error:
-            raise RuntimeFault(f"unable to start container process: {error}") from None
+            text = str(error).removeprefix("unable to start container process: ")
+            raise RuntimeFault(f"unable to start container process: {text}") from None
         container.init_pid, container.init_start = init_pid, Identity(init_pid).start
         self.victims.append(container.init)
         if not container.init_start:
@@ -491,4 +492,5 @@ def execute(
         raise SandboxGone(str(error)) from None
     except (ControlError, KeyError, ValueError) as error:
         connection.close()
-        raise RuntimeFault(f"unable to start container process: {error}") from None
+        text = str(error).removeprefix("unable to start container process: ")
+        raise RuntimeFault(f"unable to start container process: {text}") from None

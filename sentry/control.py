@@ -104,7 +104,7 @@ def make_listener(directory: str, name: str = "control.sock") -> socket.socket:
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
         try:
             listener.bind(f"/proc/self/fd/{dir_fd}/{name}")
-            listener.listen(16)
+            listener.listen(64)
         except BaseException:
             listener.close()
             raise
@@ -128,12 +128,24 @@ class Client:
         try:
             dir_fd = os.open(directory or ".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
-                self._socket.connect(f"/proc/self/fd/{dir_fd}/{name}")
+                self._connect(f"/proc/self/fd/{dir_fd}/{name}", timeout)
             finally:
                 os.close(dir_fd)
         except OSError as error:
             self._socket.close()
             raise ControlGone(f"cannot reach the sandbox: {error.strerror}") from None
+
+    def _connect(self, path: str, timeout: float | None) -> None:
+        """connect(2), again while the sandbox's queue of connections is full (EAGAIN, as we have a timeout)."""
+        end = None if timeout is None else time.monotonic() + timeout
+        while True:
+            try:
+                self._socket.connect(path)
+                return
+            except BlockingIOError:
+                if end is not None and time.monotonic() >= end:
+                    raise
+                time.sleep(0.005)
 
     def __enter__(self) -> "Client":
         return self

@@ -1,8 +1,8 @@
-"""The command line over a fake sandbox: `python -m tests.cli.fake ARGS...` is runsc-py whose sentry and gofer are
-stand-ins, so that the life cycle is tested apart from the kernel.
+"""The command line over a fake sandbox: `python -m tests.cli.fake ARGS...` is runsc-py whose sentry and gofer
+are stand-ins, so that the life cycle is tested apart from the kernel.
 
-The fake "guest" is a plain host process; the fake sentry serves the control socket. Processes, their parents and
-their stdio are as the real ones': init is orphaned when `create` exits, exec'd processes have init's parent.
+The fake "guest" is a plain host process; the fake sentry serves the control socket. Processes, their parents
+and their stdio are as the real ones': init is orphaned when `create` exits, exec'd processes have its parent.
 """
 
 import ctypes
