@@ -13,6 +13,7 @@ FAMILIES = (
     "fdio",
     "poll",
     "sockets",
+    "sockmsg",
     "process",
     "signals",
     "memory",

@@ -1,0 +1,332 @@
+"""AF_NETLINK (netlink(7)): NETLINK_ROUTE for reading, and a NETLINK_KOBJECT_UEVENT on which nothing ever
+happens.
+
+A guest's RTM_GET* request is checked and passed to a host netlink socket in the sandbox's own namespace,
+made for the one request; rtnetlink answers while it is asked, so nothing waits. The answers are readdressed
+to the guest's port and queued. Every other request is answered with EPERM, as Linux does without
+CAP_NET_ADMIN.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from struct import Struct
+from typing import TYPE_CHECKING
+
+from sentry.abi.linux import (
+    AF_NETLINK,
+    AF_UNSPEC,
+    EPOLLERR,
+    EPOLLIN,
+    EPOLLOUT,
+    EPOLLRDNORM,
+    EPOLLWRBAND,
+    EPOLLWRNORM,
+    FIONREAD,
+    MSG_OOB,
+    MSG_PEEK,
+    MSG_TRUNC,
+    SOCK_DGRAM,
+    SOCK_RAW,
+    SOL_NETLINK,
+    SOL_SOCKET,
+)
+from sentry.errors import (
+    EADDRINUSE,
+    EAGAIN,
+    ECONNREFUSED,
+    EINVAL,
+    EMSGSIZE,
+    ENOBUFS,
+    ENOPROTOOPT,
+    ENOTTY,
+    EOPNOTSUPP,
+    EPERM,
+    EPROTONOSUPPORT,
+    ESOCKTNOSUPPORT,
+)
+from sentry.net import hostsock, sockaddr
+from sentry.net.options import Options
+from sentry.net.socket import Received, Socket, deadline
+
+if TYPE_CHECKING:
+    from sentry.kernel.creds import Credentials
+    from sentry.kernel.task import Task
+    from sentry.net.scm import Control
+
+NETLINK_ROUTE = 0
+NETLINK_KOBJECT_UEVENT = 15
+
+NLM_F_REQUEST, NLM_F_MULTI, NLM_F_ACK, NLM_F_DUMP = 1, 2, 4, 0x300
+NLMSG_ERROR, NLMSG_DONE, NLMSG_MIN_TYPE = 2, 3, 16
+RTM_GETLINK, RTM_GETADDR, RTM_GETROUTE, RTM_GETNEIGH, RTM_GETRULE = 18, 22, 26, 30, 34
+_READABLE_TYPES = frozenset((
+    RTM_GETLINK, RTM_GETADDR, RTM_GETROUTE, RTM_GETNEIGH, RTM_GETRULE, 38, 58, 62, 66, 74, 82, 90, 94,
+))  # fmt: skip
+_KEPT_FLAGS = NLM_F_REQUEST | NLM_F_ACK | 0xF00  # what a reader may ask for
+
+HEADER = Struct("<IHHII")  # length, type, flags, sequence number, port
+_SOCKADDR = Struct("<HHII")
+_INT = Struct("<i")
+_MAX_REQUEST = 16384
+_MAX_QUEUED = 1 << 20  # bytes of answers that nobody reads
+
+# SOL_NETLINK options. EXT_ACK, CAP_ACK and GET_STRICT_CHK change what the host answers.
+_ADD_MEMBERSHIP, _DROP_MEMBERSHIP, _PKTINFO, _BROADCAST_ERROR, _NO_ENOBUFS, _LIST, _CAP, _EXT, _STRICT = (
+    1, 2, 3, 4, 5, 9, 10, 11, 12,
+)  # fmt: skip
+_FLAG_OPTIONS = (_PKTINFO, _BROADCAST_ERROR, _NO_ENOBUFS, _CAP, _EXT, _STRICT)
+
+_ports: dict[tuple[int, int], NetlinkSocket] = {}  # (protocol, port)
+
+
+class NetlinkSocket(Socket):
+    """A netlink socket. `port` is its address, 0 as long as it has none."""
+
+    __slots__ = ("_flag_options", "_options", "_queued", "_rx", "dest", "error", "groups", "port", "sndbuf")
+
+    def __init__(self, creds: Credentials, kind: int, protocol: int, flags: int) -> None:
+        super().__init__(creds, AF_NETLINK, kind, protocol, flags)
+        self.port = 0
+        self.groups = 0
+        self.dest = (0, 0)  # port and groups that connect(2) set
+        self.error = 0
+        self.sndbuf = 212992
+        self._rx: deque[bytes] = deque()
+        self._queued = 0
+        self._options = Options()
+        self._flag_options: set[int] = set()
+
+    @classmethod
+    def create(cls, task: Task, kind: int, protocol: int, flags: int) -> NetlinkSocket:
+        if kind not in (SOCK_RAW, SOCK_DGRAM):
+            raise ESOCKTNOSUPPORT
+        if protocol not in (NETLINK_ROUTE, NETLINK_KOBJECT_UEVENT):
+            raise EPROTONOSUPPORT
+        return cls(task.creds, kind, protocol, flags)
+
+    # --- names
+
+    async def bind(self, task: Task, addr: bytes) -> None:
+        port, groups = self._parse(addr)
+        if self.port:
+            if port != self.port:
+                raise EINVAL
+        else:
+            self._take_port(task, port)
+        self.groups = groups
+
+    async def connect(self, task: Task, addr: bytes) -> None:
+        if sockaddr.family(addr) == AF_UNSPEC:
+            self.dest = (0, 0)
+            return
+        port, groups = self._parse(addr)
+        if port or groups:
+            raise EPERM
+        if not self.port:
+            self._take_port(task, 0)
+        self.dest = (port, groups)
+
+    def getsockname(self) -> bytes:
+        return _SOCKADDR.pack(AF_NETLINK, 0, self.port, self.groups)
+
+    def getpeername(self) -> bytes:
+        return _SOCKADDR.pack(AF_NETLINK, 0, *self.dest)
+
+    def _parse(self, addr: bytes) -> tuple[int, int]:
+        if len(addr) < _SOCKADDR.size or sockaddr.family(addr) != AF_NETLINK:
+            raise EINVAL
+        _, _, port, groups = _SOCKADDR.unpack_from(addr)
+        return port, groups
+
+    def _take_port(self, task: Task, port: int) -> None:
+        """A port number of its own: the process's pid if it is free, as netlink_autobind does."""
+        if port and (self.protocol, port) in _ports:
+            raise EADDRINUSE
+        candidate = port or task.group.tgid
+        while not candidate or (self.protocol, candidate) in _ports:
+            candidate = (candidate - 1) & 0xFFFFFFFF if candidate > 1 << 31 else 0xFFFFEFFF
+        self.port = candidate
+        _ports[self.protocol, candidate] = self
+
+    # --- data
+
+    async def send(
+        self, task: Task, data: bytes, flags: int, name: bytes = b"", control: Control | None = None
+    ) -> int:
+        if flags & MSG_OOB:
+            raise EOPNOTSUPP
+        port, groups = self._parse(name) if name else self.dest
+        if port or groups:
+            raise EPERM if groups else ECONNREFUSED
+        if not self.port:
+            self._take_port(task, 0)
+        if len(data) > min(self.sndbuf - 32, _MAX_REQUEST):
+            raise EMSGSIZE
+        if self.protocol == NETLINK_ROUTE:
+            self._requests(data)
+        return len(data)
+
+    def _requests(self, data: bytes) -> None:
+        """netlink_rcv_skb: each request in turn."""
+        at = 0
+        while len(data) - at >= HEADER.size:
+            length, kind, flags, _, _ = HEADER.unpack_from(data, at)
+            if length < HEADER.size or length > len(data) - at:
+                return
+            request = data[at : at + length]
+            at += (length + 3) & ~3
+            if not flags & NLM_F_REQUEST:
+                continue
+            error = 0
+            if kind >= NLMSG_MIN_TYPE:
+                if kind in _READABLE_TYPES:
+                    self._ask_host(request)
+                    continue
+                # RTM_*: new, delete, get, set in turn; only get may be refused as unknown.
+                error = EOPNOTSUPP.errno if kind & 3 == 2 or kind > 127 else EPERM.errno
+            if error or flags & NLM_F_ACK:
+                self._queue(_acknowledge(request, error, self.port, _CAP in self._flag_options))
+
+    def _ask_host(self, request: bytes) -> None:
+        """Pass a checked request on and queue what comes back."""
+        length, kind, flags, sequence, _ = HEADER.unpack_from(request)
+        flags &= _KEPT_FLAGS
+        checked = HEADER.pack(length, kind, flags, sequence, 0) + request[HEADER.size :]
+        host_fd = hostsock.open_socket(AF_NETLINK, SOCK_RAW, NETLINK_ROUTE)
+        try:
+            for option in (_CAP, _EXT, _STRICT):
+                if option in self._flag_options:
+                    hostsock.setopt(host_fd, SOL_NETLINK, option, _INT.pack(1))
+            if hostsock.send(host_fd, checked, 0) < 0:
+                raise ENOBUFS
+            while (got := hostsock.receive(host_fd, hostsock.BUFFER_SIZE, 0)) > 0:
+                answer = bytearray(hostsock.data(got))
+                last = _readdress(answer, self.port)
+                self._queue(bytes(answer))
+                if last:
+                    break
+        finally:
+            hostsock.close(host_fd)
+
+    def _queue(self, answer: bytes) -> None:
+        if self._queued + len(answer) > _MAX_QUEUED:
+            self.error = ENOBUFS.errno
+            return
+        self._rx.append(answer)
+        self._queued += len(answer)
+        self.wake(EPOLLIN | EPOLLRDNORM)
+
+    async def recv(self, task: Task, size: int, flags: int) -> Received:
+        if flags & MSG_OOB:
+            raise EOPNOTSUPP
+        limit = deadline(self.rcvtimeo_ns)
+        while not self._rx:
+            if self.error:
+                self.error = 0
+                raise ENOBUFS
+            if self.nonblocking(flags):
+                raise EAGAIN
+            await self.pause(limit)
+        data = self._rx[0]
+        if not flags & MSG_PEEK:
+            self._rx.popleft()
+            self._queued -= len(data)
+        received = Received(data[:size], name=_SOCKADDR.pack(AF_NETLINK, 0, 0, 0))
+        if size < len(data):
+            received.flags |= MSG_TRUNC
+        if flags & MSG_TRUNC:
+            received.length = len(data)
+        if _PKTINFO in self._flag_options:
+            received.control.append((SOL_NETLINK, _PKTINFO, bytes(4)))
+        return received
+
+    def poll(self) -> int:
+        mask = EPOLLOUT | EPOLLWRNORM | EPOLLWRBAND
+        if self._rx:
+            mask |= EPOLLIN | EPOLLRDNORM
+        return mask | EPOLLERR if self.error else mask
+
+    # --- options and ioctls
+
+    def family_setsockopt(self, task: Task, level: int, name: int, value: bytes) -> None:
+        if level == SOL_SOCKET:
+            self._options.set(task, self, name, value)
+            return
+        if level != SOL_NETLINK:
+            raise ENOPROTOOPT
+        number = _INT.unpack_from(value)[0] if len(value) >= _INT.size else 0
+        if name in (_ADD_MEMBERSHIP, _DROP_MEMBERSHIP):
+            if not 0 < number < 64:
+                raise EINVAL
+        elif name in _FLAG_OPTIONS:
+            (self._flag_options.add if number else self._flag_options.discard)(name)
+        else:
+            raise ENOPROTOOPT
+
+    def family_getsockopt(self, task: Task, level: int, name: int, size: int) -> bytes:
+        if level == SOL_SOCKET:
+            return self._options.get(self, name, size)
+        if level != SOL_NETLINK or name not in (*_FLAG_OPTIONS, _LIST):
+            raise ENOPROTOOPT
+        if name == _LIST:
+            return bytes(8)[:size]
+        if size < _INT.size:
+            raise EINVAL
+        return _INT.pack(name in self._flag_options)
+
+    def family_ioctl(self, task: Task, cmd: int, arg: int) -> int:
+        if cmd != FIONREAD:
+            raise ENOTTY
+        task.mem.write(arg, _INT.pack(len(self._rx[0]) if self._rx else 0))
+        return 0
+
+    def release(self) -> None:
+        super().release()
+        if _ports.get((self.protocol, self.port)) is self:
+            del _ports[self.protocol, self.port]
+
+
+def _acknowledge(request: bytes, error: int, port: int, capped: bool) -> bytes:
+    """netlink_ack: NLMSG_ERROR with the error (0: done) and the request it answers."""
+    sequence = HEADER.unpack_from(request)[3]
+    echoed = request if error and not capped else request[: HEADER.size]
+    size = HEADER.size + _INT.size + len(echoed)
+    return HEADER.pack(size, NLMSG_ERROR, 0, sequence, port) + _INT.pack(-error) + echoed
+
+
+def _readdress(answer: bytearray, port: int) -> bool:
+    """Put the guest's port into each header. True if the answer ends here."""
+    at = 0
+    last = True
+    while len(answer) - at >= HEADER.size:
+        length, kind, flags, sequence, _ = HEADER.unpack_from(answer, at)
+        if length < HEADER.size or length > len(answer) - at:
+            break
+        HEADER.pack_into(answer, at, length, kind, flags, sequence, port)
+        last = kind in (NLMSG_DONE, NLMSG_ERROR) or not flags & NLM_F_MULTI
+        at += (length + 3) & ~3
+    return last
+
+
+def dump(kind: int, family: int = 0) -> list[bytes]:
+    """For the sentry itself: the payloads of an RTM_GET* dump."""
+    host_fd = hostsock.open_socket(AF_NETLINK, SOCK_RAW, NETLINK_ROUTE)
+    found: list[bytes] = []
+    try:
+        body = bytes((family,)) + bytes(15)
+        request = HEADER.pack(HEADER.size + len(body), kind, NLM_F_REQUEST | NLM_F_DUMP, 1, 0) + body
+        if hostsock.send(host_fd, request, 0) < 0:
+            return found
+        while (got := hostsock.receive(host_fd, hostsock.BUFFER_SIZE, 0)) > 0:
+            answer = bytes(hostsock.data(got))
+            at = 0
+            while len(answer) - at >= HEADER.size:
+                length, answer_kind, _, _, _ = HEADER.unpack_from(answer, at)
+                if length < HEADER.size or answer_kind in (NLMSG_DONE, NLMSG_ERROR):
+                    return found
+                found.append(answer[at + HEADER.size : at + length])
+                at += (length + 3) & ~3
+    finally:
+        hostsock.close(host_fd)
+    return found

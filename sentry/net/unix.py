@@ -1,0 +1,367 @@
+"""AF_UNIX sockets (unix(7)), wholly inside the sentry: the host never sees them. Linux: net/unix/af_unix.c.
+
+Messages lie in the receiver's queue `rx` and are charged to the sender's buffer (`used` against `sndbuf`)
+until they are taken out, as Linux's skbs are. One wait queue serves readers and writers of a socket; `room`
+is for others who wait for room in this socket's queue or backlog. The data paths are in unix_stream.py and
+unix_dgram.py.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from struct import Struct
+from typing import TYPE_CHECKING
+
+from sentry.abi.linux import (
+    AF_UNIX,
+    EPOLLERR,
+    EPOLLHUP,
+    EPOLLIN,
+    EPOLLOUT,
+    EPOLLRDHUP,
+    EPOLLRDNORM,
+    EPOLLWRBAND,
+    EPOLLWRNORM,
+    FIONREAD,
+    SHUT_RDWR,
+    SOCK_DGRAM,
+    SOCK_SEQPACKET,
+    SOCK_STREAM,
+    SOL_SOCKET,
+    TCP_CLOSE,
+    TCP_ESTABLISHED,
+    TCP_LISTEN,
+    TIOCOUTQ,
+)
+from sentry.errors import EAGAIN, EINVAL, ENOTCONN, ENOTTY, EOPNOTSUPP, EPIPE, LinuxError, from_errno
+from sentry.kernel.sched import WaitQueue
+from sentry.net import sockaddr, unix_names
+from sentry.net.scm import NO_PEER, NOBODY, Control, Rights, Ucred, own_ucred, send_rights
+from sentry.net.socket import Received, Socket
+
+if TYPE_CHECKING:
+    from sentry.kernel.creds import Credentials
+    from sentry.kernel.task import Task
+    from sentry.net.options import Options
+    from sentry.vfs.file import File
+    from sentry.vfs.mount import Path
+
+RCV_SHUTDOWN = 1
+SEND_SHUTDOWN = 2
+SHUTDOWN_MASK = 3
+DEFAULT_BUFFER = 212992  # net.core.wmem_default
+MAX_DGRAM_QLEN = 10  # net.unix.max_dgram_qlen
+READABLE = EPOLLIN | EPOLLRDNORM
+WRITABLE = EPOLLOUT | EPOLLWRNORM | EPOLLWRBAND
+
+_INT = Struct("<i")
+_SKB = 256  # sizeof(struct sk_buff)
+_SHARED_INFO = 320
+_HEAD = 4096 - _SHARED_INFO
+
+
+def charge(size: int) -> int:
+    """What Linux charges for a message (skb->truesize): the head from the kmalloc sizes, the rest in
+    whole pages.
+    """
+    pages = 0
+    if size > _HEAD:
+        pages = (size - _HEAD + 4095) & ~4095
+        size = max(size - pages, 0)
+    head = ((size + 63) & ~63) + _SHARED_INFO
+    return _SKB + pages + (1 << max(head - 1, 511).bit_length())
+
+
+class Packet:
+    """A message in a queue (an skb). `pos` is how much of it has been read (streams)."""
+
+    __slots__ = ("charge", "creds", "data", "pos", "rights", "sender")
+
+    def __init__(self, sender: UnixSocket, data: bytes, creds: Ucred | None, rights: Rights | None) -> None:
+        self.sender = sender
+        self.data = data
+        self.pos = 0
+        self.creds = creds
+        self.rights = rights
+        self.charge = charge(len(data))
+        sender.used += self.charge
+
+    def free(self) -> None:
+        """Taken out or thrown away: the sender has room again."""
+        if self.rights is not None:
+            self.rights.drop()
+            self.rights = None
+        sender = self.sender
+        sender.used -= self.charge
+        self.charge = 0
+        if sender.writable_now():
+            sender.wake(WRITABLE)
+
+
+class UnixSocket(Socket):
+    """What streams, datagrams and sequential packets share."""
+
+    __slots__ = (
+        "addr", "backlog", "clients", "dead", "embryo", "embryos", "error", "options", "own_creds",
+        "own_groups", "passcred", "peer", "peer_creds", "peer_groups", "place", "room", "rx", "shut",
+        "sndbuf", "state", "used",
+    )  # fmt: skip
+
+    connection_based = False
+
+    def __init__(self, creds: Credentials, kind: int, flags: int) -> None:
+        super().__init__(creds, AF_UNIX, kind, 0, flags)
+        self.addr = b""  # the name, see sockaddr.parse_unix
+        self.place: Path | None = None  # where a path name was made
+        self.peer: UnixSocket | None = None
+        self.state = TCP_CLOSE
+        self.shut = 0
+        self.error = 0  # SO_ERROR
+        self.dead = False
+        self.embryo = False  # connected, but not accepted yet
+        self.rx: deque[Packet] = deque()
+        self.used = 0
+        self.sndbuf = DEFAULT_BUFFER
+        self.backlog = MAX_DGRAM_QLEN
+        self.embryos: deque[UnixSocket] = deque()
+        self.clients: set[UnixSocket] = set()  # datagram sockets connected to this one
+        self.room = WaitQueue()
+        self.passcred = False
+        self.own_creds = NO_PEER  # what whoever connects sees of a listener
+        self.own_groups: tuple[int, ...] = ()
+        self.peer_creds = NO_PEER
+        self.peer_groups: tuple[int, ...] = ()
+        self.options: Options | None = None
+
+    # --- names
+
+    async def bind(self, task: Task, addr: bytes) -> None:
+        if len(addr) == 2 and sockaddr.family(addr) == AF_UNIX:
+            if not self.addr:
+                unix_names.autobind(self)
+            return
+        name = sockaddr.parse_unix(addr)
+        if self.addr:
+            raise EINVAL("bound already")
+        await unix_names.bind(task, self, name)
+
+    def getsockname(self) -> bytes:
+        return sockaddr.unix(self.addr)
+
+    def getpeername(self) -> bytes:
+        if self.peer is None:
+            raise ENOTCONN
+        return sockaddr.unix(self.peer.addr)
+
+    # --- readiness
+
+    def writable_now(self) -> bool:
+        """unix_writable: at most a quarter of the buffer is used."""
+        return self.state != TCP_LISTEN and self.used << 2 <= self.sndbuf
+
+    def queue_full(self) -> bool:
+        return len(self.rx) + len(self.embryos) > self.backlog
+
+    def listening(self) -> bool:
+        return self.state == TCP_LISTEN
+
+    def poll(self) -> int:
+        mask = 0
+        if self.error:
+            mask |= EPOLLERR
+        if self.shut == SHUTDOWN_MASK:
+            mask |= EPOLLHUP
+        if self.shut & RCV_SHUTDOWN:
+            mask |= EPOLLRDHUP | READABLE
+        if self.rx or self.embryos:
+            mask |= READABLE
+        if self.connection_based and self.state == TCP_CLOSE:
+            mask |= EPOLLHUP
+        if self.may_send_now():
+            mask |= WRITABLE
+        return mask
+
+    def may_send_now(self) -> bool:
+        """Whether poll says writable."""
+        return self.writable_now()
+
+    def take_error(self) -> LinuxError | None:
+        """sock_error: the pending error, which is told once."""
+        number, self.error = self.error, 0
+        return from_errno(number) if number else None
+
+    # --- sending, the common part
+
+    async def wait_for_space(self, limit_ns: int | None, nonblocking: bool) -> None:
+        """sock_alloc_send_pskb: until the send buffer has room."""
+        while True:
+            error = self.take_error()
+            if error is not None:
+                raise error
+            if self.shut & SEND_SHUTDOWN:
+                raise EPIPE
+            if self.used < self.sndbuf:
+                return
+            if nonblocking:
+                raise EAGAIN
+            await self.pause(limit_ns)
+
+    def attach(self, task: Task, control: Control | None) -> Rights | None:
+        """The files of a message, in flight from now on."""
+        return None if control is None else send_rights(task, control.rights)
+
+    def message_creds(self, task: Task, other: UnixSocket, control: Control | None) -> Ucred | None:
+        """unix_maybe_add_creds: given ones, or the task's own if either side asked for them."""
+        if control is not None and control.creds is not None:
+            return control.creds
+        if self.passcred or other.passcred or other.embryo:
+            return own_ucred(task)
+        return None
+
+    def enqueue(self, packet: Packet) -> None:
+        """A message arrives here."""
+        self.rx.append(packet)
+        self.wake(READABLE)
+
+    # --- receiving, the common part
+
+    def add_creds(self, received: Received, creds: Ucred | None) -> None:
+        """SCM_CREDENTIALS for a receiver that asked (SO_PASSCRED)."""
+        if self.passcred:
+            from sentry.abi.linux import SCM_CREDENTIALS
+
+            received.control.append((SOL_SOCKET, SCM_CREDENTIALS, (creds or NOBODY).pack()))
+
+    def take_rights(self, received: Received, packet: Packet, peek: bool) -> None:
+        """The files of a message go to the receiver; a peek gets references of its own."""
+        if packet.rights is not None:
+            if peek:
+                received.files = packet.rights.copy()
+            else:
+                received.files = packet.rights.landed()
+                packet.rights = None
+
+    def has_room_again(self) -> None:
+        """A message was taken out: wake those who wait for room in this queue."""
+        self.room.wake()
+        for client in tuple(self.clients):
+            client.wake(WRITABLE)
+
+    # --- the end
+
+    def shutdown(self, how: int) -> None:
+        if not 0 <= how <= SHUT_RDWR:
+            raise EINVAL
+        mode = how + 1
+        self.shut |= mode
+        peer = self.peer
+        if peer is not None and self.connection_based:
+            peer.shut |= (SEND_SHUTDOWN if mode & RCV_SHUTDOWN else 0) | (
+                RCV_SHUTDOWN if mode & SEND_SHUTDOWN else 0
+            )
+            peer.wake(_changed(peer))
+        self.wake(_changed(self))
+        self.room.wake()
+
+    def files_queued(self) -> list[File]:
+        """The files in messages that only this socket can receive."""
+        packets = [packet for sock in (self, *self.embryos) for packet in sock.rx]
+        return [file for packet in packets if packet.rights is not None for file in packet.rights.files]
+
+    def purge(self) -> None:
+        """Throw the queue away."""
+        for sock in (self, *self.embryos):
+            while sock.rx:
+                sock.rx.popleft().free()
+
+    def release(self) -> None:
+        if self.dead:
+            return
+        super().release()
+        self.dead = True
+        self.shut = SHUTDOWN_MASK
+        unix_names.unbind(self)
+        self.leave_peer()
+        while self.embryos:
+            embryo = self.embryos.popleft()
+            embryo.release()
+        self.purge()
+        self.state = TCP_CLOSE
+        self.room.wake()
+        for client in tuple(self.clients):
+            client.wake(WRITABLE)
+        from sentry.net import scm
+
+        if scm.in_flight:
+            scm.collect()
+
+    def leave_peer(self) -> None:
+        """unix_release_sock, towards the peer."""
+        raise NotImplementedError
+
+    # --- options and ioctls
+
+    def _options(self) -> Options:
+        if self.options is None:
+            from sentry.net.options import Options
+
+            self.options = Options()
+        return self.options
+
+    def family_setsockopt(self, task: Task, level: int, name: int, value: bytes) -> None:
+        if level != SOL_SOCKET:
+            raise EOPNOTSUPP
+        self._options().set_unix(task, self, name, value)
+
+    def family_getsockopt(self, task: Task, level: int, name: int, size: int) -> bytes:
+        if level != SOL_SOCKET:
+            raise EOPNOTSUPP
+        return self._options().get_unix(self, name, size)
+
+    def family_ioctl(self, task: Task, cmd: int, arg: int) -> int:
+        if cmd == FIONREAD:
+            if self.state == TCP_LISTEN:
+                raise EINVAL
+            if self.connection_based:
+                amount = sum(len(packet.data) - packet.pos for packet in self.rx)
+            else:
+                amount = len(self.rx[0].data) if self.rx else 0
+        elif cmd == TIOCOUTQ:
+            amount = self.used
+        else:
+            raise ENOTTY
+        task.mem.write(arg, _INT.pack(amount))
+        return 0
+
+
+def _changed(sock: UnixSocket) -> int:
+    """The event of a shutdown (unix_state_change wakes with all of them)."""
+    return READABLE | WRITABLE | EPOLLRDHUP | (EPOLLHUP if sock.shut == SHUTDOWN_MASK else 0)
+
+
+def make(task: Task, kind: int, flags: int) -> UnixSocket:
+    """An unconnected socket."""
+    from sentry.net.unix_dgram import DatagramSocket, SeqpacketSocket
+    from sentry.net.unix_stream import StreamSocket
+
+    types: dict[int, type[UnixSocket]] = {
+        SOCK_STREAM: StreamSocket,
+        SOCK_DGRAM: DatagramSocket,
+        SOCK_SEQPACKET: SeqpacketSocket,
+    }
+    return types[kind](task.creds, kind, flags)
+
+
+def make_pair(task: Task, kind: int, flags: int) -> tuple[UnixSocket, UnixSocket]:
+    """Two sockets connected to each other."""
+    from sentry.net.scm import peer_ucred
+
+    pair = make(task, kind, flags), make(task, kind, flags)
+    for one, other in (pair, pair[::-1]):
+        one.peer = other
+        one.peer_creds = peer_ucred(task)
+        one.peer_groups = task.creds.groups
+        one.state = TCP_ESTABLISHED
+        if kind == SOCK_DGRAM:
+            other.clients.add(one)
+    return pair
