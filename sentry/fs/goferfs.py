@@ -223,7 +223,7 @@ class GoferInode(Inode):
     def __del__(self) -> None:
         fs = self.fs
         known = fs.inodes.get(self.handle)
-        if known is not None and known() is None:
+        if known is not None and known() in (self, None):  # and not a younger one for the same handle
             del fs.inodes[self.handle]
         fs.forgotten.append((self.handle, self.lookups))
         if self.ahead is not None:

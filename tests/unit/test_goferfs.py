@@ -112,6 +112,7 @@ def test_inode_that_died_is_forgotten(rig: Rig) -> None:
     handle = inode.handle
     del inode
     assert rig.exclusive.forgotten == [(handle, 2)]
+    assert list(rig.exclusive.inodes) == [top.handle]
     rig.exclusive.forget()
     with pytest.raises(OSError, match="gofer") as caught:
         rig.client.call_sync(p.GETATTR, handle)
