@@ -24,6 +24,7 @@ from sentry.kernel.signals import SigInfo
 from sentry.kernel.spawn import Spawn, SpawnError
 from sentry.kernel.task import Task
 from sentry.log import Log
+from sentry.platform import seccomp
 from sentry.syscalls.declare import CONTINUE, Restart, lookup, set_unsupported_report
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def serve(config: SandboxConfig, inherited: Inherited, page: Any) -> int:
     zygote, listener = seize_zygote(page)
     host = confine.lock_down(config, host, listener)
     log = Log(host.log, config.debug, config.log_fd >= 0)
-    kernel = Kernel(lookup, CONTINUE, host.proc)
+    kernel = Kernel(seccomp.make(), lookup, CONTINUE, host.proc)
     kernel.panic_on_bug = config.panic_on_bug
     kernel.life.zygote_tid = zygote
     kernel.drain_objects = drain

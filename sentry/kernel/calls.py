@@ -14,10 +14,10 @@ A task killed in any state just vanishes; its job is cancelled.
 
 from typing import TYPE_CHECKING
 
-from native import lib
 from sentry.abi.linux import (
     ERESTART_RESTARTBLOCK,
     ERESTARTNOHAND,
+    ERESTARTNOINTR,
     ERESTARTSYS,
     SIGCONT,
     SIGSTOP,
@@ -110,10 +110,10 @@ class Waiting:
             if not self._armed:
                 self._arm()
             return
-        if lib.nc_interrupt(call.task.host_tid):
+        if self.kernel.platform.interrupt(call.task.host_tid):
             return  # it is dying
         call.state = STOPPING
-        lib.nc_reply(call.id, 0, -ERESTARTSYS)
+        self.kernel.platform.reply(call.id, 0, -ERESTARTSYS)
 
     def kick(self, task: "Task") -> None:
         """A signal was sent to `task`: if it waits with an open notification, let it see the signal."""
@@ -131,12 +131,14 @@ class Waiting:
         if call.state == OPEN:
             task.call = None
             self.kernel.trace_end(task, call)
-            if call.result < 0:
-                lib.nc_reply(call.id, 0, call.result)
+            if job.error is None and job.value is self.kernel.continue_:
+                self.kernel.platform.let_run(call.id)
+            elif call.result < 0:
+                self.kernel.platform.reply(call.id, 0, call.result)
             else:
-                lib.nc_reply(call.id, call.result, 0)
+                self.kernel.platform.reply(call.id, call.result, 0)
         elif call.state == PAUSED:
-            if not lib.nc_interrupt(task.host_tid):
+            if not self.kernel.platform.interrupt(task.host_tid):
                 call.state = UNPARKING
         elif call.state == SIGNALED:
             self._finish_signaled(call)
@@ -144,6 +146,8 @@ class Waiting:
     def _result(self, call: Call, job: "Job") -> int:
         error = job.error
         if error is None:
+            if job.value is self.kernel.continue_:
+                return -ERESTARTNOINTR  # off the listener the host can't run it: it is made again, and soon answered
             return 0 if job.value is None else int(job.value)
         if isinstance(error, LinuxError):
             return -error.errno
@@ -168,26 +172,26 @@ class Waiting:
                 self._swap_mask(call)
                 if call.ended:
                     self._leave(call)
-                    lib.nc_finish(tid, call.result)
+                    self.kernel.platform.finish(tid, call.result)
                 else:
                     call.state = PAUSED
-                    lib.nc_park(tid)
+                    self.kernel.platform.park(tid)
             elif state == UNPARKING:
                 self._leave(call)
-                lib.nc_finish(tid, call.result)
+                self.kernel.platform.finish(tid, call.result)
             elif signal in STOP_SIGNALS:
-                lib.nc_listen(tid)
+                self.kernel.platform.listen(tid)
             else:
-                lib.nc_resume(tid, 0)  # a group stop has ended: pause(2) starts again by itself
+                self.kernel.platform.resume(tid, 0)  # a group stop has ended: pause(2) starts again by itself
             return True
         if state == UNPARKING:
             self._leave(call)
-            lib.nc_restart(tid, -1, call.result, signal)  # the stop we asked for still comes
+            self.kernel.platform.restart(tid, -1, call.result, signal)  # the stop we asked for still comes
             return True
         if state != PAUSED:
             return False
         if signal in STOP_SIGNALS or signal == SIGCONT or not self.kernel.pids.caught(tid, signal):
-            lib.nc_resume(tid, signal)  # no handler runs: the wait goes on (or the task dies)
+            self.kernel.platform.resume(tid, signal)  # no handler runs: the wait goes on (or the task dies)
             return True
         call.state = SIGNALED
         call.signal = signal
@@ -200,24 +204,24 @@ class Waiting:
         self._leave(call)
         tid = call.task.host_tid
         if -ERESTARTNOHAND <= call.result <= -ERESTARTSYS:
-            lib.nc_restart(tid, call.nr, call.result, call.signal)
+            self.kernel.platform.restart(tid, call.nr, call.result, call.signal)
         else:
-            lib.nc_restart(tid, -1, call.result, call.signal)
+            self.kernel.platform.restart(tid, -1, call.result, call.signal)
 
     def _swap_mask(self, call: Call) -> None:
         mask = call.task.sigmask_wait
         if mask is not None and not call.ended:
             tid = call.task.host_tid
-            call.saved_mask = lib.nc_getsigmask(tid)
-            lib.nc_setsigmask(tid, mask)
+            call.saved_mask = self.kernel.platform.get_sigmask(tid)
+            self.kernel.platform.set_sigmask(tid, mask)
 
     def _leave(self, call: Call) -> None:
         """The task leaves the call: its own mask again, nothing pending."""
         tid = call.task.host_tid
         if call.saved_mask is not None:
-            lib.nc_setsigmask(tid, call.saved_mask)
+            self.kernel.platform.set_sigmask(tid, call.saved_mask)
             call.saved_mask = None
-        lib.nc_unparked(tid)
+        self.kernel.platform.unparked(tid)
         call.task.call = None
         self.kernel.trace_end(call.task, call)
 

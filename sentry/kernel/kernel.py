@@ -19,6 +19,7 @@ from sentry.kernel.signals import SigInfo, SignalSender, kernel_info
 from sentry.kernel.task import PidTable, Task, ThreadGroup
 
 if TYPE_CHECKING:
+    from sentry.platform.base import Platform
     from sentry.syscalls.declare import Entry
 
 _EVENT = Struct("<iiiiQQQQQQQQ")
@@ -28,14 +29,17 @@ _MAX_IO = 64
 class Kernel:
     """One sandbox's kernel. `lookup` gives the table entry of a system call number."""
 
-    def __init__(self, lookup: "Callable[[int], Entry]", continue_: object, host_proc: int = -1) -> None:
-        self.scheduler = Scheduler(poller=_NativePoller())
+    def __init__(
+        self, platform: "Platform", lookup: "Callable[[int], Entry]", continue_: object, host_proc: int = -1
+    ) -> None:
+        self.platform = platform
+        self.scheduler = Scheduler(poller=_Poller(platform))
         self.lookup = lookup
         self.continue_ = continue_
         self.host_proc = host_proc
         self.pids = PidTable(host_proc)
         self.tasks: dict[int, Task] = {}
-        self.signals = SignalSender()
+        self.signals = SignalSender(platform)
         self.waiting = Waiting(self)
         self.life = Lifecycle(self)
         self.hostname = b"localhost"
@@ -110,7 +114,7 @@ class Kernel:
         event = ffi.new("struct nc_event *")
         buffer = ffi.buffer(event)
         unpack = _EVENT.unpack_from
-        next_event, reply_next = lib.nc_next, lib.nc_reply_next
+        next_event, reply_next = self.platform.next, self.platform.reply_next
         syscall_kind, block = lib.NC_EV_SYSCALL, lib.NC_BLOCK
         tasks, handlers, ready = self.tasks, self._handlers, self.scheduler.ready
         armed: int | None = None
@@ -133,7 +137,7 @@ class Kernel:
                 value = self._dispatch(task, entry, nr, call_id, args)
                 if ready:
                     if value is not None:
-                        lib.nc_reply(call_id, *((value, 0) if value >= 0 else (0, value)))
+                        self.platform.reply(call_id, *((value, 0) if value >= 0 else (0, value)))
                         value = None
                     scheduler.run_ready()
                 if timers and timers[0][0] != armed:
@@ -182,7 +186,7 @@ class Kernel:
             if result is None:
                 value = 0
             elif result is self.continue_:
-                lib.nc_continue(call_id)
+                self.platform.let_run(call_id)
                 if self.on_result is not None:
                     self.on_result(task, entry, args, 0)
                 return None
@@ -223,12 +227,15 @@ class Kernel:
 
     def _arm(self) -> int | None:
         deadline = self.scheduler.next_deadline_ns()
-        lib.nc_arm(-1 if deadline is None else max(deadline, 0))
+        self.platform.arm(-1 if deadline is None else max(deadline, 0))
         return deadline
 
 
-class _NativePoller:
-    """Watches host descriptors in the C loop's epoll set."""
+class _Poller:
+    """Watches host descriptors with the platform's loop."""
+
+    def __init__(self, platform: "Platform") -> None:
+        self._platform = platform
 
     def watch(self, host_fd: int, events: int, cookie: int) -> None:
-        lib.nc_watch(host_fd, events, cookie)
+        self._platform.watch(host_fd, events, cookie)

@@ -59,17 +59,17 @@ class Lifecycle:
         if self._zygote_call and any(not spawn.ordered for spawn in self._spawns):
             call, self._zygote_call = self._zygote_call, 0
             next(spawn for spawn in self._spawns if not spawn.ordered).ordered = True
-            lib.nc_reply(call, 1, 0)
+            self.kernel.platform.reply(call, 1, 0)
 
     def unknown_caller(self, tid: int, nr: int, call_id: int) -> None:
         """A notification of a thread that is no task: the zygote, or a task that has just died."""
         if tid != self.zygote_tid:
-            lib.nc_reply(call_id, 0, -3)
+            self.kernel.platform.reply(call_id, 0, -3)
         elif nr == MAGIC_ZYGOTE:
             self._zygote_call = call_id
             self._feed_zygote()
         else:
-            lib.nc_continue(call_id)  # our own code, before any guest's: closing the listener, clone
+            self.kernel.platform.let_run(call_id)  # our own code, before any guest's: closing the listener, clone
 
     # --- stops
 
@@ -84,9 +84,9 @@ class Lifecycle:
             self._stranger(tid, what, signal)
             return
         if what == EVENT_STOP:
-            lib.nc_task_stopped(tid)
+            self.kernel.platform.stop_seen(tid)
             if not self.kernel.waiting.stopped(task, True, signal):
-                lib.nc_resume(tid, 0)
+                self.kernel.platform.resume(tid, 0)
         elif what in (EVENT_FORK, EVENT_VFORK, EVENT_CLONE):
             self._forked(task, int(event.id), int(event.args[0]))
         elif what == EVENT_SECCOMP:
@@ -94,7 +94,7 @@ class Lifecycle:
         elif what == EVENT_EXEC:
             self._executed(task, int(event.id))
         elif what:
-            lib.nc_resume(tid, 0)
+            self.kernel.platform.resume(tid, 0)
         else:
             self._signal(task, signal)
 
@@ -106,9 +106,9 @@ class Lifecycle:
             return
         if signal in FAULTS and task.group.tgid == 1 and not kernel.pids.caught(tid, signal):
             # The host kernel does not kill a traced init of a PID namespace for its own fault: it would fault for ever.
-            lib.nc_detach(tid, signal)
+            self.kernel.platform.detach(tid, signal)
             return
-        lib.nc_resume(tid, signal)
+        self.kernel.platform.resume(tid, signal)
 
     def _stranger(self, tid: int, what: int, signal: int) -> None:
         """A stop of the zygote, or of a child whose parent's event is still to come."""
@@ -116,10 +116,10 @@ class Lifecycle:
             self._early[tid] = signal
             return
         if what in (EVENT_FORK, EVENT_VFORK, EVENT_CLONE):
-            child = lib.nc_eventmsg(tid)
+            child = self.kernel.platform.event_message(tid)
             if child > 0:
                 self._first_task(child)
-        lib.nc_resume(tid, 0 if what or signal == SIGSTOP else signal)
+        self.kernel.platform.resume(tid, 0 if what or signal == SIGSTOP else signal)
 
     def _first_task(self, tid: int) -> None:
         spawn = next(spawn for spawn in self._spawns if spawn.ordered)
@@ -147,7 +147,7 @@ class Lifecycle:
             child.creds = parent.creds
             child.clear_child_tid = 0
             self._adopt(child)
-        lib.nc_resume(parent.host_tid, 0)
+        self.kernel.platform.resume(parent.host_tid, 0)
 
     def _adopt(self, task: Task) -> None:
         """Make a new task known to the C core and let it run."""
@@ -159,8 +159,8 @@ class Lifecycle:
         if kernel.on_call is not None:
             lib.nc_task_set_fast(tid, 0)
         if self._early.pop(tid, None) is not None:
-            lib.nc_task_started(tid)
-            lib.nc_resume(tid, 0)
+            self.kernel.platform.started(tid)
+            self.kernel.platform.resume(tid, 0)
 
     def _executed(self, task: Task, former_tid: int) -> None:
         """PTRACE_EVENT_EXEC: the other threads are gone, and an execing thread has taken the leader's id."""
@@ -175,11 +175,11 @@ class Lifecycle:
                 winner.group.leader = winner
                 kernel.tasks[tid] = winner
                 lib.nc_task_new(tid, winner.fds.nc)
-                lib.nc_task_started(tid)
+                self.kernel.platform.started(tid)
                 winner.set_creds(winner.creds)
                 task = winner
         self.executed(task)
-        lib.nc_resume(tid, 0)
+        self.kernel.platform.resume(tid, 0)
 
     # --- death
 

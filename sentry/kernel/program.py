@@ -204,7 +204,7 @@ class Executor:
     async def _prepare(self, task: "Task", nr: int) -> tuple[int, int, int]:
         """Read the call's arguments and find the program. Gives the addresses of "", argv and envp."""
         regs = ffi.new("struct nc_regs *")
-        if lib.nc_getregs(task.host_tid, regs):
+        if self.kernel.platform.get_regs(task.host_tid, regs):
             raise EFAULT
         if nr == _EXECVE:
             dirfd, path_at, argv, envp, flags = AT_FDCWD, regs.rdi, regs.rsi, regs.rdx, 0
@@ -234,23 +234,23 @@ class Executor:
     def fail(self, task: "Task", result: int) -> None:
         """The call returns without having been made."""
         task.image = None
-        lib.nc_finish(task.host_tid, result)
+        self.kernel.platform.finish(task.host_tid, result)
 
     def enter_stub(self, task: "Task", empty: int, argv: int, envp: int) -> None:
         """Rewrite the stopped call to execveat(stub, "", argv, envp, AT_EMPTY_PATH) and let it run."""
         regs, tid = self._regs, task.host_tid
-        lib.nc_getregs(tid, regs)
+        self.kernel.platform.get_regs(tid, regs)
         regs.orig_rax = _EXECVEAT
         regs.rdi, regs.rsi, regs.rdx, regs.r10 = lib.nc_fdt_stub(task.fds.nc), empty, argv, envp
         regs.r8 = AT_EMPTY_PATH
-        lib.nc_setregs(tid, regs)
-        lib.nc_resume(tid, 0)
+        self.kernel.platform.set_regs(tid, regs)
+        self.kernel.platform.resume(tid, 0)
 
     def executed(self, task: "Task") -> None:
         """PTRACE_EVENT_EXEC: the point of no return is behind us."""
         program = task.image
         if program is None:  # nothing of ours was under way: never trust such a task
-            lib.nc_resume(task.host_tid, 9)
+            self.kernel.platform.resume(task.host_tid, 9)
             return
         if task.fds.users > 1:
             fds = task.fds.fork()
@@ -275,13 +275,13 @@ class Executor:
         base = loader.pick_base(program.elf, False)
         entries = loader.segments(program.elf, base, stub + 1)
         entry, interp_base = program.elf.entry + base, 0
-        if lib.nc_addfd(call_id, program.file.mapping(), stub + 1, 1) < 0:
+        if self.kernel.platform.inject(call_id, program.file.mapping(), stub + 1, 1) < 0:
             raise EIO
         if program.interp_file is not None and program.interp_elf is not None:
             interp_base = loader.pick_base(program.interp_elf, True)
             entries += loader.segments(program.interp_elf, interp_base, stub + 2)
             entry = program.interp_elf.entry + interp_base
-            if lib.nc_addfd(call_id, program.interp_file.mapping(), stub + 2, 1) < 0:
+            if self.kernel.platform.inject(call_id, program.interp_file.mapping(), stub + 2, 1) < 0:
                 raise EIO
         patches = loader.auxv_patches(program.elf, base, interp_base, task, program.secure)
         new_sp = loader.build_stack(task, sp, program.path, patches)

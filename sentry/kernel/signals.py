@@ -9,12 +9,13 @@ from collections import OrderedDict
 from struct import Struct
 from typing import TYPE_CHECKING, NamedTuple
 
-from native import ffi, lib
+from native import ffi
 from sentry.abi.linux import SI_KERNEL, SI_QUEUE, SI_TKILL, SI_USER
 from sentry.errors import from_errno
 
 if TYPE_CHECKING:
     from sentry.kernel.task import Task, ThreadGroup
+    from sentry.platform.base import Platform
 
 _RT = Struct("<iiiiiIQ")
 _SIGINFO_SIZE = 128
@@ -54,9 +55,10 @@ def user_info(signo: int, sender: "Task", code: int = SI_USER) -> SigInfo:
 class SignalSender:
     """Sends through the host kernel and gives the stops their siginfo."""
 
-    __slots__ = ("_buffer", "_cookies", "_next")
+    __slots__ = ("_buffer", "_cookies", "_next", "_platform")
 
-    def __init__(self) -> None:
+    def __init__(self, platform: "Platform") -> None:
+        self._platform = platform
         self._cookies: OrderedDict[int, SigInfo] = OrderedDict()
         self._next = 1
         self._buffer = ffi.new("char[128]")
@@ -68,7 +70,7 @@ class SignalSender:
         self._cookies[cookie] = info
         if len(self._cookies) > _COOKIES_KEPT:
             self._cookies.popitem(last=False)
-        failed = lib.nc_signal(host_tgid, host_tid, info.signo, cookie)
+        failed = self._platform.signal(host_tgid, host_tid, info.signo, cookie)
         if failed:
             del self._cookies[cookie]
             raise from_errno(-failed)
@@ -76,11 +78,11 @@ class SignalSender:
     def identify(self, host_tid: int) -> None:
         """At a signal-delivery stop: if the signal is one of ours, show the guest its true sender."""
         buffer = self._buffer
-        if lib.nc_getsiginfo(host_tid, buffer):
+        if self._platform.get_siginfo(host_tid, buffer):
             return
         _, _, code, _, pid, _, value = _RT.unpack_from(ffi.buffer(buffer))
         if code != SI_QUEUE or pid != 0:
             return
         info = self._cookies.pop(value, None)
         if info is not None:
-            lib.nc_setsiginfo(host_tid, ffi.from_buffer(info.pack()))
+            self._platform.set_siginfo(host_tid, ffi.from_buffer(info.pack()))

@@ -8,7 +8,6 @@ scratch memory and lets the execve go on with them.
 from struct import pack
 from typing import TYPE_CHECKING, Any, Protocol
 
-from native import lib
 from sentry.abi.linux import AT_FDCWD, RLIM_INFINITY, RLIMIT_FSIZE, RLIMIT_NOFILE, S_IFDIR, S_IFMT
 from sentry.errors import E2BIG, EACCES, ENOENT, ENOTDIR, LinuxError
 from sentry.kernel.creds import ALL_CAPS, Credentials
@@ -164,7 +163,7 @@ class Spawn:
         if not isinstance(error, (SpawnError, LinuxError)):
             self.kernel.bug(task, None, (), error)
         self.ready.fail(error if isinstance(error, SpawnError) else SpawnError(_reason(error)))
-        lib.nc_signal(task.host_tid, 0, 9, 0)
+        self.kernel.platform.signal(task.host_tid, 0, 9, 0)
 
     def go(self) -> None:
         """Start the program. SpawnError when its arguments are too long."""

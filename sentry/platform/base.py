@@ -1,0 +1,94 @@
+"""What the kernel asks of a platform: the thing that runs guest threads and stops them at system calls.
+
+`seccomp` (seccomp.py) is the one there is. A PTRACE_SYSEMU platform answers the same questions from stops instead of
+notifications: `next` fills the same event, `reply` writes the result register and resumes, `inject` runs an injected call.
+Nothing above this interface knows which one serves it.
+
+Results are those of the C core: >= 0, or -errno. Thread ids are the host's, as the sentry's PID namespace numbers them.
+"""
+
+from typing import Any, Protocol
+
+
+class Platform(Protocol):
+    """The operations, in the order of a guest's life."""
+
+    name: str
+
+    # --- events
+
+    def next(self, event: Any, mode: int) -> int:
+        """Wait for the next event (struct nc_event); gives its kind, NC_EV_*."""
+
+    def reply(self, call_id: int, value: int, error: int) -> int:
+        """Answer an intercepted call with `value`, or with -errno in `error`."""
+
+    def reply_next(self, call_id: int, value: int, error: int, event: Any) -> int:
+        """`reply`, then `next`: one crossing into C for each system call."""
+
+    def let_run(self, call_id: int) -> int:
+        """The host kernel shall run the intercepted call itself."""
+
+    def inject(self, call_id: int, host_fd: int, guest_fd: int, cloexec: int) -> int:
+        """Put a copy of `host_fd` into the caller's host table at `guest_fd`, while the call is open."""
+
+    # --- a thread that is stopped, or shall stop
+
+    def interrupt(self, tid: int) -> int:
+        """Bring the thread to a stop, which comes as an event."""
+
+    def resume(self, tid: int, signal: int) -> int:
+        """Go on from a stop, delivering `signal` (0: none)."""
+
+    def listen(self, tid: int) -> int:
+        """Stay in a group stop until SIGCONT."""
+
+    def detach(self, tid: int, signal: int) -> int:
+        """Let go of a thread that is about to die of `signal`."""
+
+    def finish(self, tid: int, result: int) -> int:
+        """At a stop in a call: end it with `result`."""
+
+    def park(self, tid: int) -> int:
+        """At a stop in a call: let the thread sleep where signals reach it."""
+
+    def unparked(self, tid: int) -> int:
+        """The thread has left that sleep."""
+
+    def restart(self, tid: int, nr: int, result: int, signal: int) -> int:
+        """At a signal stop: make the call number `nr` (-1: none) end with `result` under the handler of `signal`."""
+
+    def stop_seen(self, tid: int) -> int:
+        """The stop asked for by `interrupt` has been taken."""
+
+    def started(self, tid: int) -> int:
+        """A new thread's first stop has been taken."""
+
+    def get_regs(self, tid: int, regs: Any) -> int:
+        """Registers of a stopped thread (struct nc_regs)."""
+
+    def set_regs(self, tid: int, regs: Any) -> int: ...
+
+    def event_message(self, tid: int) -> int:
+        """What a life-cycle stop is about: a child's thread id."""
+
+    # --- signals
+
+    def signal(self, tgid: int, tid: int, signo: int, cookie: int) -> int:
+        """Queue a signal for a thread (or with `tid` 0 the group) that carries `cookie`."""
+
+    def get_siginfo(self, tid: int, buffer: Any) -> int: ...
+
+    def set_siginfo(self, tid: int, data: Any) -> int: ...
+
+    def get_sigmask(self, tid: int) -> int: ...
+
+    def set_sigmask(self, tid: int, mask: int) -> int: ...
+
+    # --- the rest of the loop
+
+    def arm(self, deadline_ns: int) -> int:
+        """Make `next` return NC_EV_TIMER at that time (CLOCK_MONOTONIC); negative: never."""
+
+    def watch(self, host_fd: int, events: int, cookie: int) -> int:
+        """Make `next` return NC_EV_IO while a host descriptor of ours is ready; events 0: no more."""

@@ -1,0 +1,51 @@
+"""The default platform: seccomp user notification for system calls, ptrace for life-cycle events (native/src/loop.c).
+
+Its operations are the C core's functions themselves, so that calling one through the interface costs nothing more.
+"""
+
+from typing import TYPE_CHECKING
+
+from native import lib
+
+if TYPE_CHECKING:
+    from sentry.platform.base import Platform
+
+
+class SeccompPlatform:
+    """See base.Platform for what each does."""
+
+    name = "seccomp"
+
+    next = lib.nc_next
+    reply = lib.nc_reply
+    reply_next = lib.nc_reply_next
+    let_run = lib.nc_continue
+    inject = lib.nc_addfd
+
+    interrupt = lib.nc_interrupt
+    resume = lib.nc_resume
+    listen = lib.nc_listen
+    detach = lib.nc_detach
+    finish = lib.nc_finish
+    park = lib.nc_park
+    unparked = lib.nc_unparked
+    restart = lib.nc_restart
+    stop_seen = lib.nc_task_stopped
+    started = lib.nc_task_started
+    get_regs = lib.nc_getregs
+    set_regs = lib.nc_setregs
+    event_message = lib.nc_eventmsg
+
+    signal = lib.nc_signal
+    get_siginfo = lib.nc_getsiginfo
+    set_siginfo = lib.nc_setsiginfo
+    get_sigmask = lib.nc_getsigmask
+    set_sigmask = lib.nc_setsigmask
+
+    arm = lib.nc_arm
+    watch = lib.nc_watch
+
+
+def make() -> "Platform":
+    """The platform object of a sentry."""
+    return SeccompPlatform()

@@ -1,0 +1,42 @@
+"""--strace: one readable line per system call, as strace(1) prints them (syscalls/show.py makes the text).
+
+A call that waits is shown when it ends; one that never ends (exit, a killed task) when it is made.
+"""
+
+import os
+from typing import TYPE_CHECKING
+
+from sentry.syscalls.show import format_line
+
+if TYPE_CHECKING:
+    from sentry.kernel.kernel import Kernel
+    from sentry.kernel.task import Task
+    from sentry.syscalls.declare import Entry
+
+NO_RESULT = frozenset(("exit", "exit_group"))
+
+
+class Tracer:
+    """Writes the lines to a host descriptor."""
+
+    def __init__(self, host_fd: int) -> None:
+        self._fd = host_fd
+
+    def attach(self, kernel: "Kernel") -> None:
+        kernel.on_call = self.on_call
+        kernel.on_result = self.on_result
+
+    def on_call(self, task: "Task", entry: "Entry", args: tuple[int, ...]) -> None:
+        if entry.name in NO_RESULT:
+            self._write(task, format_line(entry, task, args, None))
+
+    def on_result(self, task: "Task", entry: "Entry", args: tuple[int, ...], result: int) -> None:
+        if entry.name not in NO_RESULT:
+            self._write(task, format_line(entry, task, args, result))
+
+    def _write(self, task: "Task", line: str) -> None:
+        text = f"[{task.tid:5}] {line}\n"
+        try:
+            os.write(self._fd, text.encode("utf-8", "backslashreplace"))
+        except OSError:
+            pass  # the reader has gone: the program goes on
