@@ -5,7 +5,7 @@ reply:    REPLY(id, errno, 0, value)   + data, and at most one donated descripto
 
 A handle stands for one host inode; a name is one component, never a path. Requests are answered in the
 order they were sent, and every request but FORGET is answered. Byte order is the host's: both ends are
-forked from one process.
+forked from one process. An EIO that is the gofer's own bug says so in its data.
 """
 
 from struct import Struct

@@ -165,8 +165,8 @@ class Server:
             return self._reply(request, error.errno or EIO)
         except (ProtocolError, StructError):
             return self._reply(request, EPROTO)
-        except Exception:  # a bug of ours costs this request, not the container
-            return self._reply(request, EIO)
+        except Exception as error:  # a bug of ours costs this request, not the container
+            return self._reply(request, EIO, 0, _describe(error))
         return self._reply(request, 0, value, data, fd)
 
     def _reply(self, request: int, errno: int, value: int = 0, data: bytes = b"", fd: int = -1) -> bool:
@@ -607,6 +607,15 @@ class Server:
             raise OSError(ENOTSUP, "namespace")
         os.removexattr(self._proc(node), name)
         return 0, b"", -1
+
+
+def _describe(error: Exception) -> bytes:
+    """What went wrong and where, for the sentry's log. (No traceback module: it would be one more import.)"""
+    place = error.__traceback__
+    while place is not None and place.tb_next is not None:
+        place = place.tb_next
+    where = "" if place is None else f" at {place.tb_frame.f_code.co_name}:{place.tb_lineno}"
+    return f"{type(error).__name__}: {error}{where}".encode("utf-8", "replace")[:500]
 
 
 def _timespec(given: int, now: int, ns: int) -> tuple[int, int]:

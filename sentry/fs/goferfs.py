@@ -40,7 +40,7 @@ from sentry.abi.linux import (
     S_IFMT,
     S_IFREG,
 )
-from sentry.errors import EACCES, EINVAL, EPERM, from_errno, from_host
+from sentry.errors import EACCES, EINVAL, EIO, EPERM, from_errno, from_host
 from sentry.fs.hostfile import LIVE, HostBacking, HostFile
 from sentry.kernel.sched import Future, sched
 from sentry.vfs.inode import ALWAYS, REVALIDATE, Filesystem, Inode
@@ -136,6 +136,8 @@ class GoferFs(Filesystem):
         if not client.poll(pending):
             await self._settle(pending)
         if pending.errno:
+            if pending.data:  # only a bug has more to say
+                raise EIO(f"gofer, {p.OP_NAMES.get(op, op)}: {pending.data.decode('utf-8', 'replace')}")
             raise from_errno(pending.errno)
         return pending
 
