@@ -165,6 +165,8 @@ int nc_pipe_size(const nc_pipe *pipe);
 int nc_pipe_resize(nc_pipe *pipe, uint32_t size); /* the new capacity; -EBUSY */
 int nc_pipe_used(const nc_pipe *pipe);
 int nc_pipe_ends(const nc_pipe *pipe, int which); /* 0 readers, 1 writers, 2 readers ever, 3 writers ever */
+int64_t nc_pipe_peek(const nc_pipe *pipe, void *buf, uint64_t n); /* copies without taking */
+int64_t nc_pipe_discard(nc_pipe *pipe, uint64_t n);               /* takes without copying */
 int64_t nc_pipe_tee(nc_pipe *from, nc_pipe *to, uint64_t n);
 nc_eventfd *nc_eventfd_new(uint64_t count, int semaphore);
 int nc_eventfd_put(nc_eventfd *event);

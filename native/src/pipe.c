@@ -141,12 +141,31 @@ static char *span(const nc_pipe *pipe, uint64_t at, uint64_t *n) {
     return pipe->buf + offset;
 }
 
+/* Where the next read ends at most: packets and the bytes between them are read apart. */
+static uint64_t read_limit(const nc_pipe *pipe, bool *one_packet) {
+    *one_packet = false;
+    if (!pipe->packet_count) return pipe->tail;
+    const struct nc_packet *first = packet(pipe, 0);
+    *one_packet = first->start == pipe->head;
+    return *one_packet ? first->end : first->start;
+}
+
+/* Something was taken: of a packet, what was not is thrown away. */
+static void taken(nc_pipe *pipe, uint64_t end, bool one_packet) {
+    if (one_packet) {
+        pipe->head = end;
+        pipe->packet_head = (pipe->packet_head + 1) % max_packets(pipe);
+        pipe->packet_count--;
+    }
+    if (pipe->head == pipe->tail) pipe->head = pipe->tail = 0; /* stay on pages that are in the cache */
+    nc_source_wake(&pipe->source, OUT);
+}
+
 int64_t nc_pipe_read(nc_pipe *pipe, struct nc_iter *to) {
     if (!to->left) return 0;
     if (pipe->head == pipe->tail) return pipe->writers ? -EAGAIN : 0;
-    uint64_t end = pipe->tail, start = pipe->head;
-    bool one_packet = pipe->packet_count && packet(pipe, 0)->start == start;
-    if (pipe->packet_count) end = one_packet ? packet(pipe, 0)->end : packet(pipe, 0)->start;
+    bool one_packet;
+    uint64_t end = read_limit(pipe, &one_packet), start = pipe->head;
     while (pipe->head < end && to->left) {
         uint64_t n = end - pipe->head;
         if (n > to->left) n = to->left;
@@ -157,14 +176,31 @@ int64_t nc_pipe_read(nc_pipe *pipe, struct nc_iter *to) {
     }
     int64_t got = (int64_t)(pipe->head - start);
     if (!got) return -EFAULT;
-    if (one_packet) { /* what did not fit is thrown away */
-        pipe->head = end;
-        pipe->packet_head = (pipe->packet_head + 1) % max_packets(pipe);
-        pipe->packet_count--;
-    }
-    if (pipe->head == pipe->tail) pipe->head = pipe->tail = 0; /* stay on pages that are in the cache */
-    nc_source_wake(&pipe->source, OUT);
+    taken(pipe, end, one_packet);
     return got;
+}
+
+int64_t nc_pipe_peek(const nc_pipe *pipe, void *buf, uint64_t n) {
+    bool one_packet;
+    uint64_t end = read_limit(pipe, &one_packet), at = pipe->head;
+    if (n > end - at) n = end - at;
+    for (uint64_t done = 0; done < n;) {
+        uint64_t part = n - done;
+        const char *from = span(pipe, at + done, &part);
+        memcpy((char *)buf + done, from, part);
+        done += part;
+    }
+    return (int64_t)n;
+}
+
+int64_t nc_pipe_discard(nc_pipe *pipe, uint64_t n) {
+    bool one_packet;
+    uint64_t end = read_limit(pipe, &one_packet);
+    if (n > end - pipe->head) n = end - pipe->head;
+    if (!n) return 0;
+    pipe->head += n;
+    taken(pipe, end, one_packet);
+    return (int64_t)n;
 }
 
 static int64_t put_bytes(nc_pipe *pipe, struct nc_iter *from, uint64_t n) {

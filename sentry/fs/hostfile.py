@@ -11,7 +11,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from native import ffi, lib
-from sentry.abi.linux import O_APPEND, O_NONBLOCK, RLIM_INFINITY, RLIMIT_FSIZE, SIGXFSZ
+from sentry.abi.linux import FIONREAD, O_APPEND, O_NONBLOCK, RLIM_INFINITY, RLIMIT_FSIZE, SIGXFSZ
 from sentry.errors import EAGAIN, EBADF, EFBIG, EINVAL, ENODEV, from_errno, from_host
 from sentry.kernel.fdtable import hold, new_twin, unhold
 from sentry.kernel.sched import wait
@@ -255,6 +255,17 @@ class HostFile(CFile):
             send_fsize_signal(task)
             raise EFBIG
         return cut(iov, limit - start)
+
+    def limited(self, task: Task) -> bool:
+        """Whether RLIMIT_FSIZE or O_APPEND must be minded at each write."""
+        return bool(self.flags & O_APPEND) or task.group.rlimits.get(RLIMIT_FSIZE)[0] != RLIM_INFINITY
+
+    async def ioctl(self, task: Task, cmd: int, arg: int) -> int:
+        if cmd == FIONREAD:
+            left = max(self.backing.host_stat()[0] - self.pos, 0)
+            task.mem.write_u32(arg, left & 0xFFFFFFFF)
+            return 0
+        return await super().ioctl(task, cmd, arg)
 
     def mapping(self) -> int:
         host_fd = self.backing.host_fd(self.writable)

@@ -118,6 +118,16 @@ class PipeEnd(CFile):
             unhold(self)
         return done
 
+    def peek(self, size: int) -> bytes:
+        """The next bytes, left in the pipe (splice)."""
+        size = min(size, self.pipe.used())
+        buffer = ffi.new("char[]", max(size, 1))
+        return ffi.buffer(buffer, lib.nc_pipe_peek(self.pipe.nc, buffer, size))[:]
+
+    def discard(self, size: int) -> None:
+        """Take `size` bytes out unread."""
+        lib.nc_pipe_discard(self.pipe.nc, size)
+
     async def ioctl(self, task: Task, cmd: int, arg: int) -> int:
         if cmd == FIONREAD:
             task.mem.write_u32(arg, self.pipe.used())

@@ -11,6 +11,7 @@ FAMILIES = (
     "xattrs",
     "mounts",
     "fdio",
+    "fds",
     "poll",
     "sockets",
     "sockmsg",

@@ -247,7 +247,8 @@ def choice(*, strict: bool = True, **values: int) -> Kind:
 
     if not strict:
         return Kind("choice", _INT32, show, names=_INT_NAMES)
-    allowed = "{" + ", ".join(str(value & _LOW) for value in sorted(set(values.values()))) + "}"
+    # The check is a format string: literal braces are doubled.
+    allowed = "{{" + ", ".join(str(value & _LOW) for value in sorted(set(values.values()))) + "}}"
     return Kind("choice", _INT32, show, names=_INT_NAMES, check=f"({{a}} & 0xFFFFFFFF) not in {allowed}")
 
 

@@ -1,0 +1,380 @@
+"""Data through descriptors: read(2), write(2), preadv2(2), lseek(2), sendfile(2), splice(2)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+from native import lib
+from sentry.abi.linux import (
+    O_APPEND,
+    O_NONBLOCK,
+    RWF_APPEND,
+    RWF_DSYNC,
+    RWF_HIPRI,
+    RWF_NOWAIT,
+    RWF_SYNC,
+    S_IFDIR,
+    S_IFIFO,
+    S_IFMT,
+    S_IFREG,
+)
+from sentry.errors import (
+    EAGAIN,
+    EBADF,
+    EFBIG,
+    EINVAL,
+    EISDIR,
+    EOPNOTSUPP,
+    EOVERFLOW,
+    EPIPE,
+    ESPIPE,
+    from_errno,
+)
+from sentry.fs.hostfile import AT_POS
+from sentry.fs.io import MAX_RW_COUNT, End, copy, read_iov, write_iov
+from sentry.fs.pipe import PipeEnd, send_sigpipe
+from sentry.kernel.sched import wait
+from sentry.syscalls.declare import syscall
+from sentry.syscalls.kinds import (
+    Addr,
+    File,
+    InBuffer,
+    Int,
+    Off,
+    OutBuffer,
+    Size,
+    UInt,
+    ULong,
+    Whence,
+    choice,
+    flags,
+)
+from sentry.vfs.file import File as OpenFile
+
+if TYPE_CHECKING:
+    from sentry.kernel.task import Task
+
+FAST = "the file's data is the C core's and nothing has to wait"
+MAX_OFFSET = (1 << 63) - 1
+
+SpliceFlags = Annotated[
+    int, flags(SPLICE_F_MOVE=1, SPLICE_F_NONBLOCK=2, SPLICE_F_MORE=4, SPLICE_F_GIFT=8)
+]
+Advice = Annotated[
+    int,
+    choice(
+        POSIX_FADV_NORMAL=0,
+        POSIX_FADV_RANDOM=1,
+        POSIX_FADV_SEQUENTIAL=2,
+        POSIX_FADV_WILLNEED=3,
+        POSIX_FADV_DONTNEED=4,
+        POSIX_FADV_NOREUSE=5,
+    ),
+]
+
+# --- read and write
+
+
+@syscall(fast=FAST)
+async def sys_read(task: Task, file: File, buffer: OutBuffer, count: Size) -> int:
+    return await read_iov(task, file, one(buffer, count))
+
+
+@syscall(fast=FAST)
+async def sys_write(task: Task, file: File, buffer: InBuffer, count: Size) -> int:
+    return await write_iov(task, file, one(buffer, count))
+
+
+@syscall(fast=FAST)
+async def sys_pread64(task: Task, fd: UInt, buffer: OutBuffer, count: Size, offset: Off) -> int:
+    return await read_iov(task, positioned(task, fd, offset), one(buffer, count), offset)
+
+
+@syscall(fast=FAST)
+async def sys_pwrite64(task: Task, fd: UInt, buffer: InBuffer, count: Size, offset: Off) -> int:
+    return await write_iov(task, positioned(task, fd, offset), one(buffer, count), offset)
+
+
+@syscall(fast=FAST)
+async def sys_readv(task: Task, file: File, iov: Addr, count: ULong) -> int:
+    return await vector(task, file, iov, count, False)
+
+
+@syscall(fast=FAST)
+async def sys_writev(task: Task, file: File, iov: Addr, count: ULong) -> int:
+    return await vector(task, file, iov, count, True)
+
+
+@syscall(fast=FAST)
+async def sys_preadv(task: Task, fd: UInt, iov: Addr, count: ULong, offset: Off) -> int:
+    return await vector(task, positioned(task, fd, offset), iov, count, False, offset)
+
+
+@syscall(fast=FAST)
+async def sys_pwritev(task: Task, fd: UInt, iov: Addr, count: ULong, offset: Off) -> int:
+    return await vector(task, positioned(task, fd, offset), iov, count, True, offset)
+
+
+@syscall(partial="RWF_HIPRI, RWF_ATOMIC and RWF_DONTCACHE are not there")
+async def sys_preadv2(
+    task: Task, fd: UInt, iov: Addr, count: ULong, offset: Off, high: ULong, rwf: Int
+) -> int:
+    if offset == -1:
+        return await vector(task, open_file(task, fd), iov, count, False, AT_POS, read_flags(rwf))
+    return await vector(task, positioned(task, fd, offset), iov, count, False, offset, read_flags(rwf))
+
+
+@syscall(partial="RWF_HIPRI, RWF_ATOMIC and RWF_DONTCACHE are not there")
+async def sys_pwritev2(
+    task: Task, fd: UInt, iov: Addr, count: ULong, offset: Off, high: ULong, rwf: Int
+) -> int:
+    if offset == -1:
+        return await vector(task, open_file(task, fd), iov, count, True, AT_POS, write_flags(rwf))
+    return await vector(task, positioned(task, fd, offset), iov, count, True, offset, write_flags(rwf))
+
+
+def one(addr: int, count: int) -> list[tuple[int, int]]:
+    if count >= 1 << 63:
+        raise EINVAL
+    return [(addr, min(count, MAX_RW_COUNT))]
+
+
+def open_file(task: Task, fd: int) -> OpenFile:
+    file = task.fds.get(fd if fd < 1 << 31 else -1)
+    if not file.readable and not file.writable:
+        raise EBADF
+    return file
+
+
+def positioned(task: Task, fd: int, offset: int) -> OpenFile:
+    """The offset is looked at before the descriptor."""
+    if offset < 0:
+        raise EINVAL
+    return open_file(task, fd)
+
+
+async def vector(
+    task: Task, file: OpenFile, iov: int, count: int, writing: bool, offset: int = AT_POS, rwf: int = 0
+) -> int:
+    if not (file.writable if writing else file.readable):
+        raise EBADF
+    if offset != AT_POS and isinstance(file, PipeEnd):
+        raise ESPIPE
+    buffers = task.mem.read_iovec(iov, count & 0xFFFFFFFF)
+    if not any(length for _, length in buffers):
+        return 0
+    return await (write_iov if writing else read_iov)(task, file, buffers, offset, rwf)
+
+
+def read_flags(rwf: int) -> int:
+    if rwf & ~(RWF_HIPRI | RWF_DSYNC | RWF_SYNC | RWF_NOWAIT):
+        raise EOPNOTSUPP
+    return rwf & RWF_NOWAIT
+
+
+def write_flags(rwf: int) -> int:
+    if rwf & ~(RWF_HIPRI | RWF_DSYNC | RWF_SYNC | RWF_NOWAIT | RWF_APPEND):
+        raise EOPNOTSUPP
+    return rwf & ~RWF_HIPRI
+
+
+@syscall(fast=FAST)
+def sys_lseek(task: Task, file: File, offset: Off, whence: Whence) -> int:
+    return file.seek(offset, whence)
+
+
+@syscall
+def sys_readahead(task: Task, file: File, offset: Off, count: Size) -> None:
+    if not file.readable:
+        raise EBADF
+    if file.inode.mode & S_IFMT != S_IFREG:
+        raise EINVAL
+
+
+@syscall
+def sys_fadvise64(task: Task, file: File, offset: Off, length: Off, advice: Advice) -> None:
+    if file.inode.mode & S_IFMT == S_IFIFO:
+        raise ESPIPE
+    if length < 0:
+        raise EINVAL
+
+
+# --- from file to file
+
+
+@syscall
+async def sys_sendfile(task: Task, out: UInt, source: UInt, offset: Addr, count: Size) -> int:
+    at = None
+    if offset:
+        at = signed(task.mem.read_u64(offset))
+    file_in, file_out = open_file(task, source), open_file(task, out)
+    if not file_in.readable or not file_out.writable:
+        raise EBADF
+    if at is not None and isinstance(file_in, PipeEnd):
+        raise ESPIPE
+    if count >= 1 << 63:
+        raise EINVAL
+    if file_out.flags & O_APPEND:
+        raise EINVAL
+    if file_in.inode.mode & S_IFMT == S_IFDIR:
+        raise EINVAL
+    start = End(file_in, at)
+    done = await copy(task, start, End(file_out, None), min(count, MAX_RW_COUNT))
+    if offset:
+        assert start.offset is not None
+        task.mem.write_u64(offset, start.offset)
+    return done
+
+
+@syscall(partial="between file systems too")
+async def sys_copy_file_range(
+    task: Task, source: UInt, off_in: Addr, target: UInt, off_out: Addr, count: Size, flags: UInt
+) -> int:
+    file_in, file_out = open_file(task, source), open_file(task, target)
+    at_in = signed(task.mem.read_u64(off_in)) if off_in else None
+    at_out = signed(task.mem.read_u64(off_out)) if off_out else None
+    if flags:
+        raise EINVAL
+    for file in (file_in, file_out):
+        kind = file.inode.mode & S_IFMT
+        if kind == S_IFDIR:
+            raise EISDIR
+        if kind != S_IFREG:
+            raise EINVAL
+    if not file_in.readable or not file_out.writable or file_out.flags & O_APPEND:
+        raise EBADF
+    start = End(file_in, at_in)
+    to = End(file_out, at_out)
+    pos_in = file_in.pos if at_in is None else at_in
+    pos_out = file_out.pos if at_out is None else at_out
+    if count > MAX_OFFSET - max(pos_in, pos_out):
+        raise EOVERFLOW
+    if pos_out == MAX_OFFSET:
+        raise EFBIG
+    if file_in.inode is file_out.inode:
+        size = (await file_in.getattr()).size
+        count = min(count, max(size - pos_in, 0))
+        if pos_out < pos_in + count and pos_in < pos_out + count:
+            raise EINVAL
+    done = await copy(task, start, to, min(count, MAX_RW_COUNT))
+    if off_in and start.offset is not None:
+        task.mem.write_u64(off_in, start.offset)
+    if off_out and to.offset is not None:
+        task.mem.write_u64(off_out, to.offset)
+    return done
+
+
+def signed(value: int) -> int:
+    return value if value < 1 << 63 else value - (1 << 64)
+
+
+# --- pipes
+
+
+@syscall
+async def sys_splice(
+    task: Task, source: UInt, off_in: Addr, target: UInt, off_out: Addr, count: Size, flags: SpliceFlags
+) -> int:
+    if not count:
+        return 0
+    file_in, file_out = open_file(task, source), open_file(task, target)
+    if not file_in.readable or not file_out.writable:
+        raise EBADF
+    pipe_in, pipe_out = isinstance(file_in, PipeEnd), isinstance(file_out, PipeEnd)
+    if (pipe_in and off_in) or (pipe_out and off_out):
+        raise ESPIPE
+    at_in = signed(task.mem.read_u64(off_in)) if off_in else None
+    at_out = signed(task.mem.read_u64(off_out)) if off_out else None
+    nonblock = bool(flags & 2)
+    count = min(count, MAX_RW_COUNT)
+    if isinstance(file_in, PipeEnd):
+        if isinstance(file_out, PipeEnd) and file_in.pipe is file_out.pipe:
+            raise EINVAL
+        if not pipe_out and file_out.flags & O_APPEND:
+            raise EINVAL
+        to = End(file_out, at_out)
+        done = await from_pipe(task, file_in, to, count, nonblock)
+        if off_out and to.offset is not None:
+            task.mem.write_u64(off_out, to.offset)
+        return done
+    if isinstance(file_out, PipeEnd):
+        start = End(file_in, at_in)
+        done = await to_pipe(task, start, file_out, count, nonblock)
+        if off_in and start.offset is not None:
+            task.mem.write_u64(off_in, start.offset)
+        return done
+    raise EINVAL
+
+
+async def from_pipe(task: Task, source: PipeEnd, target: End, count: int, nonblock: bool) -> int:
+    """What is in the pipe, once something is; 0 at its end."""
+    while not source.pipe.used():
+        if not source.poll():
+            if nonblock or source.flags & O_NONBLOCK:
+                raise EAGAIN
+            await wait(source.wait_queue)
+        elif not source.pipe.used():
+            return 0
+    if isinstance(target.file, PipeEnd):
+        room = await pipe_room(task, target.file, nonblock)
+        count = min(count, room)
+    data = source.peek(count)
+    put = await target.write(task, data)
+    source.discard(put)
+    return put
+
+
+async def to_pipe(task: Task, source: End, target: PipeEnd, count: int, nonblock: bool) -> int:
+    room = await pipe_room(task, target, nonblock)
+    data = await source.read(task, min(count, room))
+    return await target.write(task, data) if data else 0
+
+
+async def pipe_room(task: Task, target: PipeEnd, nonblock: bool) -> int:
+    """Bytes that can be put now, once some can."""
+    while True:
+        if not target.pipe.count(0):
+            send_sigpipe(task)
+            raise EPIPE
+        room = target.pipe.capacity() - target.pipe.used()
+        if room:
+            return room
+        if nonblock or target.flags & O_NONBLOCK:
+            raise EAGAIN
+        await wait(target.wait_queue)
+
+
+@syscall
+async def sys_tee(task: Task, source: UInt, target: UInt, count: Size, flags: SpliceFlags) -> int:
+    file_in, file_out = open_file(task, source), open_file(task, target)
+    if not file_in.readable or not file_out.writable:
+        raise EBADF
+    if not isinstance(file_in, PipeEnd) or not isinstance(file_out, PipeEnd) or file_in.pipe is file_out.pipe:
+        raise EINVAL
+    if not count:
+        return 0
+    while True:
+        done: int = lib.nc_pipe_tee(file_in.pipe.nc, file_out.pipe.nc, min(count, MAX_RW_COUNT))
+        if done >= 0:
+            return done
+        if done == -EPIPE.errno:
+            send_sigpipe(task)
+        if done != -EAGAIN.errno:
+            raise from_errno(-done)
+        if flags & 2 or (file_in.flags | file_out.flags) & O_NONBLOCK:
+            raise EAGAIN
+        await wait(file_in.wait_queue, file_out.wait_queue)
+
+
+@syscall(partial="copies, whatever SPLICE_F_GIFT says")
+async def sys_vmsplice(task: Task, file: File, iov: Addr, count: ULong, flags: SpliceFlags) -> int:
+    if not isinstance(file, PipeEnd):
+        raise EBADF
+    buffers = task.mem.read_iovec(iov, count)
+    if not any(length for _, length in buffers):
+        return 0
+    nowait = bool(flags & 2)
+    if file.writable:
+        return await file.write_from(task, task.mem.host_tid, buffers, nowait=nowait)
+    return await file.read_into(task, task.mem.host_tid, buffers, nowait=nowait)
+
