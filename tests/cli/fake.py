@@ -95,8 +95,14 @@ def clone_parent() -> int:
 
 def become(process: Any, fds: list[tuple[int, int]], gate: int = -1) -> None:
     """The guest: wait for the gate, then exec."""
-    if gate >= 0:
-        os.read(gate, 1)
+    try:
+        if gate < 0 or os.read(gate, 1):
+            _exec(process, fds)
+    finally:
+        os._exit(127)
+
+
+def _exec(process: Any, fds: list[tuple[int, int]]) -> None:
     moved = [(os.dup2(host, 500 + number), guest) for number, (host, guest) in enumerate(fds)]
     for host, guest in moved:
         os.dup2(host, guest, inheritable=True)
@@ -108,10 +114,7 @@ def become(process: Any, fds: list[tuple[int, int]], gate: int = -1) -> None:
         os.umask(process.umask)
     environment = dict(entry.split(b"=", 1) for entry in process.env)
     os.environ["PATH"] = environment.get(b"PATH", b"/bin:/usr/bin").decode()
-    try:
-        os.execvpe(process.args[0], process.args, environment)
-    finally:
-        os._exit(127)
+    os.execvpe(process.args[0], process.args, environment)
 
 
 def serve(config: Any, control: Any, stdio: list[int], preserve_fds: list[int], report: int) -> None:
@@ -155,6 +158,7 @@ def serve(config: Any, control: Any, stdio: list[int], preserve_fds: list[int], 
             os.close(status_read)
             child = os.fork()
             if child == 0:
+                ctypes.CDLL(None).prctl(1, signal.SIGKILL, 0, 0, 0)  # PR_SET_PDEATHSIG
                 become(process, list(zip(fds, guest_fds, strict=True)))
             os.dup2(status_write, 3)
             os.closerange(4, 500)
