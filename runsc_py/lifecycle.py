@@ -40,13 +40,14 @@ class Created:
 class Options:
     """How to create: the flags of `create` and `run`."""
 
-    __slots__ = ("console_socket", "exclusive_root", "pid_file", "preserve_fds", "use_cgroup")
+    __slots__ = ("console_socket", "exclusive_root", "foreground", "pid_file", "preserve_fds", "use_cgroup")
 
     def __init__(self) -> None:
         self.console_socket = ""
         self.pid_file = ""
         self.preserve_fds = 0
         self.exclusive_root = True
+        self.foreground = False  # the creator stays, and stderr is its own
         self.use_cgroup = True
 
 
@@ -78,11 +79,13 @@ class _Attempt:
         self.files: list[int] = []
         self.listener: Any = None
         self.pid_file = ""
+        self.foreground = False
 
     def make(self, spec: "Spec", bundle: str, settings: Settings, how: Options) -> Created:
         from sentry.boot import BootError
 
         container, process = self.container, spec.process
+        self.foreground = how.foreground
         assert process is not None
         self._describe(spec, bundle, settings)
         plan = build.plan(spec, bundle, how.exclusive_root, settings.overlay)
@@ -216,6 +219,9 @@ class _Attempt:
 
         linux = spec.linux
         network, netns = build.network(spec, settings.network)
+        log_fd = self.log.open()
+        if log_fd < 0 and self.foreground and (settings.debug or settings.panic_on_bug):
+            log_fd = 2
         return SandboxConfig(
             id=self.container.id,
             process=build.process_config(fields),
@@ -240,7 +246,7 @@ class _Attempt:
             uid_map=maps[0],
             gid_map=maps[1],
             enter=enter,
-            log_fd=self.log.open() if self.log.json_format else -1,
+            log_fd=log_fd,
         )
 
     def _run_hooks(self) -> None:

@@ -52,6 +52,7 @@ def run_container(
     from runsc_py import foreground, lifecycle, processes
 
     log = invocation.log
+    how.foreground = not detach
     if not detach:
         processes.become_subreaper()
     made = lifecycle.create(invocation.root, container_id, loaded, bundle, invocation.settings, log, how)

@@ -53,7 +53,7 @@ class Tmpfs(Filesystem):
         self.max_inodes = max_inodes
         self.inodes = 0
         self._last_ino = 0
-        self.root: Inode = TmpfsDirectory(self, S_IFDIR | (mode & 0o7777), uid, gid)
+        self.root: Inode = self.new_directory(S_IFDIR | (mode & 0o7777), uid, gid)
 
     @classmethod
     def from_options(cls, store: Store, options: bytes, ram_bytes: int = 0) -> Tmpfs:
@@ -97,6 +97,24 @@ class Tmpfs(Filesystem):
         self._last_ino += 1
         return self._last_ino
 
+    def uncharge(self, inode: Inode) -> None:
+        """An inode died."""
+        self.inodes -= 1
+
+    # The classes of new inodes: overlay has its own.
+
+    def new_file(self, mode: int, uid: int, gid: int) -> StoredFile:
+        return TmpfsFile(self, mode, uid, gid)
+
+    def new_directory(self, mode: int, uid: int, gid: int) -> TmpfsDirectory:
+        return TmpfsDirectory(self, mode, uid, gid)
+
+    def new_node(self, mode: int, uid: int, gid: int, rdev: int) -> KeptXattrs:
+        return TmpfsNode(self, mode, uid, gid, rdev)
+
+    def new_symlink(self, target: bytes, uid: int, gid: int) -> KeptXattrs:
+        return TmpfsSymlink(self, target, uid, gid)
+
     def used_bytes(self) -> int:
         """What all reachable files hold, in whole pages."""
         seen: set[int] = set()
@@ -110,7 +128,7 @@ class Tmpfs(Filesystem):
             if isinstance(inode, TmpfsDirectory):
                 todo += inode.entries.values()
             elif isinstance(inode, StoredFile):
-                used += inode.blocks() * 512
+                used += inode.stored_blocks() * 512
         return used
 
     def room_for(self, more_bytes: int) -> None:
@@ -201,7 +219,7 @@ def _uncharge(inode: Inode) -> None:
     """An inode died; one that never got a number (ENOSPC) was not charged."""
     fs = getattr(inode, "fs", None)
     if isinstance(fs, Tmpfs):
-        fs.inodes -= 1
+        fs.uncharge(inode)
 
 
 class TmpfsNode(KeptXattrs):
@@ -210,8 +228,8 @@ class TmpfsNode(KeptXattrs):
     __slots__ = ()
     fs: Tmpfs
 
-    def __init__(self, fs: Tmpfs, mode: int, uid: int, gid: int, rdev: int = 0) -> None:
-        super().__init__(fs, fs.next_ino(), mode, uid, gid, rdev=rdev)
+    def __init__(self, fs: Tmpfs, mode: int, uid: int, gid: int, rdev: int = 0, ino: int = 0) -> None:
+        super().__init__(fs, ino or fs.next_ino(), mode, uid, gid, rdev=rdev)
 
     def __del__(self) -> None:
         _uncharge(self)
@@ -220,8 +238,8 @@ class TmpfsNode(KeptXattrs):
 class TmpfsSymlink(TmpfsNode):
     __slots__ = ("target",)
 
-    def __init__(self, fs: Tmpfs, target: bytes, uid: int, gid: int) -> None:
-        super().__init__(fs, S_IFLNK | 0o777, uid, gid)
+    def __init__(self, fs: Tmpfs, target: bytes, uid: int, gid: int, ino: int = 0) -> None:
+        super().__init__(fs, S_IFLNK | 0o777, uid, gid, ino=ino)
         self.target = target
         self.size = len(target)
 
@@ -238,8 +256,8 @@ class TmpfsFile(StoredFile):
     __slots__ = ()
     fs: Tmpfs
 
-    def __init__(self, fs: Tmpfs, mode: int, uid: int, gid: int) -> None:
-        super().__init__(fs, fs.next_ino(), mode, uid, gid, fs.store)
+    def __init__(self, fs: Tmpfs, mode: int, uid: int, gid: int, ino: int = 0) -> None:
+        super().__init__(fs, ino or fs.next_ino(), mode, uid, gid, fs.store)
 
     def __del__(self) -> None:
         super().__del__()
@@ -251,8 +269,8 @@ class TmpfsDirectory(TmpfsNode):
 
     __slots__ = ("entries",)
 
-    def __init__(self, fs: Tmpfs, mode: int, uid: int, gid: int) -> None:
-        super().__init__(fs, mode, uid, gid)
+    def __init__(self, fs: Tmpfs, mode: int, uid: int, gid: int, ino: int = 0) -> None:
+        super().__init__(fs, mode, uid, gid, ino=ino)
         self.entries: dict[bytes, Inode] = {}
         self.nlink = 2
         self.size = 2 * _DIRENT_SIZE
@@ -282,19 +300,19 @@ class TmpfsDirectory(TmpfsNode):
         self.mtime_ns = self.ctime_ns = time_ns()
 
     async def create(self, name: bytes, mode: int, uid: int, gid: int) -> Inode:
-        return self._add(name, TmpfsFile(self.fs, mode, uid, gid))
+        return self._add(name, self.fs.new_file(mode, uid, gid))
 
     async def mknod(self, name: bytes, mode: int, rdev: int, uid: int, gid: int) -> Inode:
-        return self._add(name, TmpfsNode(self.fs, mode, uid, gid, rdev))
+        return self._add(name, self.fs.new_node(mode, uid, gid, rdev))
 
     async def mkdir(self, name: bytes, mode: int, uid: int, gid: int) -> Inode:
-        return self._add(name, TmpfsDirectory(self.fs, mode, uid, gid))
+        return self._add(name, self.fs.new_directory(mode, uid, gid))
 
     async def symlink(self, name: bytes, target: bytes, uid: int, gid: int) -> Inode:
-        return self._add(name, TmpfsSymlink(self.fs, target, uid, gid))
+        return self._add(name, self.fs.new_symlink(target, uid, gid))
 
     async def tmpfile(self, mode: int, uid: int, gid: int) -> Inode:
-        inode = TmpfsFile(self.fs, mode, uid, gid)
+        inode = self.fs.new_file(mode, uid, gid)
         inode.nlink = 0
         return inode
 
@@ -339,7 +357,7 @@ class TmpfsDirectory(TmpfsNode):
             _links_changed(inode)
             _links_changed(target)
             return
-        whiteout = TmpfsNode(self.fs, S_IFCHR, inode.uid, inode.gid) if flags & RENAME_WHITEOUT else None
+        whiteout = self.fs.new_node(S_IFCHR, inode.uid, inode.gid, 0) if flags & RENAME_WHITEOUT else None
         if isinstance(target, TmpfsDirectory):
             if target.entries:
                 raise ENOTEMPTY

@@ -1,4 +1,4 @@
-"""Making, naming, connecting and configuring sockets: socket(2), bind(2), connect(2), accept(2) and others."""
+"""Making, naming, connecting, configuring sockets: socket(2), bind(2), connect(2), accept(2) and others."""
 
 from __future__ import annotations
 
