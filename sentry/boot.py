@@ -11,6 +11,7 @@ caller (a shim, or the CLI itself). Everything is forked, nothing executed: page
 import os
 import socket
 from collections.abc import Callable
+from time import sleep
 from typing import Any, NamedTuple, NoReturn
 
 from native import ffi, lib
@@ -150,12 +151,33 @@ def _receive(sock: socket.socket) -> int:
 
 
 def _end(pid: int) -> None:
-    """Kill a sentry that did not come up; its PID namespace goes with it."""
+    """Kill a sentry that did not come up. Its PID namespace dies with it, and it is gone when those of its processes that
+    are our children (where we are the subreaper) have been reaped too."""
     try:
         os.kill(pid, 9)
-        os.waitpid(pid, 0)
+        while os.waitpid(pid, os.WNOHANG) == (0, 0):
+            for child in _nested_children():
+                os.waitpid(child, os.WNOHANG)
+            sleep(0.002)
     except OSError:
         pass  # not our child: its own reaper takes it
+
+
+def _nested_children() -> list[int]:
+    """Our children that live in another PID namespace than ours."""
+    found = []
+    with open(f"/proc/self/task/{os.getpid()}/children", "rb") as children:
+        pids = children.read().split()
+    for pid in pids:
+        try:
+            with open(b"/proc/%s/status" % pid, "rb") as status:
+                text = status.read()
+        except OSError:
+            continue
+        line = text[text.index(b"NSpid:") + 6 :].split(b"\n", 1)[0]
+        if len(line.split()) > 1 and b"NSpid:" in text:
+            found.append(int(pid))
+    return found
 
 
 def check(result: int, what: str) -> int:

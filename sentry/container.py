@@ -95,7 +95,7 @@ async def build(kernel: "Kernel", config: SandboxConfig, host: "Host") -> Contai
     client = connect(host.gofer)
     root_fs: Any = GoferFs(client, 0)
     if config.overlay:
-        root_fs = Overlay(root_fs, Tmpfs(kernel.store, config.overlay_size))
+        root_fs = Overlay(root_fs, kernel.store, config.overlay_size)
     mounts = MountNamespace(Mount(root_fs, MS_RDONLY if config.root_readonly and not config.overlay else 0, b"none"))
     task = _Builder(kernel, mounts.root_path, mounts)
     for mount in config.mounts:
