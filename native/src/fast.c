@@ -76,6 +76,7 @@ static int64_t rw(const struct call *call, bool writing, bool positioned) {
     int64_t offset, error = begin(call, writing, positioned, &file, &offset);
     if (error) return error;
     struct nc_iov iov = {call->args[1], call->args[2]};
+    if ((int64_t)iov.len < 0) return -EFAULT; /* access_ok() comes before the check of the sign */
     struct nc_iter it;
     if ((error = nc_iter_init(&it, call->task->tid, &iov, 1))) return error;
     return writing ? do_write(call, file, &it, offset) : do_read(file, &it, offset);

@@ -95,11 +95,7 @@ int nc_fallocate(int host_fd, int mode, int64_t offset, int64_t length) {
     return fallocate(host_fd, mode, offset, length) ? -errno : 0;
 }
 
-static size_t chunk(const struct nc_iter *it, int64_t at) {
-    size_t want = it->left < BOUNCE ? it->left : BOUNCE;
-    uint64_t room = (uint64_t)(INT64_MAX - at);
-    return want < room ? want : (size_t)room;
-}
+static size_t chunk(const struct nc_iter *it) { return it->left < BOUNCE ? it->left : BOUNCE; }
 
 /* The read that a guest waits for first, without flags: pread is the cheapest call there is for it. */
 static ssize_t host_read(int fd, void *buf, size_t n, int64_t at, int rwf) {
@@ -124,8 +120,7 @@ int64_t nc_reg_read(nc_file *file, struct nc_iter *to, int64_t offset, int rwf) 
     int fd = nc_inode_fd(file->inode, 2);
     int64_t at = offset == NC_AT_POS ? file->pos : offset, start = at, error = 0;
     while (to->left) {
-        size_t want = chunk(to, at);
-        if (!want) break;
+        size_t want = chunk(to);
         ssize_t got = host_read(fd, bounce, want, at, rwf);
         if (got < 0) error = -errno;
         if (got <= 0) break;
@@ -150,11 +145,7 @@ int64_t nc_reg_write(nc_file *file, struct nc_iter *from, int64_t offset, int rw
         rwf |= RWF_DSYNC;
     int64_t at = offset == NC_AT_POS ? file->pos : offset, total = 0, error = 0;
     while (from->left) {
-        size_t want = chunk(from, at);
-        if (!want) {
-            error = -EFBIG;
-            break;
-        }
+        size_t want = chunk(from);
         size_t have = nc_copy_in(from, bounce, want);
         if (have < want) error = -EFAULT;
         if (!have) break;

@@ -21,6 +21,7 @@ from sentry.abi.linux import (
 from sentry.errors import (
     EAGAIN,
     EBADF,
+    EFAULT,
     EFBIG,
     EINVAL,
     EISDIR,
@@ -135,7 +136,7 @@ async def sys_pwritev2(
 
 def one(addr: int, count: int) -> list[tuple[int, int]]:
     if count >= 1 << 63:
-        raise EINVAL
+        raise EFAULT  # access_ok() comes before the check of the sign
     return [(addr, min(count, MAX_RW_COUNT))]
 
 
