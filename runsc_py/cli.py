@@ -11,7 +11,7 @@ from typing import Any
 
 from runsc_py import SPEC_VERSION, VERSION
 from runsc_py.command import Option, Verb, bind_arguments, parse_options
-from runsc_py.errors import RuntimeFault
+from runsc_py.errors import Interruption, RuntimeFault
 from runsc_py.logs import Log
 from runsc_py.settings import Settings
 
@@ -113,7 +113,7 @@ def main(argv: list[str] | None = None) -> int:
     words = sys.argv[1:] if argv is None else argv
     try:
         return _dispatch(invocation, words)
-    except RuntimeFault as fault:
+    except (RuntimeFault, Interruption) as fault:
         return _fail(invocation, str(fault), fault.code)
     except KeyboardInterrupt:
         return 130

@@ -37,6 +37,14 @@ class SandboxGone(RuntimeFault):
         super().__init__("the sandbox is gone" + (f": {what}" if what else ""))
 
 
+class Interruption(BaseException):
+    """A signal while a container is being made. No handler of failures takes it for one of its own."""
+
+    def __init__(self, name: str, number: int) -> None:
+        super().__init__(f"interrupted by {name}")
+        self.code = 128 + number
+
+
 # Go's spelling of errno texts; clients look for "no such file or directory" and "permission denied".
 _GO_TEXT = {
     1: "operation not permitted",

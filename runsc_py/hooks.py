@@ -89,22 +89,27 @@ def _run_one(hook: dict[str, Any], state: dict[str, Any], cwd: str, enter: Calla
         raise RuntimeFault(f"fork/exec {hook['path']}: {error}") from None
     try:
         out, err = child.communicate(state_json(state), timeout=timeout)
-    except subprocess.TimeoutExpired:
-        child.kill()
-        # A grandchild may still hold the pipes: the time is up for it too, so do not read on.
-        child.wait()
-        for pipe in (child.stdin, child.stdout, child.stderr):
-            if pipe is not None:
-                try:
-                    pipe.close()
-                except OSError:
-                    pass
-        raise RuntimeFault(f"hook ran past specified timeout of {timeout:.1f}s") from None
+    except BaseException as error:
+        _abandon(child)
+        if isinstance(error, subprocess.TimeoutExpired):
+            raise RuntimeFault(f"hook ran past specified timeout of {timeout:.1f}s") from None
+        raise
     if child.returncode:
         status = -child.returncode if child.returncode < 0 else child.returncode << 8
         raise RuntimeFault(
             f"error running hook: {go_process_state(status)}, stdout: {_text(out)}, stderr: {_text(err)}"
         )
+
+
+def _abandon(child: Any) -> None:
+    """Kill a hook. A grandchild may still hold the pipes: its time is up too, so they are not read on."""
+    child.kill()
+    child.wait()
+    for pipe in (child.stdin, child.stdout, child.stderr):
+        try:
+            pipe.close()
+        except OSError:
+            pass
 
 
 def _text(data: bytes) -> str:

@@ -10,7 +10,7 @@ import os
 import time
 from typing import TYPE_CHECKING, Any
 
-from runsc_py import build, cgroups, console, hooks, rootless, state
+from runsc_py import build, cgroups, console, hooks, interruption, rootless, state
 from runsc_py.errors import NotRunning, RuntimeFault, SandboxGone, host_fault
 from runsc_py.logs import Log
 from runsc_py.processes import Identity, kill_and_wait, reap_children
@@ -55,11 +55,13 @@ def create(
     root: str, container_id: str, spec: "Spec", bundle: str, settings: Settings, log: Log, how: Options
 ) -> Created:
     """Make the container, its first task stopped before its program. Raises with nothing left behind."""
+    interruption.begin()
     container = state.create(root, container_id)
     attempt = _Attempt(container, log)
     try:
         return attempt.make(spec, bundle, settings, how)
     except BaseException as error:
+        interruption.ignore()
         attempt.undo()
         if isinstance(error, OSError):
             raise host_fault("unable to start container process", error) from error
@@ -169,6 +171,7 @@ class _Attempt:
         lock_fd, cgroup = container._lock_fd, self.cgroup
 
         def enter() -> None:  # in each forked child, first
+            interruption.end()
             if cgroup is not None:
                 cgroup.join()
             os.close(lock_fd)  # a lock outlives the command that took it as long as a child holds it

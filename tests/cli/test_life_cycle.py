@@ -209,7 +209,7 @@ def test_exec_detached_gives_a_pid_that_ends_as_the_process_does(rig):
     child.stdout.close()
 
 
-# A caller of exec that is a subreaper of its own, as podman's conmon is; argv: what to send, then the command.
+# A caller of exec that is a subreaper of its own, as podman's conmon is.
 OTHER_SUBREAPER = """
 import ctypes, os, subprocess, sys, signal
 ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)
@@ -484,6 +484,21 @@ def test_a_sandbox_that_was_killed_can_be_deleted(rig):
     rig.run("kill", "c", "9")  # falls back on the host
     assert rig.status(pid) == 137
     rig.run("delete", "c")
+
+
+def test_create_interrupted_in_a_hook_leaves_nothing(rig):
+    config = rig.config()
+    config["hooks"] = {
+        "prestart": [{"path": "/bin/sh", "args": ["sh", "-c", f"touch {rig.directory}/in; exec sleep 100"]}]
+    }
+    rig.write(config)
+    child = rig.start("run", "c", stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    wait_until((rig.directory / "in").exists)
+    child.send_signal(signal.SIGTERM)
+    assert b"interrupted by SIGTERM" in child.communicate(timeout=10)[1]
+    assert child.returncode == 128 + 15
+    assert os.listdir(rig.root) == []
+    assert rig.children() == []
 
 
 def test_create_killed_in_a_hook_can_be_deleted(rig):
