@@ -7,6 +7,7 @@ namespace of its own, where the host allows it: of the signals sent to it only S
 """
 
 import _socket
+import gc
 import os
 from collections.abc import Callable
 
@@ -64,12 +65,14 @@ class GoferHandle:
         self._status = -1
         if report != b"ok\n":
             os.close(self.socket_fd)
+            how = ""
             try:
-                os.waitpid(self.pid, 0)
+                status = os.waitpid(self.pid, 0)[1]
+                how = f" (signal {os.WTERMSIG(status)})" if os.WIFSIGNALED(status) else ""
             except ChildProcessError:
                 pass
             text = report.decode("utf-8", "replace").strip()
-            raise GoferError(text or "the gofer ended before it was ready")
+            raise GoferError(text or f"the gofer ended before it was ready{how}")
 
 
 def start(config: GoferConfig) -> GoferHandle:
@@ -80,10 +83,12 @@ def start(config: GoferConfig) -> GoferHandle:
     pid = _fork(config.rootless)
     if pid == 0:
         try:
+            # The caller's garbage must not be collected here: it would close numbers that are ours.
+            gc.freeze()
             os.close(status_read)
             os.close(go_write)
             ours.close()
-            _child(config, theirs.detach(), status_write, go_read)
+            _child(config, _above_2(theirs.detach()), _above_2(status_write), _above_2(go_read))
         except BaseException as error:
             _report(status_write, str(error) if str(error) else type(error).__name__)
         finally:
@@ -105,6 +110,15 @@ def start(config: GoferConfig) -> GoferHandle:
     finally:
         os.close(go_write)
     return handle
+
+
+def _above_2(fd: int) -> int:
+    """Out of the way of the standard streams, should the caller have been started without."""
+    if fd > 2:
+        return fd
+    moved = _above_2(os.dup(fd))
+    os.close(fd)
+    return moved
 
 
 def _report(status: int, text: str) -> None:
@@ -182,6 +196,9 @@ def _child(config: GoferConfig, sock: int, status: int, go: int) -> None:
     from gofer.exports import open_export
 
     exports = config.exports
+    for export in exports:
+        if export.fd is not None:
+            export.fd = _above_2(export.fd)
     given = [export.fd for export in exports if export.fd is not None]
     confine.rename_process()
     confine.leave_terminal()
@@ -248,9 +265,6 @@ def _open_all(exports: list[Export], open_export: Callable[[Export], None]) -> N
 
 
 def _settle() -> None:
-    """What the caller left in memory stays where it is: shared, as long as nobody touches it."""
-    import gc
-
-    gc.collect()
+    """What is in memory by now stays there: pages shared with the caller, as long as nobody touches them."""
     gc.freeze()
     gc.set_threshold(20_000, 50, 1000)

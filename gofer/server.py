@@ -24,6 +24,8 @@ from errno import (
     EISDIR,
     ELOOP,
     ENAMETOOLONG,
+    ENOBUFS,
+    ENOMEM,
     ENOTDIR,
     ENOTSUP,
     EPERM,
@@ -177,7 +179,9 @@ class Server:
             else:
                 rights = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, fd.to_bytes(4, "little"))]
                 self._sock.sendmsg((message,), rights)
-        except OSError:
+        except OSError as error:
+            if error.errno in (ENOBUFS, ENOMEM) and message[p.HEAD :]:  # of the host
+                return self._reply(request, ENOMEM)
             return False
         finally:
             if fd >= 0:

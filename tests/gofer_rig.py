@@ -63,6 +63,7 @@ class Gofer:
     def receive(self) -> tuple[int, int, int, bytes, list[int]]:
         """(id, errno, value, data, descriptors)"""
         data, fds, _flags, _from = socket.recv_fds(self.sock, p.MAX_MESSAGE + 4096, 8)
+        assert data, f"the gofer is gone: {os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])}"
         number, errno, _zero, value = p.REPLY.unpack_from(data)
         return number, errno, value, data[p.HEAD :], list(fds)
 

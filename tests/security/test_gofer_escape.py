@@ -582,3 +582,28 @@ def test_start_in_many_tries_leaks_nothing(root: Path) -> None:
         with pytest.raises(boot.GoferError):
             handle.wait_ready()
     assert sorted(os.listdir("/proc/self/fd")) == before
+
+
+def test_callers_garbage_closes_nothing_in_the_gofer(root: Path) -> None:
+    """Collected after the fork, a file of the caller would close what has its number in the gofer."""
+    import gc
+
+    caller = os.getpid()
+
+    class Garbage:
+        def __init__(self) -> None:
+            self.me = self
+
+        def __del__(self) -> None:
+            if os.getpid() != caller:
+                os.closerange(3, 40)
+
+    gc.disable()
+    try:
+        Garbage()
+        with Gofer([Export(str(root))]) as gofer:
+            top = gofer.attach()
+            for _ in range(200):
+                assert gofer.read(gofer.lookup(top, b"file")) == b"inside"
+    finally:
+        gc.enable()
