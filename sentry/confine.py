@@ -96,6 +96,7 @@ def gather(config: SandboxConfig, inherited: Inherited) -> Host:
             moved[fd] = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, FIRST_KEPT)
         return moved[fd]
 
+    facts.zero_fd = move(facts.zero_fd)
     host = Host(
         move(inherited.control),
         [move(fd) for fd in inherited.stdio],
@@ -155,7 +156,7 @@ def _filter() -> None:
 
 
 def _loopback() -> None:
-    from sentry.net.loopback import bring_up_loopback
+    from sentry.net import bring_up_loopback
 
     bring_up_loopback()
 

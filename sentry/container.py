@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from sentry.vfs.file import File
 
 _ROOT = Credentials(cap_permitted=ALL_CAPS, cap_effective=ALL_CAPS)
-# What every container has even if the bundle does not list it: runtime-spec, "Default Filesystems", and what `do` needs.
-_DEVICE_FS = ("dev", "devtmpfs")
 
 
 class _Builder:
@@ -118,7 +116,8 @@ def _register(kernel: "Kernel") -> None:
 
 
 def _fs_type(mount: MountConfig) -> bytes:
-    return mount.fstype.encode() if isinstance(mount.fstype, str) else mount.fstype
+    kind = mount.fstype.encode() if isinstance(mount.fstype, str) else mount.fstype
+    return b"tmpfs" if kind == b"dev" else kind  # /dev is a tmpfs that _devices fills
 
 
 async def _mount(task: Any, mount: MountConfig, client: Any) -> None:
