@@ -1,0 +1,39 @@
+"""Who may look into a process: ptrace_may_access with PTRACE_MODE_READ_FSCREDS (ptrace(2))."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sentry.abi.linux import CAP_SYS_PTRACE
+from sentry.errors import EACCES
+
+if TYPE_CHECKING:
+    from sentry.kernel.task import Task
+
+
+def may_look(task: Task, target: Task) -> bool:
+    """Whether `task` may read memory-like facts (environ, maps, fd) of `target`."""
+    if task.group is target.group:
+        return True
+    mine, theirs = task.creds, target.creds
+    if mine.has_cap(CAP_SYS_PTRACE):
+        return True
+    if not (
+        mine.fsuid == theirs.euid == theirs.suid == theirs.uid
+        and mine.fsgid == theirs.egid == theirs.sgid == theirs.gid
+    ):
+        return False
+    return target.group.dumpable == 1 and not theirs.cap_permitted & ~mine.cap_effective
+
+
+def check_look(task: Task, target: Task) -> None:
+    """EACCES unless may_look()."""
+    if not may_look(task, target):
+        raise EACCES("not allowed to look into that process")
+
+
+def owner(target: Task, world_readable_directory: bool = False) -> tuple[int, int]:
+    """Who owns a process's files: its effective ids, root for one that is not dumpable (task_dump_owner)."""
+    if target.group.dumpable == 1 or world_readable_directory:
+        return target.creds.euid, target.creds.egid
+    return 0, 0

@@ -1,0 +1,244 @@
+"""/proc/sys: kernel parameters. What a container may set takes effect or is at least remembered (sysctl(8)).
+
+apply(kernel, {"net.core.somaxconn": "1024"})     # linux.sysctl of config.json; EINVAL, ENOENT
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
+
+from sentry.abi.linux import CAP_LAST_CAP, CAP_SYS_ADMIN
+from sentry.errors import EINVAL, ENOENT, EPERM
+from sentry.fs.proc.facts import facts_of, random_uuid
+from sentry.fs.proc.system import RELEASE, SYSNAME, VERSION
+from sentry.fs.pseudo import Text, Tree, number
+
+if TYPE_CHECKING:
+    from sentry.kernel.kernel import Kernel
+    from sentry.kernel.task import Task
+
+INT_MAX = (1 << 31) - 1
+LONG_MAX = (1 << 63) - 1
+
+
+class Knob(NamedTuple):
+    """`text(kernel)` reads; `accept(data)` checks a write and gives the value to keep (None: read-only)."""
+
+    text: Callable[[Kernel], bytes]
+    accept: Callable[[bytes], bytes] | None = None
+
+
+#: Values that were set, by name ("kernel/hostname" is kept in the kernel itself).
+_set: dict[bytes, bytes] = {}
+
+
+def _fixed(text: bytes) -> Knob:
+    return Knob(lambda kernel: text)
+
+
+def _integer(default: int, low: int = 0, high: int = INT_MAX) -> Knob:
+    text = b"%d" % default
+    return Knob(lambda kernel: text, lambda data: b"%d" % number(data, low, high))
+
+
+def _numbers(default: bytes, high: int = LONG_MAX) -> Knob:
+    count = len(default.split())
+
+    def accept(data: bytes) -> bytes:
+        words = data.split()
+        if len(words) != count:
+            raise EINVAL
+        return b"\t".join(b"%d" % number(word, 0, high) for word in words)
+
+    return Knob(lambda kernel: default, accept)
+
+
+def _name(data: bytes) -> bytes:
+    return data.split(b"\n")[0].split(b"\0")[0][:64]
+
+
+KNOBS: dict[bytes, Knob] = {
+    b"kernel/hostname": Knob(lambda kernel: kernel.hostname, _name),
+    b"kernel/domainname": Knob(lambda kernel: kernel.domainname, _name),
+    b"kernel/ostype": _fixed(SYSNAME),
+    b"kernel/osrelease": _fixed(RELEASE),
+    b"kernel/version": _fixed(VERSION),
+    b"kernel/arch": _fixed(b"x86_64"),
+    b"kernel/pid_max": _fixed(b"32768"),
+    b"kernel/threads-max": _fixed(b"65536"),
+    b"kernel/cap_last_cap": _fixed(b"%d" % CAP_LAST_CAP),
+    b"kernel/ngroups_max": _fixed(b"65536"),
+    b"kernel/overflowuid": _fixed(b"65534"),
+    b"kernel/overflowgid": _fixed(b"65534"),
+    b"kernel/core_pattern": _fixed(b"core"),
+    b"kernel/core_uses_pid": _fixed(b"0"),
+    b"kernel/dmesg_restrict": _fixed(b"1"),
+    b"kernel/kptr_restrict": _fixed(b"1"),
+    b"kernel/perf_event_paranoid": _fixed(b"3"),
+    b"kernel/printk": _fixed(b"4\t4\t1\t7"),
+    b"kernel/randomize_va_space": _fixed(b"2"),
+    b"kernel/sched_child_runs_first": _fixed(b"0"),
+    b"kernel/sysrq": _fixed(b"0"),
+    b"kernel/tainted": _fixed(b"0"),
+    b"kernel/panic": _fixed(b"0"),
+    b"kernel/unprivileged_bpf_disabled": _fixed(b"2"),
+    b"kernel/yama/ptrace_scope": _fixed(b"0"),
+    b"kernel/keys/maxkeys": _fixed(b"200"),
+    b"kernel/seccomp/actions_avail": _fixed(
+        b"kill_process kill_thread trap errno user_notif trace log allow"
+    ),
+    b"kernel/shmmax": _integer(LONG_MAX - (1 << 24), 0, LONG_MAX),
+    b"kernel/shmall": _integer(LONG_MAX >> 12, 0, LONG_MAX),
+    b"kernel/shmmni": _integer(4096, 0, 32768),
+    b"kernel/shm_rmid_forced": _integer(0, 0, 1),
+    b"kernel/msgmax": _integer(8192),
+    b"kernel/msgmnb": _integer(16384),
+    b"kernel/msgmni": _integer(32000, 0, 32768),
+    b"kernel/sem": _numbers(b"32000\t1024000000\t500\t32000", INT_MAX),
+    b"kernel/random/boot_id": Knob(lambda kernel: facts_of(kernel).boot_id),
+    b"kernel/random/uuid": Knob(lambda kernel: random_uuid()),
+    b"kernel/random/entropy_avail": _fixed(b"256"),
+    b"kernel/random/poolsize": _fixed(b"256"),
+    b"kernel/random/write_wakeup_threshold": _fixed(b"256"),
+    b"vm/overcommit_memory": _fixed(b"1"),
+    b"vm/overcommit_ratio": _fixed(b"50"),
+    b"vm/max_map_count": _fixed(b"65530"),
+    b"vm/mmap_min_addr": _fixed(b"65536"),
+    b"vm/swappiness": _fixed(b"60"),
+    b"vm/nr_hugepages": _fixed(b"0"),
+    b"vm/min_free_kbytes": _fixed(b"67584"),
+    b"vm/dirty_ratio": _fixed(b"20"),
+    b"vm/dirty_background_ratio": _fixed(b"10"),
+    b"vm/vfs_cache_pressure": _fixed(b"100"),
+    b"fs/file-max": _fixed(b"9223372036854775807"),
+    b"fs/file-nr": Knob(lambda kernel: b"1024\t0\t9223372036854775807"),
+    b"fs/nr_open": _fixed(b"1048576"),
+    b"fs/inode-nr": _fixed(b"1024\t0"),
+    b"fs/inode-state": _fixed(b"1024\t0\t0\t0\t0\t0\t0"),
+    b"fs/aio-max-nr": _fixed(b"65536"),
+    b"fs/aio-nr": _fixed(b"0"),
+    b"fs/lease-break-time": _fixed(b"45"),
+    b"fs/leases-enable": _fixed(b"1"),
+    b"fs/pipe-max-size": _fixed(b"1048576"),
+    b"fs/pipe-user-pages-soft": _fixed(b"16384"),
+    b"fs/pipe-user-pages-hard": _fixed(b"0"),
+    b"fs/protected_fifos": _fixed(b"1"),
+    b"fs/protected_hardlinks": _fixed(b"1"),
+    b"fs/protected_regular": _fixed(b"2"),
+    b"fs/protected_symlinks": _fixed(b"1"),
+    b"fs/suid_dumpable": _fixed(b"0"),
+    b"fs/overflowuid": _fixed(b"65534"),
+    b"fs/overflowgid": _fixed(b"65534"),
+    b"fs/epoll/max_user_watches": _fixed(b"1000000"),
+    b"fs/inotify/max_queued_events": _fixed(b"16384"),
+    b"fs/inotify/max_user_instances": _fixed(b"128"),
+    b"fs/inotify/max_user_watches": _fixed(b"65536"),
+    b"fs/mqueue/msg_default": _integer(10, 1, 65536),
+    b"fs/mqueue/msg_max": _integer(10, 1, 65536),
+    b"fs/mqueue/msgsize_default": _integer(8192, 128, 16777216),
+    b"fs/mqueue/msgsize_max": _integer(8192, 128, 16777216),
+    b"fs/mqueue/queues_max": _integer(256),
+    b"net/core/somaxconn": _integer(4096),
+    b"net/core/rmem_default": _integer(212992, 2304),
+    b"net/core/rmem_max": _integer(212992, 2304),
+    b"net/core/wmem_default": _integer(212992, 4608),
+    b"net/core/wmem_max": _integer(212992, 4608),
+    b"net/core/netdev_max_backlog": _integer(1000),
+    b"net/core/optmem_max": _integer(20480),
+    b"net/ipv4/conf/all/forwarding": _integer(0, 0, 1),
+    b"net/ipv4/conf/default/forwarding": _integer(0, 0, 1),
+    b"net/ipv4/icmp_echo_ignore_all": _integer(0, 0, 1),
+    b"net/ipv4/ip_default_ttl": _integer(64, 1, 255),
+    b"net/ipv4/ip_forward": _integer(0, 0, 1),
+    b"net/ipv4/ip_local_port_range": _numbers(b"32768\t60999", 65535),
+    b"net/ipv4/ip_local_reserved_ports": Knob(lambda kernel: b"", lambda data: data.strip()),
+    b"net/ipv4/ip_nonlocal_bind": _integer(0, 0, 1),
+    b"net/ipv4/ip_unprivileged_port_start": _integer(1024, 0, 65535),
+    b"net/ipv4/ping_group_range": _numbers(b"1\t0", INT_MAX),
+    b"net/ipv4/tcp_available_congestion_control": _fixed(b"reno cubic"),
+    b"net/ipv4/tcp_congestion_control": Knob(lambda kernel: b"cubic", lambda data: data.strip()),
+    b"net/ipv4/tcp_ecn": _integer(2, 0, 2),
+    b"net/ipv4/tcp_fastopen": _integer(1),
+    b"net/ipv4/tcp_fin_timeout": _integer(60),
+    b"net/ipv4/tcp_keepalive_intvl": _integer(75),
+    b"net/ipv4/tcp_keepalive_probes": _integer(9),
+    b"net/ipv4/tcp_keepalive_time": _integer(7200),
+    b"net/ipv4/tcp_max_syn_backlog": _integer(1024),
+    b"net/ipv4/tcp_mem": _numbers(b"188739\t251655\t377478"),
+    b"net/ipv4/tcp_no_metrics_save": _integer(0, 0, 1),
+    b"net/ipv4/tcp_rmem": _numbers(b"4096\t131072\t6291456", INT_MAX),
+    b"net/ipv4/tcp_sack": _integer(1, 0, 1),
+    b"net/ipv4/tcp_syncookies": _integer(1, 0, 2),
+    b"net/ipv4/tcp_timestamps": _integer(1, 0, 2),
+    b"net/ipv4/tcp_tw_reuse": _integer(2, 0, 2),
+    b"net/ipv4/tcp_window_scaling": _integer(1, 0, 1),
+    b"net/ipv4/tcp_wmem": _numbers(b"4096\t16384\t4194304", INT_MAX),
+    b"net/ipv4/udp_mem": _numbers(b"377478\t503310\t754956"),
+    b"net/ipv6/conf/all/disable_ipv6": _integer(0, 0, 1),
+    b"net/ipv6/conf/default/disable_ipv6": _integer(0, 0, 1),
+    b"net/ipv6/conf/all/forwarding": _integer(0, 0, 1),
+    b"net/ipv6/bindv6only": _integer(0, 0, 1),
+    b"net/unix/max_dgram_qlen": _integer(512),
+    b"user/max_user_namespaces": _fixed(b"0"),
+}
+
+
+def read(kernel: Kernel, name: bytes) -> bytes:
+    """The value of a knob ("net/core/somaxconn") without a newline."""
+    value = _set.get(name)
+    return KNOBS[name].text(kernel) if value is None else value
+
+
+def write(kernel: Kernel, name: bytes, data: bytes) -> None:
+    """Set a knob; EPERM for one that is read-only, EINVAL for a bad value."""
+    accept = KNOBS[name].accept
+    if accept is None:
+        raise EPERM("a read-only parameter")
+    value = accept(data)
+    if name == b"kernel/hostname":
+        kernel.hostname = value
+    elif name == b"kernel/domainname":
+        kernel.domainname = value
+    else:
+        _set[name] = value
+
+
+def apply(kernel: Kernel, values: dict[str, str]) -> None:
+    """linux.sysctl of config.json; ENOENT for a name there is not."""
+    for dotted, value in values.items():
+        name = dotted.replace(".", "/").encode()
+        if name not in KNOBS:
+            raise ENOENT(f"sysctl {dotted}")
+        write(kernel, name, value.encode())
+
+
+def tree(kernel: Kernel) -> Tree:
+    """/proc/sys."""
+    root: Tree = {}
+    for name, knob in KNOBS.items():
+        *above, last = name.split(b"/")
+        directory = root
+        for part in above:
+            directory = directory.setdefault(part, {})
+        directory[last] = _file(name, knob)
+    return root
+
+
+def _file(name: bytes, knob: Knob) -> Text:
+    def make(task: Task) -> bytes:
+        return read(task.kernel, name) + b"\n"
+
+    def store(task: Task, data: bytes) -> None:
+        if not task.creds.has_cap(CAP_SYS_ADMIN):
+            raise EPERM
+        write(task.kernel, name, data)
+
+    if knob.accept is None:
+        return Text(make, 0o444)
+    return Text(make, 0o644, store)
+
+
+def reset() -> None:
+    """Forget what was set (tests)."""
+    _set.clear()

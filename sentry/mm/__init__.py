@@ -1,0 +1,1 @@
+"""Memory of guests: mappings, and what is mapped where."""
