@@ -88,7 +88,7 @@ async def _getdents(task: Task, file: OpenFile, buffer: int, size: int, wide: bo
     out = bytearray()
     taken = 0
     for name, ino, dtype in entries:
-        reclen = (19 if wide else 20) + len(name) + 7 & ~7  # header, name, NUL (and the type), on 8 bytes
+        reclen = 20 + len(name) + 7 & ~7  # header (19 bytes or 18 and the type), name, NUL, on 8 bytes
         if len(out) + reclen > size:
             if not out:
                 raise EINVAL
