@@ -44,7 +44,7 @@ def create_memfd(task: Task, name: bytes, sealable: bool, mode: int) -> File:
     )
     path = anonymous_path(inode, b"/memfd:" + name)
     path.dentry.dead = True
-    file = inode.open_now(task, path, O_RDWR | O_LARGEFILE)
+    file = inode.describe(path, O_RDWR | O_LARGEFILE)
     if not sealable:
         import fcntl
 

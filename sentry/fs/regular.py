@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from weakref import ref
 
 from sentry.abi.linux import MS_NOEXEC, O_ACCMODE, O_RDONLY, O_WRONLY, XATTR_CREATE, XATTR_REPLACE
-from sentry.errors import EEXIST, ENODATA, from_host
+from sentry.errors import EEXIST, ENODATA, ENXIO, from_host
 from sentry.vfs.inode import Filesystem, Inode
 from sentry.vfs.stat import SetAttr, Stat
 
@@ -43,12 +43,17 @@ class KeptXattrs(Inode):
         super().__init__(fs, ino, mode, uid, gid, nlink, rdev)
         self.xattrs: dict[bytes, bytes] | None = None
 
+    async def load_xattrs(self, task: Task) -> None:
+        """For subclasses that have attributes elsewhere: read them into `xattrs`."""
+
     async def getxattr(self, task: Task, name: bytes) -> bytes:
+        await self.load_xattrs(task)
         if self.xattrs is None or name not in self.xattrs:
             raise ENODATA
         return self.xattrs[name]
 
     async def setxattr(self, task: Task, name: bytes, value: bytes, flags: int) -> None:
+        await self.load_xattrs(task)
         present = self.xattrs is not None and name in self.xattrs
         if flags & XATTR_CREATE and present:
             raise EEXIST
@@ -59,10 +64,16 @@ class KeptXattrs(Inode):
         self.xattrs[name] = value
         self.changed()
 
+    async def setattr(self, task: Task, attrs: SetAttr) -> None:
+        self.apply(attrs)
+        self.changed()
+
     async def listxattr(self, task: Task) -> list[bytes]:
+        await self.load_xattrs(task)
         return list(self.xattrs or ())
 
     async def removexattr(self, task: Task, name: bytes) -> None:
+        await self.load_xattrs(task)
         if self.xattrs is None or self.xattrs.pop(name, None) is None:
             raise ENODATA
         self.changed()
@@ -182,17 +193,21 @@ class StoredFile(KeptXattrs):
     async def host_backing(self, task: Task, write: bool) -> HostBacking:
         return self.backing(True, write)
 
-    def open_now(self, task: Task, path: Path, flags: int) -> File:
+    def open_now(self, task: Task, path: Path, flags: int) -> File | None:
+        return self.describe(path, flags)
+
+    async def open(self, task: Task, path: Path, flags: int) -> File:
+        return self.describe(path, flags)
+
+    def describe(self, path: Path, flags: int) -> File:
+        """An open file description."""
         from sentry.fs.hostfile import HostFile
 
         access = flags & O_ACCMODE
         host = self.backing(access != O_WRONLY, access != O_RDONLY)
         return HostFile(self, path, flags, host, bool(path.mount.flags & MS_NOEXEC))
 
-    async def open(self, task: Task, path: Path, flags: int) -> File:
-        return self.open_now(task, path, flags)
-
-    async def fill_from(self, host_fd: int, size: int) -> None:
+    def fill_from(self, host_fd: int, size: int) -> None:
         """Become a copy of the first `size` bytes of a host file (copy-up), holes included."""
         target = self.backing(False, True).host_fd(True)
         try:
@@ -202,7 +217,9 @@ class StoredFile(KeptXattrs):
                 try:
                     start = os.lseek(host_fd, copied, os.SEEK_DATA)
                     end = min(size, os.lseek(host_fd, start, os.SEEK_HOLE))
-                except OSError:  # no data behind, or the host file system cannot tell
+                except OSError as error:
+                    if error.errno == ENXIO.errno:  # a hole to the end
+                        break
                     start, end = copied, size
                 copied = copy_range(host_fd, target, start, end)
         except OSError as error:
@@ -210,15 +227,13 @@ class StoredFile(KeptXattrs):
 
 
 def copy_range(source: int, target: int, start: int, end: int) -> int:
-    """Copy bytes [start, end) between host files at the same offsets; where it stopped (end, or the
-    source's).
-    """
+    """Copy bytes [start, end) between host files at the same offsets, in the host kernel; always `end`."""
     while start < end:
-        data = os.pread(source, min(end - start, 1 << 20), start)
-        if not data:
-            return max(end, start)
-        os.pwrite(target, data, start)
-        start += len(data)
+        os.lseek(target, start, os.SEEK_SET)
+        copied = os.sendfile(target, source, start, min(end - start, 1 << 24))
+        if not copied:
+            return end
+        start += copied
     return start
 
 

@@ -323,24 +323,29 @@ class TmpfsDirectory(TmpfsNode):
 
     # --- removing and moving them
 
-    def _take(self, name: bytes) -> Inode:
-        inode = self.entries.pop(name)
+    def _take(self, name: bytes, inode: Inode) -> None:
+        del self.entries[name]
+        self._took(inode)
+
+    def _took(self, inode: Inode) -> None:
         self.size -= _DIRENT_SIZE
         if S_ISDIR(inode.mode):
             self.nlink -= 1
         self._changed()
-        return inode
+
+    async def is_empty(self) -> bool:
+        return not self.entries
 
     async def unlink(self, name: bytes, inode: Inode) -> None:
-        self._take(name)
+        self._take(name, inode)
         inode.nlink -= 1
         _links_changed(inode)
 
     async def rmdir(self, name: bytes, inode: Inode) -> None:
         assert isinstance(inode, TmpfsDirectory)
-        if inode.entries:
+        if not await inode.is_empty():
             raise ENOTEMPTY
-        self._take(name)
+        self._take(name, inode)
         inode.nlink = 0
         inode.ctime_ns = self.ctime_ns
 
@@ -350,8 +355,8 @@ class TmpfsDirectory(TmpfsNode):
         assert isinstance(newdir, TmpfsDirectory)
         if flags & RENAME_EXCHANGE:
             assert target is not None
-            self._take(old)
-            newdir._take(new)
+            self._take(old, inode)
+            newdir._take(new, target)
             self._add(old, target)
             newdir._add(new, inode)
             _links_changed(inode)
@@ -359,15 +364,15 @@ class TmpfsDirectory(TmpfsNode):
             return
         whiteout = self.fs.new_node(S_IFCHR, inode.uid, inode.gid, 0) if flags & RENAME_WHITEOUT else None
         if isinstance(target, TmpfsDirectory):
-            if target.entries:
+            if not await target.is_empty():
                 raise ENOTEMPTY
-            newdir._take(new)
+            newdir._take(new, target)
             target.nlink = 0
         elif target is not None:
-            newdir._take(new)
+            newdir._take(new, target)
             target.nlink -= 1
             _links_changed(target)
-        self._take(old)
+        self._take(old, inode)
         newdir._add(new, inode)
         if whiteout is not None:
             self._add(old, whiteout)

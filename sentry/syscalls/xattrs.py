@@ -64,7 +64,9 @@ def _permit(task: Task, inode: Inode, name: bytes, mask: int) -> None:
             raise EPERM if writing else ENODATA
         return
     if not name.startswith(b"user."):
-        raise EOPNOTSUPP  # system.posix_acl_*: there are no ACLs
+        if not name.startswith(b"system.") and not allowed(task, inode, mask):
+            raise EACCES
+        raise EOPNOTSUPP  # system.posix_acl_* too: there are no ACLs
     kind = inode.mode & S_IFMT
     if kind not in (S_IFREG, S_IFDIR):
         raise EPERM if writing else ENODATA

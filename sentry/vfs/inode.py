@@ -19,6 +19,7 @@ from sentry.errors import EACCES, EINVAL, ENODEV, ENOENT, ENOTDIR, EOPNOTSUPP, E
 from sentry.vfs.stat import DirEntry, SetAttr, Stat, StatFs
 
 if TYPE_CHECKING:
+    from sentry.fs.hostfile import HostBacking
     from sentry.kernel.task import Task
     from sentry.vfs.dentry import Dentry
     from sentry.vfs.file import File
@@ -73,9 +74,12 @@ class Filesystem:
             self._root_dentry = Dentry(b"", None, self.root)
         return self._root_dentry
 
-    @property
-    def has_root_dentry(self) -> bool:
-        return self._root_dentry is not None
+    def unmounted(self) -> None:
+        """The last mount is gone."""
+        dentry, self._root_dentry = self._root_dentry, None
+        if dentry is not None:
+            dentry.drop_tree()
+        self.release()
 
     async def statfs(self) -> StatFs:
         """statfs(2); the default is simple_statfs."""
@@ -264,9 +268,8 @@ class Inode:
 
         return await open_special(task, self, path, flags)
 
-    async def host_fds(self, task: Task, write: bool) -> tuple[int, int]:
-        """A regular file's host descriptors (read-only, read-write or -1 unless `write`), owned by this
-        inode.
+    async def host_backing(self, task: Task, write: bool) -> HostBacking:
+        """A regular file's host descriptors: one to read by, and one to write by if `write`.
 
         For those who put another inode over this one (overlay) and make the description themselves.
         """

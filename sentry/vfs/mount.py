@@ -122,9 +122,7 @@ class Mount:
         fs = self.fs
         fs.mount_count -= 1
         if fs.mount_count == 0:
-            if fs.has_root_dentry:
-                fs.root_dentry.drop_tree()
-            fs.release()
+            fs.unmounted()
 
     def __repr__(self) -> str:
         return f"<Mount {self.id} {self.fs.name.decode()}>"

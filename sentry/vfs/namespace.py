@@ -48,7 +48,7 @@ from sentry.vfs import notify
 from sentry.vfs.dentry import Dentry, invalidate
 from sentry.vfs.inode import ALWAYS, NEVER
 from sentry.vfs.mount import Path
-from sentry.vfs.perm import MAY_EXEC, MAY_WRITE, check, may_delete, new_owner, want_write
+from sentry.vfs.perm import MAY_EXEC, MAY_WRITE, check, may_delete, may_link, new_owner, want_write
 from sentry.vfs.walk import Walk, lookup, resolve
 
 if TYPE_CHECKING:
@@ -241,6 +241,8 @@ async def link(task: Task, olddirfd: int, old: bytes, newdirfd: int, new_path: b
         if source.mount is not new.parent.mount:
             raise EXDEV
         inode = source.inode
+        if not may_link(task, inode):
+            raise EPERM("protected link")
         new.permit()
         if is_dir(inode):
             raise EPERM

@@ -42,6 +42,7 @@ from sentry.vfs.perm import (
     allowed,
     check,
     killed_mode,
+    may_create_in_sticky,
     new_owner,
     owner_or_capable,
     want_write,
@@ -189,6 +190,8 @@ async def _find_or_create(
         if inode.mode & S_IFMT != S_IFLNK:
             if inode.mode & S_IFMT == S_IFDIR:
                 raise EISDIR
+            if not may_create_in_sticky(task, parent.inode, inode):
+                raise EACCES("protected file")
             return place, False
         if flags & O_NOFOLLOW:
             raise ELOOP

@@ -14,6 +14,7 @@ from sentry.abi.linux import (
     CAP_FOWNER,
     CAP_FSETID,
     S_IFDIR,
+    S_IFIFO,
     S_IFLNK,
     S_IFMT,
     S_IFREG,
@@ -94,6 +95,48 @@ def may_delete(task: Task, directory: Path, inode: Inode) -> None:
             raise EPERM("sticky directory")
 
 
+# --- sticky world-writable directories and hard links (proc_sys_fs(5), protected_*)
+
+
+class Protected:
+    """The values /proc/sys/fs/protected_* have."""
+
+    hardlinks = 1
+    symlinks = 1
+    regular = 2
+    fifos = 1
+
+
+def may_follow(task: Task, directory: Inode, link: Inode) -> bool:
+    """A trailing link in a sticky world-writable directory leads only its owner, or if the directory's
+    made it.
+    """
+    if not Protected.symlinks or directory.mode & _STICKY_WRITABLE != _STICKY_WRITABLE:
+        return True
+    return link.uid in (task.creds.fsuid, directory.uid)
+
+
+def may_create_in_sticky(task: Task, directory: Inode, inode: Inode) -> bool:
+    """open(O_CREAT) of an existing file of someone else's in a sticky directory."""
+    level = {S_IFREG: Protected.regular, S_IFIFO: Protected.fifos}.get(inode.mode & S_IFMT, 0)
+    if not level or not directory.mode & S_ISVTX or inode.uid in (directory.uid, task.creds.fsuid):
+        return True
+    return not (directory.mode & 0o002 or (directory.mode & 0o020 and level >= 2))
+
+
+def may_link(task: Task, inode: Inode) -> bool:
+    """Hard links to other people's files only where one could read and write them anyway."""
+    if not Protected.hardlinks or owner_or_capable(task, inode):
+        return True
+    mode = inode.mode
+    if mode & S_IFMT != S_IFREG or mode & S_ISUID or mode & (S_ISGID | S_IXGRP) == S_ISGID | S_IXGRP:
+        return False
+    return allowed(task, inode, MAY_READ | MAY_WRITE)
+
+
+_STICKY_WRITABLE = S_ISVTX | 0o002
+
+
 def new_owner(task: Task, directory: Inode, mode: int) -> tuple[int, int, int]:
     """(mode, uid, gid) of something new in `directory` (inode_init_owner, mode_strip_sgid; inode(7))."""
     creds = task.creds
@@ -157,5 +200,7 @@ def chown_attrs(task: Task, inode: Inode, uid: int, gid: int) -> SetAttr:
         if mode & S_IXGRP or not in_group:
             kept &= ~S_ISGID
         if kept != mode & 0o7777:
+            if not owner_or_capable(task, inode):
+                raise EPERM
             attrs.mode = kept
     return attrs

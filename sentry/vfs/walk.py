@@ -27,7 +27,7 @@ from sentry.vfs.dentry import Dentry
 from sentry.vfs.inode import ALWAYS, NEVER, REVALIDATE
 from sentry.vfs.memo import recall, remember
 from sentry.vfs.mount import Path, cross_down
-from sentry.vfs.perm import MAY_EXEC, allowed
+from sentry.vfs.perm import MAY_EXEC, allowed, may_follow
 
 if TYPE_CHECKING:
     from sentry.kernel.task import Task
@@ -265,7 +265,11 @@ class Walk:
     async def follow(self, link: Inode) -> None:
         """Go on with the text of a symbolic link found in the present directory, or jump by a magic link."""
         self.links += 1
-        if self.links > MAX_LINKS or self.flags & RESOLVE_NO_SYMLINKS:
+        if self.links > MAX_LINKS:
+            raise ELOOP
+        if not self.names and not may_follow(self.task, self.place.inode, link):
+            raise EACCES("protected link")
+        if self.flags & RESOLVE_NO_SYMLINKS:
             raise ELOOP
         jump = link.magic_link(self.task)
         if jump is not None:
