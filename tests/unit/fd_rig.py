@@ -1,4 +1,4 @@
-"""System calls on descriptors without a sandbox: this process is its own guest, its memory is guest memory."""
+"""System calls on descriptors without a sandbox: this process is its own guest, and its memory too."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Descriptor tables, pipes, eventfds and the calls on them: sentry/kernel/fdtable.py, sentry/syscalls/fds.py."""
+"""Descriptor tables, pipes, eventfds, locks: sentry/kernel/fdtable.py, sentry/syscalls/fds.py."""
 
 from __future__ import annotations
 
@@ -165,7 +165,7 @@ def test_pipe_blocks_until_written(rig: Rig) -> None:
 
 def test_close_while_blocked_in_read(rig: Rig) -> None:
     reader, writer = rig.pipe()
-    addr, view = rig.buffer(10)
+    addr, _ = rig.buffer(10)
     job = rig.start("read", reader, addr, 10)
     rig.call("close", reader)
     assert rig.write(writer, b"late") == 4  # the read end lives on in the call

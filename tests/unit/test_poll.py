@@ -1,9 +1,10 @@
-"""poll(2), select(2), epoll(7), timerfd_create(2): sentry/syscalls/poll.py over a clock that the test moves."""
+"""poll(2), select(2), epoll(7), timerfd_create(2): sentry/syscalls/poll.py over a clock the test moves."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from errno import EAGAIN, EBADF, EEXIST, EFAULT, EINVAL, ELOOP, ENOENT, EPERM
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -138,7 +139,9 @@ class Epoll:
     def wait(self, limit: int = 8, timeout: int = 0) -> Any:
         addr, view = self.rig.buffer(limit * 12)
         got = self.rig.call("epoll_wait", self.fd, addr, limit, timeout)
-        return [EPOLL_EVENT.unpack_from(view, i * 12) for i in range(got)] if isinstance(got, int) and got >= 0 else got
+        if not isinstance(got, int) or got < 0:
+            return got
+        return [EPOLL_EVENT.unpack_from(view, i * 12) for i in range(got)]
 
 
 @pytest.fixture
@@ -248,7 +251,7 @@ def test_epoll_of_epoll(rig: Rig, epoll: Epoll) -> None:
 
 def test_epoll_nesting_is_bounded(rig: Rig, epoll: Epoll) -> None:
     chain = [epoll] + [Epoll(rig) for _ in range(5)]
-    results = [above.ctl(EPOLL_CTL_ADD, below.fd, EPOLLIN) for above, below in zip(chain, chain[1:], strict=False)]
+    results = [above.ctl(EPOLL_CTL_ADD, below.fd, EPOLLIN) for above, below in pairwise(chain)]
     assert results == [0, 0, 0, 0, -ELOOP]
 
 
