@@ -268,7 +268,8 @@ class HostFile(CFile):
         return await super().ioctl(task, cmd, arg)
 
     def mapping(self) -> int:
-        host_fd = self.backing.host_fd(self.writable)
+        # A reader's shared mapping could be made writable later, were it made by the read-write descriptor.
+        host_fd = self.backing.host_fds()[1 if self.writable else 0]
         if host_fd < 0:
             raise ENODEV
         return host_fd

@@ -1,4 +1,4 @@
-"""Compiles the C core's objects with the address and undefined-behaviour sanitizers; runs the C tests here."""
+"""Compiles the C core's objects with the address and undefined-behaviour sanitizers; runs the C tests."""
 
 from __future__ import annotations
 
