@@ -138,6 +138,8 @@ class GoferFs(Filesystem):
         if pending.errno:
             if pending.data:  # only a bug has more to say
                 raise EIO(f"gofer, {p.OP_NAMES.get(op, op)}: {pending.data.decode('utf-8', 'replace')}")
+            if client.closed:
+                raise EIO("the gofer is gone")
             raise from_errno(pending.errno)
         return pending
 
