@@ -21,7 +21,7 @@ CAP_NET_BIND_SERVICE, CAP_NET_RAW = 10, 13
 # sockets are those of its network namespace.
 ALLOWED = """
 read write readv writev pread64 pwrite64 preadv pwritev preadv2 pwritev2 lseek close close_range fstat newfstatat statx
-openat unlinkat utimensat fstatfs getdents64 readlinkat ftruncate fallocate fsync fdatasync sync_file_range fadvise64 readahead
+openat unlinkat utimensat fchmod fstatfs getdents64 readlinkat ftruncate fallocate fsync fdatasync sync_file_range fadvise64 readahead
 copy_file_range sendfile splice tee memfd_create dup dup2 dup3 fcntl flock ioctl pipe2 eventfd2
 mmap munmap mremap mprotect madvise brk msync mincore membarrier
 poll ppoll select pselect6 epoll_create1 epoll_ctl epoll_wait epoll_pwait
