@@ -103,8 +103,10 @@ int nc_empty_root(const char *size, int read_only) {
     char options[64];
     snprintf(options, sizeof options, "mode=0700,size=%s", size);
     if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL)) return -errno;
-    /* /proc is the one directory that is sure to be there. */
-    if (mount("tmpfs", "/proc", "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, options)) return -errno;
+    /* /proc is the one directory that is sure to be there. A writable root is a store whose files guests map, for
+     * execution too. */
+    unsigned long flags = MS_NOSUID | MS_NODEV | (read_only ? MS_NOEXEC : 0);
+    if (mount("tmpfs", "/proc", "tmpfs", flags, options)) return -errno;
     if (chdir("/proc")) return -errno;
     if (syscall(SYS_pivot_root, ".", ".") == 0) {
         if (umount2(".", MNT_DETACH)) return -errno;
