@@ -21,6 +21,9 @@ FAMILIES = (
     "time",
     "identity",
     "system",
+    "sched",
+    "mqueue",
+    "ipc",
 )
 
 
