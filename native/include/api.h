@@ -153,6 +153,8 @@ int nc_inode_set_fds(nc_inode *inode, int host_ro, int host_rw);
 int nc_inode_fd(const nc_inode *inode, int which); /* 0 read-only, 1 read-write, 2 either; -1: not open */
 int nc_inode_set_attrs(nc_inode *inode, uint64_t dev, uint64_t ino, uint32_t mode, uint32_t uid, uint32_t gid,
                        uint64_t nlink, uint64_t rdev, uint32_t live);
+/* Writes that end beyond the first `bytes` bytes are left to Python (at first none are). */
+int nc_inode_set_grant(nc_inode *inode, uint64_t bytes);
 /* size, blocks, atime, mtime, ctime (ns), nlink: as the host has them */
 int nc_inode_host_stat(const nc_inode *inode, int64_t out[6]);
 
@@ -191,6 +193,7 @@ int nc_fdt_count(const nc_fdt *fdt);
 int nc_fdt_set_limit(nc_fdt *fdt, int limit);
 int nc_fdt_set_locks(nc_fdt *fdt, int on);
 int nc_fdt_set_fsize(nc_fdt *fdt, int on);
+int nc_set_watched(int on); /* somebody watches files (inotify): writes to regular files are Python's */
 int nc_fdt_stub(const nc_fdt *fdt);
 int nc_fdt_set_stub(nc_fdt *fdt, int fd);
 int nc_fdt_injected(const nc_fdt *fdt, int fd);

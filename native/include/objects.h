@@ -79,6 +79,7 @@ struct nc_inode {
     uint32_t live;        /* NC_LIVE_*: what fstat on the host says better than the fields below */
     uint32_t mode, uid, gid;
     uint64_t dev, ino, nlink, rdev;
+    uint64_t grant;       /* writes that end beyond it are Python's (a file system with a size limit) */
 };
 void nc_inode_get(nc_inode *inode);
 int64_t nc_reg_read(nc_file *file, struct nc_iter *to, int64_t offset, int rwf);

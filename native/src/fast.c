@@ -47,9 +47,25 @@ static int64_t do_read(nc_file *file, struct nc_iter *to, int64_t offset) {
     return would_block(file, nc_read_iter(file, to, offset, 0));
 }
 
+static int watched;
+
+int nc_set_watched(int on) {
+    watched = on;
+    return 0;
+}
+
+/* A write for which the file system must first look whether there is room. */
+static bool beyond_grant(const nc_file *file, const struct nc_iter *from, int64_t offset) {
+    uint64_t grant = file->inode->grant;
+    if (grant == UINT64_MAX) return false;
+    uint64_t at = (uint64_t)(offset == NC_AT_POS ? file->pos : offset);
+    return (file->flags & O_APPEND) || at > grant || from->left > grant - at;
+}
+
 static int64_t do_write(const struct call *call, nc_file *file, struct nc_iter *from, int64_t offset) {
     if (file->kind == NC_REG) {
-        if (call->fdt->fsize || nc_has_privs(file->inode)) return PYTHON;
+        if (call->fdt->fsize || watched || nc_has_privs(file->inode)) return PYTHON;
+        if (beyond_grant(file, from, offset)) return PYTHON;
     } else if (file->kind != NC_EVENTFD && nc_writable(file)) {
         if (!file->pipe->readers) return PYTHON; /* SIGPIPE */
         /* A blocking write puts everything: in one go, or else Python waits between the parts. */

@@ -17,7 +17,13 @@ nc_inode *nc_inode_new(int host_ro, int host_rw, int owns) {
     inode->host_ro = host_ro;
     inode->host_rw = host_rw;
     inode->owns = owns;
+    inode->grant = UINT64_MAX;
     return inode;
+}
+
+int nc_inode_set_grant(nc_inode *inode, uint64_t bytes) {
+    inode->grant = bytes;
+    return 0;
 }
 
 void nc_inode_get(nc_inode *inode) { inode->refs++; }

@@ -11,10 +11,21 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from native import ffi, lib
-from sentry.abi.linux import FIONREAD, O_APPEND, O_NONBLOCK, RLIM_INFINITY, RLIMIT_FSIZE, SIGXFSZ
-from sentry.errors import EAGAIN, EBADF, EFBIG, EINVAL, ENODEV, from_errno, from_host
+from sentry.abi.linux import (
+    FIONREAD,
+    IN_CLOSE_NOWRITE,
+    IN_CLOSE_WRITE,
+    IN_MODIFY,
+    O_APPEND,
+    O_NONBLOCK,
+    RLIM_INFINITY,
+    RLIMIT_FSIZE,
+    SIGXFSZ,
+)
+from sentry.errors import EAGAIN, EBADF, EFBIG, EINVAL, ENODEV, ENOSPC, from_errno, from_host
 from sentry.kernel.fdtable import hold, new_twin, unhold
 from sentry.kernel.sched import wait
+from sentry.vfs import notify
 from sentry.vfs.file import File
 
 if TYPE_CHECKING:
@@ -195,6 +206,10 @@ class HostBacking:
             self.nc, inode.fs.dev, inode.ino, inode.mode, inode.uid, inode.gid, inode.nlink, inode.rdev, live
         )
 
+    def set_grant(self, size: int) -> None:
+        """C may write the first `size` bytes by itself; beyond them, `Inode.reserve` is asked."""
+        lib.nc_inode_set_grant(self.nc, size)
+
     def host_stat(self) -> tuple[int, int, int, int, int, int]:
         """(size, blocks, atime_ns, mtime_ns, ctime_ns, nlink) as the host has them now."""
         out = ffi.new("int64_t[6]")
@@ -232,13 +247,32 @@ class HostFile(CFile):
     ) -> int:
         if task is not None:
             iov = self._within_limit(task, iov, offset)
+            if self.inode.fs.limited:
+                iov = self._within_room(iov, offset)
             if self.inode.mode & 0o6000:
                 from sentry.vfs.perm import killed_mode
                 from sentry.vfs.stat import SetAttr
 
                 if (mode := killed_mode(task, self.inode)) is not None:
                     await self.inode.setattr(task, SetAttr(mode=mode))
-        return await super().write_from(task, tid, iov, offset, rwf)
+        put = await super().write_from(task, tid, iov, offset, rwf)
+        if notify.watching:
+            notify.file_event(self, IN_MODIFY)
+        return put
+
+    def _within_room(self, iov: IoVec, offset: int) -> IoVec:
+        """A file system with a size limit: cut at what still fits, ENOSPC if nothing does."""
+        total = sum(size for _, size in iov)
+        if self.flags & O_APPEND:
+            start = self.backing.host_stat()[0]
+        else:
+            start = self.pos if offset == AT_POS else offset
+        room = self.inode.reserve(start, total)
+        return iov if room >= total else cut(iov, room)
+
+    def release(self) -> None:
+        if notify.watching:
+            notify.file_event(self, IN_CLOSE_WRITE if self.writable else IN_CLOSE_NOWRITE)
 
     def _within_limit(self, task: Task, iov: IoVec, offset: int) -> IoVec:
         """RLIMIT_FSIZE: cut at the limit, SIGXFSZ and EFBIG for a write that starts there."""
@@ -257,7 +291,9 @@ class HostFile(CFile):
         return cut(iov, limit - start)
 
     def limited(self, task: Task) -> bool:
-        """Whether RLIMIT_FSIZE or O_APPEND must be minded at each write."""
+        """Whether RLIMIT_FSIZE, O_APPEND, a size limit or a watch must be minded at each write."""
+        if self.inode.fs.limited or notify.watching:
+            return True
         return bool(self.flags & O_APPEND) or task.group.rlimits.get(RLIMIT_FSIZE)[0] != RLIM_INFINITY
 
     async def ioctl(self, task: Task, cmd: int, arg: int) -> int:
@@ -293,6 +329,8 @@ class HostFile(CFile):
             raise EBADF
         if not mode & ~1:
             check_file_size(task, offset + length, self.backing.host_stat()[0])
+            if self.inode.reserve(offset, length) < length:
+                raise ENOSPC
         error = lib.nc_fallocate(host_fd, mode, offset, length)
         if error < 0:
             raise from_errno(-error)

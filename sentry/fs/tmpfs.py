@@ -26,9 +26,10 @@ from sentry.vfs.inode import Filesystem, Inode
 from sentry.vfs.stat import DirEntry, StatFs
 
 if TYPE_CHECKING:
-    pass
+    from sentry.fs.hostfile import HostBacking
 
 PAGE = 4096
+_ADVANCE = 1 << 18  # bytes that C may write beyond what was counted against a size limit
 _DIRENT_SIZE = 20  # what a name adds to a directory's st_size (mm/shmem.c BOGO_DIRENT_SIZE)
 
 
@@ -50,6 +51,7 @@ class Tmpfs(Filesystem):
         super().__init__()
         self.store = store
         self.max_bytes = max_bytes
+        self.limited = max_bytes is not None
         self.max_inodes = max_inodes
         self.inodes = 0
         self._last_ino = 0
@@ -88,6 +90,7 @@ class Tmpfs(Filesystem):
         if max_bytes is not None and max_bytes < self.used_bytes():
             raise EINVAL("smaller than what is in use")
         self.max_bytes, self.max_inodes = max_bytes, max_inodes
+        self.limited = max_bytes is not None
 
     def next_ino(self) -> int:
         """A number for a new inode, which is charged; ENOSPC when all are in use."""
@@ -258,6 +261,26 @@ class TmpfsFile(StoredFile):
 
     def __init__(self, fs: Tmpfs, mode: int, uid: int, gid: int, ino: int = 0) -> None:
         super().__init__(fs, ino or fs.next_ino(), mode, uid, gid, fs.store)
+
+    def _open_backing(self, write: bool) -> HostBacking:
+        host = super()._open_backing(write)
+        if self.fs.max_bytes is not None:
+            host.set_grant(0)
+        return host
+
+    def reserve(self, start: int, size: int) -> int:
+        """What the limit leaves. C gets a little in advance, so that not every write is counted here."""
+        limit = self.fs.max_bytes
+        if limit is None or not size:
+            return size
+        have = self.stored_blocks() * 512
+        free = max(0, limit - self.fs.used_bytes())
+        room = min(size, free + max(0, have - start))
+        if not room:
+            raise ENOSPC
+        if self.host is not None and start <= have:
+            self.host.set_grant(max(have, start + room + min(_ADVANCE, (free - room) // 8)))
+        return room
 
     def __del__(self) -> None:
         super().__del__()

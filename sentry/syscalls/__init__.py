@@ -10,6 +10,7 @@ FAMILIES = (
     "attrs",
     "xattrs",
     "mounts",
+    "inotify",
     "fdio",
     "fds",
     "poll",

@@ -13,6 +13,7 @@ from sentry.abi.linux import (
     AT_SYMLINK_NOFOLLOW,
     IN_ATTRIB,
     MS_RELATIME,
+    S_IFDIR,
     S_IFLNK,
     S_IFMT,
 )
@@ -119,20 +120,20 @@ async def sys_statx(
 # --- changing mode, owner and times
 
 
-async def change(task: Task, inode: Inode, attrs: SetAttr) -> None:
+async def change(task: Task, inode: Inode, place: Path | None, attrs: SetAttr) -> None:
     """notify_change: apply, and let caches and watchers know."""
     await inode.setattr(task, attrs)
-    if inode.mode & S_IFMT == 0o040000:
+    if inode.mode & S_IFMT == S_IFDIR:
         invalidate()  # search permission may be gone
-    if notify.watching:
-        notify.event(inode, IN_ATTRIB)
+    if notify.watching and place is not None:
+        notify.place_event(place, IN_ATTRIB)
 
 
 async def chmod(task: Task, place: Path, mode: int) -> None:
     want_write(place)
     if place.inode.mode & S_IFMT == S_IFLNK:
         raise EOPNOTSUPP
-    await change(task, place.inode, chmod_attrs(task, place.inode, mode))
+    await change(task, place.inode, place, chmod_attrs(task, place.inode, mode))
 
 
 @syscall
@@ -154,7 +155,7 @@ async def sys_fchmodat2(task: Task, dirfd: DirFd, path: PathArg, mode: Mode, fla
 async def sys_fchmod(task: Task, file: File, mode: Mode) -> None:
     if file.path is not None:
         want_write(file.path)
-    await change(task, file.inode, chmod_attrs(task, file.inode, mode))
+    await change(task, file.inode, file.path, chmod_attrs(task, file.inode, mode))
 
 
 def _id(value: int) -> int:
@@ -164,7 +165,7 @@ def _id(value: int) -> int:
 
 async def chown(task: Task, place: Path, uid: int, gid: int) -> None:
     want_write(place)
-    await change(task, place.inode, chown_attrs(task, place.inode, _id(uid), _id(gid)))
+    await change(task, place.inode, place, chown_attrs(task, place.inode, _id(uid), _id(gid)))
 
 
 @syscall
@@ -188,7 +189,7 @@ async def sys_fchownat(
 async def sys_fchown(task: Task, file: File, uid: Uid, gid: Gid) -> None:
     if file.path is not None:
         want_write(file.path)
-    await change(task, file.inode, chown_attrs(task, file.inode, _id(uid), _id(gid)))
+    await change(task, file.inode, file.path, chown_attrs(task, file.inode, _id(uid), _id(gid)))
 
 
 # --- times
@@ -212,7 +213,7 @@ async def set_times(task: Task, place: Path, times: tuple[int | None, int | None
         times = now, now
     elif not owner_or_capable(task, inode):
         raise EPERM
-    await change(task, inode, SetAttr(atime_ns=times[0], mtime_ns=times[1]))
+    await change(task, inode, place, SetAttr(atime_ns=times[0], mtime_ns=times[1]))
 
 
 def _read_timespecs(task: Task, addr: int) -> tuple[int | None, int | None] | None:

@@ -49,6 +49,7 @@ class Filesystem:
     magic: int = 0  #: statfs f_type
     cache_policy: int = ALWAYS
     blksize: int = 4096
+    limited: bool = False  #: writes ask Inode.reserve for room
 
     root: Inode
 
@@ -274,6 +275,10 @@ class Inode:
         For those who put another inode over this one (overlay) and make the description themselves.
         """
         raise ENODEV
+
+    def reserve(self, start: int, size: int) -> int:
+        """How many of `size` bytes may be written at `start`; ENOSPC if none, though some were asked for."""
+        return size
 
     def open_now(self, task: Task, path: Path, flags: int) -> File | None:
         """Like open(), if it needs no waiting."""
