@@ -168,7 +168,7 @@ async def _devices(task: Any, config: SandboxConfig) -> None:
     except LinuxError:
         return
     if place.mount.fs.name in (b"tmpfs", b"devtmpfs"):
-        await populate_dev(task, place, config.devices)
+        await populate_dev(task, place, config.devices, config.process.terminal)
 
 
 async def _cover(task: Any, path: bytes, readable: bool) -> None:

@@ -23,6 +23,7 @@ from sentry.abi.linux import (
     SIGSYS,
     SIGTRAP,
 )
+from sentry.ipc import sem
 from sentry.kernel.task import Task, ThreadGroup
 
 if TYPE_CHECKING:
@@ -200,6 +201,7 @@ class Lifecycle:
             group.exited = True
             self._bury(group)
             kernel.ttys.group_exited(group, kernel)
+            sem.group_exited(group)
         if self.on_exit is not None:
             self.on_exit(task, status)
         kernel.pids.forget(tid)

@@ -100,6 +100,10 @@ class Spawn:
         """The task stands at its execve: look for the program."""
         task = self.task
         assert task is not None
+        if getattr(self.process, "terminal", False):
+            from sentry.fs.devpts import give_terminal
+
+            give_terminal(task)
         job = self.kernel.scheduler.spawn(self._prepare(task), task)
         if job.ended:
             self._prepared(job)

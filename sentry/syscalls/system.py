@@ -1,5 +1,5 @@
-"""The system as a whole: uname(2), sysinfo(2), sethostname(2), syslog(2), getrandom(2), getrlimit(2), and what
-a container without privileges is refused.
+"""The system as a whole: uname(2), sysinfo(2), sethostname(2), syslog(2), getrandom(2), getrlimit(2), and
+what a container without privileges is refused.
 """
 
 from __future__ import annotations
@@ -201,7 +201,7 @@ def set_limit(task: Task, group: ThreadGroup, resource: int, soft: int, hard: in
 
 # --- execution domain
 
-# What a container's usual filter lets pass: PER_LINUX and PER_LINUX32, UNAME26, ADDR_NO_RANDOMIZE, and asking.
+# What a container's usual filter lets pass: PER_LINUX, PER_LINUX32, UNAME26, ADDR_NO_RANDOMIZE, asking.
 _PERSONALITIES = {kind | bits for kind in (0, 8, 0x20000, 0x20008) for bits in (0, 0x40000)} | {0xFFFFFFFF}
 
 native(
