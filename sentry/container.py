@@ -90,6 +90,7 @@ async def build(kernel: "Kernel", config: SandboxConfig, host: "Host") -> Contai
     if config.domainname:
         kernel.domainname = config.domainname
     _register(kernel)
+    _sysctls(kernel, config.sysctl)
     client = connect(host.gofer)
     root_fs: Any = GoferFs(client, 0)
     if config.overlay:
@@ -113,6 +114,16 @@ def _register(kernel: "Kernel") -> None:
     from sentry.fs.types import register_types
 
     register_types(kernel)
+
+
+def _sysctls(kernel: "Kernel", values: dict[str, str]) -> None:
+    from sentry.fs.proc import sysctl
+
+    for name, value in values.items():
+        try:
+            sysctl.apply(kernel, {name: value})
+        except LinuxError as error:
+            raise BootError(f"error during container init: sysctl {name}={value}: {error}") from None
 
 
 def _fs_type(mount: MountConfig) -> bytes:
