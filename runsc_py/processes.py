@@ -75,6 +75,9 @@ def parent_of(pid: int) -> int:
     return int(fields[1]) if len(fields) > 1 else 0
 
 
+_REAP_MS = 2  # how long to wait for one process before others are reaped
+
+
 def kill_and_wait(victims: list[Identity], timeout: float = 10.0) -> list[int]:
     """SIGKILL each and wait until they are dead (a zombie is); returns the pids that would not die."""
     waiting: dict[int, int] = {}
@@ -91,7 +94,10 @@ def kill_and_wait(victims: list[Identity], timeout: float = 10.0) -> list[int]:
             pass
     end = time.monotonic() + timeout
     while waiting and (left := end - time.monotonic()) > 0:
-        for pidfd, _ in poller.poll(left * 1000):
+        # A sentry is the first process of a PID namespace: it is not gone before the others of it, which may be
+        # our children, have been reaped.
+        reap_children()
+        for pidfd, _ in poller.poll(min(left * 1000, _REAP_MS)):
             poller.unregister(pidfd)
             del waiting[pidfd]
             os.close(pidfd)
@@ -153,6 +159,11 @@ def wait_ended(process: Identity, timeout: float) -> bool:
     try:
         poller = select.poll()
         poller.register(pidfd, select.POLLIN)
-        return bool(poller.poll(timeout * 1000))
+        end = time.monotonic() + timeout
+        while (left := end - time.monotonic()) > 0:
+            reap_children()
+            if poller.poll(min(left * 1000, _REAP_MS)):
+                return True
+        return False
     finally:
         os.close(pidfd)
