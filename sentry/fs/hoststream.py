@@ -22,6 +22,7 @@ from sentry.abi.linux import (
     O_ACCMODE,
     O_APPEND,
     O_NONBLOCK,
+    O_RDWR,
     PIPE_BUF,
     S_IFCHR,
     S_IFIFO,
@@ -29,7 +30,18 @@ from sentry.abi.linux import (
     SIGPIPE,
 )
 from sentry.abi.x86_64 import major, makedev
-from sentry.errors import EAGAIN, EINVAL, ENODEV, ENOTTY, EPIPE, ESPIPE, Interrupted, from_host
+from sentry.errors import (
+    EACCES,
+    EAGAIN,
+    EINVAL,
+    ENODEV,
+    ENOTTY,
+    ENXIO,
+    EPIPE,
+    ESPIPE,
+    Interrupted,
+    from_host,
+)
 from sentry.fs.anon import PseudoFs
 from sentry.kernel.sched import WaitQueue, sched, wait
 from sentry.vfs.file import File
@@ -39,6 +51,7 @@ from sentry.vfs.stat import Stat
 if TYPE_CHECKING:
     from sentry.kernel.kernel import Kernel
     from sentry.kernel.task import Task
+    from sentry.vfs.mount import Path
 
 CHUNK = 1 << 16
 _POLLED = POLLIN | POLLOUT
@@ -56,11 +69,28 @@ class StreamInode(Inode):
     """A number of our own; type, size and times as the host has them, nothing else of it."""
 
     __slots__ = ("host_fd",)
+    own_permission = True
 
     def __init__(self, host_fd: int, mode: int, uid: int, gid: int, rdev: int) -> None:
         fs = _host_fs()
         super().__init__(fs, fs.next_ino(), mode, uid, gid, rdev=rdev)
         self.host_fd = host_fd
+
+    def permission(self, task: Task, mask: int) -> bool | None:
+        """The container was given it, under whatever user id its processes run."""
+        return True
+
+    async def open(self, task: Task, path: Path, flags: int) -> File:
+        """/dev/stdin and /proc/self/fd/0: the same host description once more (a file's offset is shared)."""
+        if self.host_fd < 0:
+            raise ENXIO
+        stream = HostStream(task.kernel, os.dup(self.host_fd), self.uid, self.gid)
+        have, want = stream.flags & O_ACCMODE, flags & O_ACCMODE
+        if have not in (want, O_RDWR):
+            stream.release()
+            raise EACCES("the other end is not ours")
+        stream.set_flags(flags)
+        return stream
 
     def stat_now(self) -> Stat | None:
         stat = super().stat_now()

@@ -8,6 +8,7 @@ from sentry.abi.linux import SYSFS_MAGIC
 from sentry.fs.proc.system import cpu_count, mem_free_kb, mem_total_kb
 from sentry.fs.pseudo import Link, PseudoDirectory, PseudoFilesystem, Text, Tree, constant
 from sentry.vfs.inode import NEVER
+from sentry.vfs.stat import DirEntry
 
 if TYPE_CHECKING:
     from sentry.kernel.kernel import Kernel
@@ -126,8 +127,13 @@ class _NetDirectory(PseudoDirectory):
         self.tree = {name: _interface(index, name) for index, name in _interfaces()}
 
     def child(self, name: bytes) -> Any:
-        self._refresh()
+        if name not in self.tree:
+            self._refresh()
         return super().child(name)
+
+    async def readdir(self) -> list[DirEntry]:
+        self._refresh()
+        return await super().readdir()
 
 
 def _interface(index: int, name: bytes) -> Tree:

@@ -1,4 +1,4 @@
-"""A kernel with one process, for tests of pseudo file systems: the test itself plays the guest on the host's side."""
+"""A kernel with one process, for tests of pseudo file systems: the test plays the guest on the host."""
 
 import os
 from time import monotonic_ns

@@ -138,10 +138,14 @@ def test_maps_name_guest_files_and_hide_host_ones(proc, tmp_path) -> None:
     known, unknown = tmp_path / "known", tmp_path / "secret-host-name"
     for file in (known, unknown):
         file.write_bytes(b"x" * 4096)
-    with open(known, "r+b") as a, open(unknown, "r+b") as b, mmap.mmap(a.fileno(), 4096) as _m1:
-        with mmap.mmap(b.fileno(), 4096) as _m2:
-            hostmap.remember(a.fileno(), run(resolve(task, AT_FDCWD, b"/meminfo")))
-            text = read(task, "/1/maps")
+    with (
+        open(known, "r+b") as a,
+        open(unknown, "r+b") as b,
+        mmap.mmap(a.fileno(), 4096) as _m1,
+        mmap.mmap(b.fileno(), 4096) as _m2,
+    ):
+        hostmap.remember(a.fileno(), run(resolve(task, AT_FDCWD, b"/meminfo")))
+        text = read(task, "/1/maps")
     hostmap.forget_all()
     assert b" /meminfo\n" in text
     assert b"secret" not in text and b"python" not in text
@@ -227,7 +231,7 @@ def test_oom_score_adj_goes_down_only_with_the_capability(proc) -> None:
 
 
 def test_a_dead_process_has_no_directory(proc) -> None:
-    kernel, task = proc
+    _, task = proc
     with pytest.raises(ENOENT):
         read(task, "/99/stat")
     with pytest.raises(ENOENT):
