@@ -19,7 +19,6 @@ from sentry.abi.linux import (
     ERESTARTNOHAND,
     ERESTARTNOINTR,
     ERESTARTSYS,
-    SIGCONT,
     SIGSTOP,
     SIGTSTP,
     SIGTTIN,
@@ -43,7 +42,7 @@ PARK_AFTER_NS = 3_000_000
 class Call:
     """One waiting system call."""
 
-    __slots__ = ("args", "entry", "ended", "id", "job", "nr", "result", "saved_mask", "signal", "started_ns", "state", "task")
+    __slots__ = ("args", "ended", "entry", "id", "job", "nr", "result", "saved_mask", "signal", "started_ns", "state", "task")
 
     def __init__(self, task: "Task", call_id: int, nr: int, args: tuple[int, ...], entry: "Entry", job: "Job") -> None:
         self.task = task
@@ -190,7 +189,7 @@ class Waiting:
             return True
         if state != PAUSED:
             return False
-        if signal in STOP_SIGNALS or signal == SIGCONT or not self.kernel.pids.caught(tid, signal):
+        if not self.kernel.pids.caught(tid, signal):
             self.kernel.platform.resume(tid, signal)  # no handler runs: the wait goes on (or the task dies)
             return True
         call.state = SIGNALED

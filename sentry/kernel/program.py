@@ -40,7 +40,7 @@ from sentry.errors import (
 from sentry.kernel import elf, loader
 from sentry.kernel.creds import Credentials, exec_credentials
 from sentry.kernel.sched import Job
-from sentry.vfs.mount import d_path
+from sentry.mm.hostmap import remember
 from sentry.vfs.perm import MAY_EXEC, MAY_READ, allowed
 from sentry.vfs.walk import resolve
 
@@ -275,12 +275,14 @@ class Executor:
         base = loader.pick_base(program.elf, False)
         entries = loader.segments(program.elf, base, stub + 1)
         entry, interp_base = program.elf.entry + base, 0
+        remember(program.file.mapping(), program.file.path)
         if self.kernel.platform.inject(call_id, program.file.mapping(), stub + 1, 1) < 0:
             raise EIO
         if program.interp_file is not None and program.interp_elf is not None:
             interp_base = loader.pick_base(program.interp_elf, True)
             entries += loader.segments(program.interp_elf, interp_base, stub + 2)
             entry = program.interp_elf.entry + interp_base
+            remember(program.interp_file.mapping(), program.interp_file.path)
             if self.kernel.platform.inject(call_id, program.interp_file.mapping(), stub + 2, 1) < 0:
                 raise EIO
         patches = loader.auxv_patches(program.elf, base, interp_base, task, program.secure)

@@ -19,6 +19,7 @@ from sentry.abi.linux import (
     PROT_WRITE,
 )
 from sentry.errors import EACCES, EBADF, EINVAL, ENOMEM, EPERM
+from sentry.mm.hostmap import remember
 from sentry.syscalls.declare import CONTINUE, syscall
 from sentry.syscalls.kinds import Addr, Int, MapFlags, Off, Prot, Size
 
@@ -52,5 +53,6 @@ def sys_mmap(task: Task, addr: Addr, length: Size, prot: Prot, flags: MapFlags, 
     if file.path is not None and prot & PROT_EXEC and file.path.mount.flags & MS_NOEXEC:
         raise EPERM
     host_fd = file.mapping()
+    remember(host_fd, file.path)
     task.fds.inject(task.kernel.call_id, fd, host_fd)
     return CONTINUE
