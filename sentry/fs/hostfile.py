@@ -321,7 +321,7 @@ class HostFile(CFile):
         from sentry.vfs.open import truncate
 
         check_file_size(task, size, self.backing.host_stat()[0])
-        await truncate(task, self.inode, size)
+        await truncate(task, self.inode, size, self.path)
 
     async def fallocate(self, task: Task, mode: int, offset: int, length: int) -> None:
         host_fd = self.backing.host_fd(True)
@@ -365,6 +365,7 @@ class SharedHostFile(HostFile):
         super().__init__(inode, path, flags, backing, noexec)
 
     def release(self) -> None:
+        super().release()
         inode = self.inode
         left = _opens[inode] - 1
         if left:

@@ -141,7 +141,7 @@ async def sys_truncate(task: Task, path: PathArg, length: Off) -> None:
     want_write(place)
     check(task, place, MAY_WRITE)
     check_file_size(task, length, (await place.inode.getattr()).size)
-    await truncate(task, place.inode, length)
+    await truncate(task, place.inode, length, place)
 
 
 @syscall

@@ -213,7 +213,7 @@ async def sys_pivot_root(task: Task, new_root: PathArg, put_old: PathArg) -> Non
     new = await resolve_dir(task, AT_FDCWD, new_root)
     old = await resolve_dir(task, AT_FDCWD, put_old)
     root = task.fs.root
-    if new.mount is root.mount or (old.mount is root.mount and old.dentry is root.dentry):
+    if root.mount in (new.mount, old.mount):
         raise EBUSY
     if not _is_root(new) or not _is_root(root) or new.mount.parent is None:
         raise EINVAL

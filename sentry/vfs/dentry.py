@@ -12,7 +12,7 @@ of it.
 
 from __future__ import annotations
 
-from collections import deque
+from itertools import islice
 from sys import getrefcount
 from typing import TYPE_CHECKING
 
@@ -30,7 +30,7 @@ class _Cache:
     __slots__ = ("fifo", "generation")
 
     def __init__(self) -> None:
-        self.fifo: deque[Dentry] = deque()
+        self.fifo: dict[Dentry, None] = {}
         self.generation = 0
 
 
@@ -45,7 +45,7 @@ def invalidate() -> None:
 class Dentry:
     """A name. The root of a file system has parent None."""
 
-    __slots__ = ("__weakref__", "children", "dead", "inode", "memos", "mounted", "name", "parent", "queued")
+    __slots__ = ("__weakref__", "children", "dead", "inode", "memos", "mounted", "name", "parent")
 
     def __init__(self, name: bytes, parent: Dentry | None, inode: Inode | None) -> None:
         self.name = name
@@ -54,7 +54,6 @@ class Dentry:
         self.children: dict[bytes, Dentry] | None = None
         self.mounted = 0  # mounts on top of this dentry, in any mount namespace
         self.memos: list[tuple[dict[bytes, Path], bytes]] | None = None  # where the path memo has it
-        self.queued = False  # in cache.fifo
         self.dead = False  # unlinked: d_path says " (deleted)"
 
     def get(self, name: bytes) -> Dentry | None:
@@ -79,16 +78,16 @@ class Dentry:
             return
         if old is not None:
             old.forget()
+            cache.fifo.pop(old, None)
         parent.children[self.name] = self
-        if not self.queued:
-            self.queued = True
-            cache.fifo.append(self)
+        cache.fifo[self] = None
         if len(cache.fifo) > MAX_CACHED:
             evict()
 
     def unhash(self) -> None:
         """Leave the cache; the object lives on with whoever holds it."""
         self.forget()
+        cache.fifo.pop(self, None)
         parent = self.parent
         if parent is not None and parent.children is not None and parent.children.get(self.name) is self:
             del parent.children[self.name]
@@ -125,6 +124,7 @@ class Dentry:
         children, self.children = self.children, None
         for child in (children or {}).values():
             child.forget()
+            cache.fifo.pop(child, None)
             child.drop_tree()
 
     def __repr__(self) -> str:
@@ -137,10 +137,11 @@ def _references(dentry: Dentry) -> int:
 
 def _idle_references() -> int:
     """What _references() says, called as evict() calls it, for a dentry which only the cache holds."""
-    fifo = deque([Dentry(b"", None, None)])
-    children = {b"": fifo[0]}
-    dentry = fifo.popleft()
-    count = _references(dentry)
+    fifo = {Dentry(b"", None, None): None}
+    children = dict.fromkeys((b"",), next(iter(fifo)))
+    count = 0
+    for dentry in list(islice(fifo, 1)):
+        count = _references(dentry)
     del children
     return count
 
@@ -155,18 +156,16 @@ def evict(count: int = _EVICT_BATCH) -> int:
     forget_all()  # its references are not uses
     fifo = cache.fifo
     dropped = 0
-    for _ in range(len(fifo)):
+    for dentry in list(islice(fifo, 4 * count)):
         if dropped >= count:
             break
-        dentry = fifo.popleft()
-        if not dentry.hashed:
-            dentry.queued = False
-            continue
         if dentry.children or dentry.mounted or _references(dentry) > _IDLE:
-            fifo.append(dentry)
+            del fifo[dentry]
+            fifo[dentry] = None
             continue
         parent = dentry.parent
         assert parent is not None and parent.children is not None
         del parent.children[dentry.name]
+        del fifo[dentry]
         dropped += 1
     return dropped

@@ -159,6 +159,7 @@ class MountNamespace:
             raise EINVAL("the root mount stays")
         for each in reversed(list(mount.walk())):
             each.detach()
+        forget_all()  # the memo's references would keep the file system
 
     def pivot(self, new: Mount, old: Mount, put_old: Path) -> None:
         """pivot_root(2): `new` takes the place of `old`, which moves to `put_old`."""
@@ -192,6 +193,7 @@ class MountNamespace:
         """The last task of the namespace is gone."""
         for each in reversed(list(self.root.walk())):
             each.detach()
+        forget_all()
 
 
 #: in_use's view of an idle mount: its parent's `children`, the caller's variable, `self` and the argument

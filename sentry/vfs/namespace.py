@@ -17,7 +17,6 @@ from sentry.abi.linux import (
     IN_ATTRIB,
     IN_CREATE,
     IN_DELETE,
-    IN_DELETE_SELF,
     IN_ISDIR,
     RENAME_EXCHANGE,
     RENAME_NOREPLACE,
@@ -285,7 +284,7 @@ async def unlink(task: Task, dirfd: int, path: bytes) -> None:
         notify.event(inode, IN_ATTRIB)
         notify.child_event(parent.inode, IN_DELETE, dentry.name)
         if inode.nlink == 0:
-            notify.event(inode, IN_DELETE_SELF)
+            notify.deleted(inode)
 
 
 async def rmdir(task: Task, dirfd: int, path: bytes) -> None:
@@ -312,7 +311,7 @@ async def rmdir(task: Task, dirfd: int, path: bytes) -> None:
         vanished(parent.dentry, dentry)
     if notify.watching:
         notify.child_event(parent.inode, IN_DELETE | IN_ISDIR, dentry.name)
-        notify.event(inode, IN_DELETE_SELF | IN_ISDIR)
+        notify.deleted(inode)
 
 
 # --- renaming
@@ -402,4 +401,4 @@ async def _rename(task: Task, old_dir: Path, old: Dentry, new_dir: Path, new: De
         if exchange and target is not None:
             notify.moved(new_dir.inode, old.name, old_dir.inode, new.name, target)
         elif target is not None and target.nlink == 0:
-            notify.event(target, IN_DELETE_SELF)
+            notify.deleted(target)

@@ -9,7 +9,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sentry.abi.linux import IN_ISDIR, IN_MOVE_SELF, IN_MOVED_FROM, IN_MOVED_TO, S_IFDIR, S_IFMT
+from sentry.abi.linux import (
+    IN_DELETE_SELF,
+    IN_ISDIR,
+    IN_MOVE_SELF,
+    IN_MOVED_FROM,
+    IN_MOVED_TO,
+    S_IFDIR,
+    S_IFMT,
+)
 
 if TYPE_CHECKING:
     from sentry.fs.inotify import Watch
@@ -55,6 +63,12 @@ def event(inode: Inode, mask: int) -> None:
     """`mask` happened to `inode` itself."""
     for watch in tuple(inode.watches or ()):
         watch.deliver(mask | _isdir(inode), b"", 0)
+
+
+def deleted(inode: Inode) -> None:
+    """The last name of `inode` is gone."""
+    for watch in tuple(inode.watches or ()):
+        watch.deliver(IN_DELETE_SELF, b"", 0)
 
 
 def child_event(directory: Inode, mask: int, name: bytes, cookie: int = 0) -> None:

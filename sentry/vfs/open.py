@@ -118,17 +118,20 @@ async def _opened(task: Task, place: Path, flags: int) -> File:
     if file is None:
         file = await inode.open(task, place, kept)
     if flags & O_TRUNC:
-        await truncate(task, inode, 0)
+        await truncate(task, inode, 0, place)
     if notify.watching:
         notify.place_event(place, IN_OPEN)
     return file
 
 
-async def truncate(task: Task, inode: Inode, size: int) -> None:
-    """do_truncate: permission is checked; setuid and setgid go."""
+async def truncate(task: Task, inode: Inode, size: int, place: Path | None = None) -> None:
+    """do_truncate: permission is checked; setuid and setgid go. `place` is for watchers of the directory."""
     await inode.setattr(task, SetAttr(size=size, mode=killed_mode(task, inode)))
     if notify.watching:
-        notify.event(inode, IN_MODIFY)
+        if place is not None:
+            notify.place_event(place, IN_MODIFY)
+        else:
+            notify.event(inode, IN_MODIFY)
 
 
 async def _open_o_path(task: Task, dirfd: int, path: bytes, flags: int, resolve_flags: int) -> File:

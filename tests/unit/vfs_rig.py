@@ -14,7 +14,7 @@ from collections.abc import Coroutine
 from typing import Any
 
 from sentry.abi.linux import CAP_LAST_CAP
-from sentry.errors import EFAULT, LinuxError
+from sentry.errors import EFAULT, ENAMETOOLONG, LinuxError
 from sentry.fs.store import Store
 from sentry.fs.tmpfs import Tmpfs
 from sentry.kernel.creds import Credentials
@@ -53,7 +53,10 @@ class Memory:
         self.block[start : start + len(data)] = data
 
     def read_cstr(self, addr: int, limit: int = 4096) -> bytes:
-        return self.read(addr, 1 << 16)[:limit].partition(b"\0")[0]
+        text, end, _ = bytes(self.block[addr - self.BASE :][:limit]).partition(b"\0")
+        if addr < self.BASE or not end:
+            raise ENAMETOOLONG if addr >= self.BASE else EFAULT
+        return text
 
     def put(self, data: bytes) -> int:
         """Write `data` and a NUL somewhere; its address."""
@@ -108,6 +111,7 @@ class Rig:
         self.mounts = MountNamespace(Mount(self.fs))
         self.task: Any = Task(FsContext(self.mounts.root_path), self.mounts, creds)
         self.buffer = Memory.BASE
+        self.subs: list[Rig] = []
 
     def call(self, handler: Any, *args: Any) -> Any:
         result = handler(self.task, *args)
@@ -130,10 +134,17 @@ class Rig:
         other = Rig.__new__(Rig)
         other.fs, other.mounts, other.buffer = self.fs, self.mounts, self.buffer
         other.task = Task(self.task.fs.copy(), self.mounts, creds)
+        other.subs = []
+        self.subs.append(other)
         return other
 
     def close(self) -> None:
         """Let everything go: descriptors, mounts, file systems."""
-        self.task.fds.drop()
-        self.task.fs = None
+        for other in self.subs:
+            other.close()
+        task = self.task
+        task.fds.drop()
+        task.fs = task.kernel = task.mounts = None
+        task.group.tasks.clear()
         self.mounts.drop()
+        del self.task, self.mounts
