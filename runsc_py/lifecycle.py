@@ -232,7 +232,7 @@ class _Attempt:
             domainname=build.text_bytes(spec.domainname or ""),
             root_readonly=bool(spec.root and spec.root.readonly),
             overlay=settings.overlay,
-            overlay_size=settings.overlay_size,
+            overlay_size=settings.overlay_size or None,
             mounts=plan.mounts,
             devices=plan.devices,
             masked_paths=[build.text_bytes(p) for p in (linux.masked_paths if linux else None) or ()],
