@@ -31,14 +31,14 @@ from sentry.abi.linux import (
     TFD_TIMER_ABSTIME,
     TFD_TIMER_CANCEL_ON_SET,
 )
-from sentry.abi.x86_64 import EPOLL_EVENT, ITIMERSPEC, POLLFD, TIMESPEC, TIMEVAL
+from sentry.abi.x86_64 import EPOLL_EVENT, ITIMERSPEC, POLLFD, TASK_SIZE, TIMESPEC, TIMEVAL
 from sentry.errors import EBADF, EFAULT, EINVAL, EPERM
 from sentry.fs.epoll import Epoll, can_poll
 from sentry.fs.timerfd import CLOCKS, TimerFd
 from sentry.kernel.fdtable import hold, unhold
 from sentry.kernel.sched import WaitQueue, sched, wait
 from sentry.syscalls.declare import Restart, syscall
-from sentry.syscalls.kinds import Addr, ClockId, Fd, File, Int, Size, UInt, flags
+from sentry.syscalls.kinds import Addr, ClockId, Fd, Int, Size, UInt, flags
 
 if TYPE_CHECKING:
     from sentry.kernel.task import Task
@@ -109,11 +109,17 @@ def look(watched: Sequence[Watched], out: list[int]) -> int:
     return ready
 
 
-async def wait_for_any(watched: Sequence[Watched], out: list[int], deadline_ns: int | None) -> int:
+async def wait_for_any(
+    task: Task, watched: Sequence[Watched], out: list[int], deadline_ns: int | None, mask: int | None = None
+) -> int:
     """Fill `out` with what is ready, sleeping until something is; 0 at the deadline."""
     ready = look(watched, out)
-    if ready or (deadline_ns is not None and deadline_ns <= sched().now_ns()):
+    if ready:
         return ready
+    if deadline_ns is not None and deadline_ns <= sched().now_ns():
+        if mask is not None:
+            await let_signals_in(task, mask)
+        return 0
     files = {file for file, _ in watched if file is not None}
     queues: set[WaitQueue] = {file.wait_queue for file in files}
     for file in files:
@@ -130,7 +136,18 @@ async def wait_for_any(watched: Sequence[Watched], out: list[int], deadline_ns: 
             unhold(file)
 
 
-async def do_poll(task: Task, addr: int, count: int, deadline_ns: int | None) -> int:
+async def let_signals_in(task: Task, mask: int) -> None:
+    """Linux delivers a signal that `mask` unblocks even to a call that does not wait."""
+    status = task.kernel.pids.status(task.host_tid)
+    if (int(status.get(b"SigPnd", b"0"), 16) | int(status.get(b"ShdPnd", b"0"), 16)) & ~mask:
+        # The wait under the mask meets the signal; an ignored one does not end it.
+        await wait(deadline_ns=sched().now_ns() + SIGNAL_COMES_NS)
+
+
+SIGNAL_COMES_NS = 20_000_000
+
+
+async def do_poll(task: Task, addr: int, count: int, deadline_ns: int | None, mask: int | None = None) -> int:
     if count > task.group.rlimits.get(RLIMIT_NOFILE)[0]:
         raise EINVAL
     data = task.mem.read(addr, count * POLLFD.size)
@@ -150,7 +167,7 @@ async def do_poll(task: Task, addr: int, count: int, deadline_ns: int | None) ->
         watched.append((file, (events & 0xFFFF) | EPOLLERR | EPOLLHUP))
     if any(out):
         deadline_ns = 0  # one answer is there already
-    ready = await wait_for_any(watched, out, deadline_ns)
+    ready = await wait_for_any(task, watched, out, deadline_ns, mask)
     if count:
         # Only the revents members are ours to write, but they are written with their neighbours, just read.
         entries = bytearray(data)
@@ -170,7 +187,7 @@ async def sys_ppoll(task: Task, fds: Addr, count: UInt, timeout: Addr, sigmask: 
     deadline_ns = read_timeout(task, timeout)
     mask = read_sigmask(task, sigmask, size)
     try:
-        return await task.with_sigmask(mask, do_poll(task, fds, count, deadline_ns))
+        return await task.with_sigmask(mask, do_poll(task, fds, count, deadline_ns, mask))
     finally:
         write_left(task, timeout, deadline_ns)
 
@@ -178,7 +195,9 @@ async def sys_ppoll(task: Task, fds: Addr, count: UInt, timeout: Addr, sigmask: 
 # --- select
 
 
-async def do_select(task: Task, n: int, sets: tuple[int, int, int], deadline_ns: int | None) -> int:
+async def do_select(
+    task: Task, n: int, sets: tuple[int, int, int], deadline_ns: int | None, mask: int | None = None
+) -> int:
     """`sets` are the addresses of the three bit maps, 0 for none."""
     if n < 0:
         raise EINVAL
@@ -202,7 +221,7 @@ async def do_select(task: Task, n: int, sets: tuple[int, int, int], deadline_ns:
         fds.append(fd)
         watched.append((file, wanted))
     out = [0] * len(fds)
-    await wait_for_any(watched, out, deadline_ns)
+    await wait_for_any(task, watched, out, deadline_ns, mask)
     count = 0
     for one, events, addr in zip(asked, SETS, sets, strict=True):
         result = 0
@@ -237,7 +256,8 @@ async def sys_pselect6(
         mask = read_sigmask(task, addr, size)
     deadline_ns = read_timeout(task, timeout)
     try:
-        return await task.with_sigmask(mask, do_select(task, n, (readable, writable, urgent), deadline_ns))
+        sets = readable, writable, urgent
+        return await task.with_sigmask(mask, do_select(task, n, sets, deadline_ns, mask))
     finally:
         write_left(task, timeout, deadline_ns)
 
@@ -295,33 +315,42 @@ async def do_epoll_wait(epoll: Epoll, task: Task, events: int, limit: int, deadl
     return len(found)
 
 
-def epoll_file(file: OpenFile, limit: int) -> Epoll:
-    if not 0 < limit <= EPOLL_MAX_EVENTS or not isinstance(file, Epoll):
+def epoll_at(task: Task, fd: int, events: int, limit: int) -> Epoll:
+    """ep_check_params(): the count, the address, the descriptor, in this order."""
+    if not 0 < limit <= EPOLL_MAX_EVENTS:
+        raise EINVAL
+    if events + limit * EPOLL_EVENT.size > TASK_SIZE:
+        raise EFAULT
+    file = task.fds.get(fd)
+    if file.flags & O_PATH:
+        raise EBADF
+    if not isinstance(file, Epoll):
         raise EINVAL
     return file
 
 
 @syscall(restart=Restart.EINTR)
-async def sys_epoll_wait(task: Task, file: File, events: Addr, limit: Int, timeout: Int) -> int:
-    return await do_epoll_wait(epoll_file(file, limit), task, events, limit, deadline_ms(timeout))
+async def sys_epoll_wait(task: Task, fd: Fd, events: Addr, limit: Int, timeout: Int) -> int:
+    epoll = epoll_at(task, fd, events, limit)
+    return await do_epoll_wait(epoll, task, events, limit, deadline_ms(timeout))
 
 
 @syscall(restart=Restart.EINTR)
 async def sys_epoll_pwait(
-    task: Task, file: File, events: Addr, limit: Int, timeout: Int, sigmask: Addr, size: Size
+    task: Task, fd: Fd, events: Addr, limit: Int, timeout: Int, sigmask: Addr, size: Size
 ) -> int:
     mask = read_sigmask(task, sigmask, size)
-    epoll = epoll_file(file, limit)
+    epoll = epoll_at(task, fd, events, limit)
     return await task.with_sigmask(mask, do_epoll_wait(epoll, task, events, limit, deadline_ms(timeout)))
 
 
 @syscall(restart=Restart.EINTR)
 async def sys_epoll_pwait2(
-    task: Task, file: File, events: Addr, limit: Int, timeout: Addr, sigmask: Addr, size: Size
+    task: Task, fd: Fd, events: Addr, limit: Int, timeout: Addr, sigmask: Addr, size: Size
 ) -> int:
     deadline_ns = read_timeout(task, timeout)
     mask = read_sigmask(task, sigmask, size)
-    epoll = epoll_file(file, limit)
+    epoll = epoll_at(task, fd, events, limit)
     return await task.with_sigmask(mask, do_epoll_wait(epoll, task, events, limit, deadline_ns))
 
 

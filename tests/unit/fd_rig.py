@@ -33,7 +33,7 @@ class Task:
         self.creds = Credentials(cap_effective=ALL_CAPS)
         self.group = SimpleNamespace(rlimits=Rlimits(), tgid=pid, tasks=[self])
         self.kernel = rig
-        self.tid = pid
+        self.tid = self.host_tid = pid
         self.sigmask: list[int | None] = []
 
     def set_fds(self, fds: fdtable.FdTable) -> None:
@@ -51,6 +51,7 @@ class Rig:
         self.now_ns = 1_000_000_000
         self.scheduler = Scheduler(lambda: self.now_ns)
         self.signals: list[int] = []
+        self.pids = SimpleNamespace(status=lambda host_tid: {})
         self.task = Task(self)
         self._keep: list[Any] = []
         self.before = fdtable.statistics()
