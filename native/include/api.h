@@ -53,11 +53,12 @@ int nc_getregs(int tid, struct nc_regs *regs);
 int nc_setregs(int tid, const struct nc_regs *regs);
 int64_t nc_eventmsg(int tid);
 int nc_getsiginfo(int tid, void *buf128);
+int64_t nc_sigcookie(int tid); /* at a signal stop: the cookie of nc_signal, 0 for a signal that is not the sentry's */
 int nc_setsiginfo(int tid, const void *buf128);
 int64_t nc_getsigmask(int tid);
 int nc_setsigmask(int tid, uint64_t mask);
-int nc_finish(int tid, int64_t result);           /* at a stop in a call: give it `result` and run */
-int nc_park(int tid);                             /* at a stop in a call answered -512: sleep in pause(2), natively */
+int nc_finish(int tid, int64_t result, int stay); /* at a stop in a call: give it `result` and run, or stay stopped */
+int nc_park(int tid, int stay);                   /* at a stop in a call answered -512: sleep in pause(2), natively */
 int nc_unparked(int tid);                         /* it left pause(2) for good */
 int nc_restart(int tid, int nr, int64_t rax, int sig); /* at a signal stop in the parked pause: make it call nr, ended with rax */
 
@@ -89,7 +90,7 @@ int nc_pidfd_getfd(int pidfd, int fd);
 int nc_pidfd_signal(int pidfd, int sig);
 int nc_setlimit(int resource, uint64_t soft, uint64_t hard);
 int nc_prlimit(int pid, int resource, uint64_t soft, uint64_t hard);
-int nc_signal(int tgid, int tid, int sig, uint64_t cookie);
+int nc_signal(int tgid, int tid, int sig, int code, uint32_t uid, uint64_t value, uint64_t cookie);
 int nc_new_user_namespace(void);
 int nc_zygote(void *page, const void *filter, int filter_len, int stub_fd, int own_net, uint64_t scratch_size);
 

@@ -33,6 +33,9 @@
 
 #define SCRATCH_ADDRESS 0x610000000000ULL /* where a first task finds its program's arguments */
 
+/* All threads of a sandbox together: the guests' user namespace counts them under one id. */
+#define TASKS_MAX 8192
+
 int nc_stub_memfd = -1;
 
 struct shared { /* one page, between the sentry and the zygote while it boots */
@@ -161,18 +164,6 @@ int nc_prlimit(int pid, int resource, uint64_t soft, uint64_t hard) {
     return prlimit(pid, (__rlimit_resource_t)resource, &limit, NULL) ? -errno : 0;
 }
 
-/* Sends `sig` to thread `tid` of group `tgid` (0: to the group), with the cookie by which the sentry, at the delivery
- * stop, finds what the guest shall read in its siginfo. */
-int nc_signal(int tgid, int tid, int sig, uint64_t cookie) {
-    siginfo_t info;
-    memset(&info, 0, sizeof info);
-    info.si_signo = sig;
-    info.si_code = SI_QUEUE;
-    info.si_value.sival_ptr = (void *)cookie;
-    long result = tid ? syscall(SYS_rt_tgsigqueueinfo, tgid, tid, sig, &info) : syscall(SYS_rt_sigqueueinfo, tgid, sig, &info);
-    return result ? -errno : 0;
-}
-
 static int write_file(const char *path, const char *text) {
     int fd = open(path, O_WRONLY | O_CLOEXEC);
     if (fd < 0) return -errno;
@@ -236,6 +227,7 @@ int nc_zygote(void *page, const void *filter, int filter_len, int stub_fd, int o
     if (unshare(CLONE_NEWPID)) zygote_failed(shared, "unshare pid", -errno);
     default_signals();
     nc_setlimit(RLIMIT_CORE, 0, 0);
+    nc_setlimit(RLIMIT_NPROC, TASKS_MAX, TASKS_MAX); /* a fork bomb ends in EAGAIN, whatever the cgroup says */
     void *scratch = mmap((void *)SCRATCH_ADDRESS, scratch_size, PROT_READ | PROT_WRITE,
                          MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE | MAP_NORESERVE, -1, 0);
     if (scratch != (void *)SCRATCH_ADDRESS) zygote_failed(shared, "scratch", -errno);

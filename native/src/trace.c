@@ -7,6 +7,7 @@
 #include <sys/uio.h>
 #include <sys/user.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include "core.h"
 #include "trace.h"
@@ -57,17 +58,27 @@ int64_t nc_getsigmask(int tid) {
 
 int nc_setsigmask(int tid, uint64_t mask) { return trace(PTRACE_SETSIGMASK, tid, (void *)sizeof mask, (long)&mask); }
 
-int nc_finish(int tid, int64_t result) {
+/* A stop can come after nc_park and before pause(2) is entered (a signal that the new mask lets in, our interrupt): the
+ * instruction pointer is still at the `syscall` that the step back prepared, which must not run any more. */
+static void step_over(struct nc_regs *regs) {
+    if (regs->orig_rax == (uint64_t)-1 && regs->rax == SYS_pause) regs->rip += 2;
+}
+
+/* Out of a stop: on, or with `stay` into the group stop that the whole process is in. */
+static int leave(int tid, int stay) { return stay ? nc_listen(tid) : nc_resume(tid, 0); }
+
+int nc_finish(int tid, int64_t result, int stay) {
     struct nc_regs regs;
     int failed = nc_getregs(tid, &regs);
     if (failed) return failed;
+    step_over(&regs);
     regs.rax = (uint64_t)result;
     regs.orig_rax = (uint64_t)-1; /* no restart on the way out */
     failed = nc_setregs(tid, &regs);
-    return failed ? failed : nc_resume(tid, 0);
+    return failed ? failed : leave(tid, stay);
 }
 
-int nc_park(int tid) {
+int nc_park(int tid, int stay) {
     struct nc_regs regs;
     int failed = nc_getregs(tid, &regs);
     if (failed) return failed;
@@ -79,7 +90,7 @@ int nc_park(int tid) {
     if (failed) return failed;
     nc_task *task = nc_task_find(tid);
     if (task) task->parked = 1;
-    return nc_resume(tid, 0);
+    return leave(tid, stay);
 }
 
 int nc_unparked(int tid) {
@@ -92,17 +103,40 @@ int nc_restart(int tid, int nr, int64_t rax, int sig) {
     struct nc_regs regs;
     int failed = nc_getregs(tid, &regs);
     if (failed) return failed;
+    step_over(&regs);
     regs.orig_rax = (uint64_t)nr;
     regs.rax = (uint64_t)rax;
     failed = nc_setregs(tid, &regs);
     return failed ? failed : nc_resume(tid, sig);
 }
 
-/* A signal sent by the sentry carries its sender's guest identity only after Python has put it there. */
-static int sent_by_sentry(int tid) {
+/* The sentry's signals carry a cookie in the part of siginfo that their kind does not use but the kernel keeps (it holds 48
+ * bytes), so a receiver that the host kernel serves (sigtimedwait) still reads the right code and value. */
+#define COOKIE_AT 32
+#define MAGIC_AT 40
+#define MAGIC 0x79702d6373736e75ULL
+
+int nc_signal(int tgid, int tid, int sig, int code, uint32_t uid, uint64_t value, uint64_t cookie) {
     siginfo_t info;
-    if (nc_getsiginfo(tid, &info)) return 0;
-    return info.si_code == SI_QUEUE && info.si_pid == 0;
+    const uint64_t magic = MAGIC;
+    memset(&info, 0, sizeof info);
+    info.si_signo = sig;
+    info.si_code = code < 0 && code != SI_TKILL ? code : SI_QUEUE; /* the others only the kernel may use */
+    info.si_uid = uid;
+    info.si_value.sival_ptr = (void *)value;
+    memcpy((char *)&info + COOKIE_AT, &cookie, sizeof cookie);
+    memcpy((char *)&info + MAGIC_AT, &magic, sizeof magic);
+    long result = tid ? syscall(SYS_rt_tgsigqueueinfo, tgid, tid, sig, &info) : syscall(SYS_rt_sigqueueinfo, tgid, sig, &info);
+    return result ? -errno : 0;
+}
+
+int64_t nc_sigcookie(int tid) {
+    siginfo_t info;
+    uint64_t cookie, magic;
+    if (nc_getsiginfo(tid, &info) || info.si_code >= 0) return 0;
+    memcpy(&cookie, (char *)&info + COOKIE_AT, sizeof cookie);
+    memcpy(&magic, (char *)&info + MAGIC_AT, sizeof magic);
+    return magic == MAGIC ? (int64_t)cookie : 0;
 }
 
 static int fault_signal(int sig) {
@@ -124,7 +158,7 @@ int nc_stop_answered(int tid, int status) {
         return nc_resume(tid, 0) == 0;
     }
     if (event) return 0;
-    if (task->parked || fault_signal(sig) || sent_by_sentry(tid)) return 0;
+    if (task->parked || fault_signal(sig) || nc_sigcookie(tid)) return 0;
     return nc_resume(tid, sig) == 0;
 }
 

@@ -42,7 +42,7 @@ PARK_AFTER_NS = 3_000_000
 class Call:
     """One waiting system call."""
 
-    __slots__ = ("args", "ended", "entry", "id", "job", "nr", "result", "saved_mask", "signal", "started_ns", "state", "task")
+    __slots__ = ("args", "ended", "entry", "id", "job", "nr", "result", "saved_mask", "signal", "started_ns", "state", "stopped", "task")
 
     def __init__(self, task: "Task", call_id: int, nr: int, args: tuple[int, ...], entry: "Entry", job: "Job") -> None:
         self.task = task
@@ -55,6 +55,7 @@ class Call:
         self.started_ns = 0
         self.ended = False
         self.result = 0  # value, or -errno, or -ERESTART*
+        self.stopped = False  # PAUSED in a group stop (SIGSTOP and its like)
         self.signal = 0  # SIGNALED: the signal the task is stopped with
         self.saved_mask: int | None = None  # the task's own mask, while the wait has another
 
@@ -136,7 +137,7 @@ class Waiting:
                 self.kernel.platform.reply(call.id, 0, call.result)
             else:
                 self.kernel.platform.reply(call.id, call.result, 0)
-        elif call.state == PAUSED:
+        elif call.state == PAUSED and not call.stopped:  # a stopped process goes on when SIGCONT ends its stop
             if not self.kernel.platform.interrupt(task.host_tid):
                 call.state = UNPARKING
         elif call.state == SIGNALED:
@@ -166,22 +167,20 @@ class Waiting:
             return False
         tid = task.host_tid
         state = call.state
+        platform = self.kernel.platform
         if event_stop:
-            if state == STOPPING:
-                self._swap_mask(call)
-                if call.ended:
-                    self._leave(call)
-                    self.kernel.platform.finish(tid, call.result)
-                else:
-                    call.state = PAUSED
-                    self.kernel.platform.park(tid)
-            elif state == UNPARKING:
+            call.stopped = signal in STOP_SIGNALS
+            if state == UNPARKING or (call.ended and not call.stopped):
                 self._leave(call)
-                self.kernel.platform.finish(tid, call.result)
-            elif signal in STOP_SIGNALS:
-                self.kernel.platform.listen(tid)
+                platform.finish(tid, call.result, call.stopped)
+            elif state == STOPPING:
+                self._swap_mask(call)
+                call.state = PAUSED
+                platform.park(tid, call.stopped)
+            elif call.stopped:
+                platform.listen(tid)
             else:
-                self.kernel.platform.resume(tid, 0)  # a group stop has ended: pause(2) starts again by itself
+                platform.resume(tid, 0)  # a group stop has ended: pause(2) starts again by itself
             return True
         if state == UNPARKING:
             self._leave(call)

@@ -24,6 +24,7 @@ from sentry.abi.linux import (
     SIGTRAP,
 )
 from sentry.ipc import sem
+from sentry.kernel.calls import STOP_SIGNALS
 from sentry.kernel.task import Task, ThreadGroup
 
 if TYPE_CHECKING:
@@ -87,7 +88,10 @@ class Lifecycle:
         if what == EVENT_STOP:
             self.kernel.platform.stop_seen(tid)
             if not self.kernel.waiting.stopped(task, True, signal):
-                self.kernel.platform.resume(tid, 0)
+                if signal in STOP_SIGNALS:
+                    self.kernel.platform.listen(tid)
+                else:
+                    self.kernel.platform.resume(tid, 0)
         elif what in (EVENT_FORK, EVENT_VFORK, EVENT_CLONE):
             self._forked(task, int(event.id), int(event.args[0]))
         elif what == EVENT_SECCOMP:

@@ -84,10 +84,11 @@ async def find(task: "Task", dirfd: int, path: bytes, flags: int = 0) -> Program
             raise EACCES
         place = known
         shown = b"/dev/fd/%d" % dirfd
+        comm = place.dentry.name
     else:
         place = await resolve(task, dirfd, path, not flags & AT_SYMLINK_NOFOLLOW)
         shown = path if path[:1] == b"/" or dirfd == AT_FDCWD else b"/dev/fd/%d/%s" % (dirfd, path)
-    comm = shown.rpartition(b"/")[2]
+        comm = shown.rpartition(b"/")[2]
     head: list[bytes] | None = None
     creds, secure = task.creds, False
     for _ in range(SCRIPT_DEPTH):
@@ -234,7 +235,7 @@ class Executor:
     def fail(self, task: "Task", result: int) -> None:
         """The call returns without having been made."""
         task.image = None
-        self.kernel.platform.finish(task.host_tid, result)
+        self.kernel.platform.finish(task.host_tid, result, 0)
 
     def enter_stub(self, task: "Task", empty: int, argv: int, envp: int) -> None:
         """Rewrite the stopped call to execveat(stub, "", argv, envp, AT_EMPTY_PATH) and let it run."""

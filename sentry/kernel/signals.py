@@ -1,7 +1,7 @@
 """Signals on their way to guests.
 
 The host kernel delivers signals (masks, handlers, frames, restart). What the sentry adds is the identity of the sender:
-the host kernel would show the sentry's. So the sentry sends each signal with a cookie in its value; the receiving
+the host kernel would show the sentry's. So the sentry sends each signal with a cookie (native/src/trace.c); the receiving
 task's signal-delivery stop shows the cookie, and there the siginfo is replaced by the one the guest shall read.
 """
 
@@ -9,8 +9,7 @@ from collections import OrderedDict
 from struct import Struct
 from typing import TYPE_CHECKING, NamedTuple
 
-from native import ffi
-from sentry.abi.linux import SI_KERNEL, SI_QUEUE, SI_TKILL, SI_USER
+from sentry.abi.linux import SI_KERNEL, SI_TKILL, SI_USER
 from sentry.errors import from_errno
 
 if TYPE_CHECKING:
@@ -55,13 +54,12 @@ def user_info(signo: int, sender: "Task", code: int = SI_USER) -> SigInfo:
 class SignalSender:
     """Sends through the host kernel and gives the stops their siginfo."""
 
-    __slots__ = ("_buffer", "_cookies", "_next", "_platform")
+    __slots__ = ("_cookies", "_next", "_platform")
 
     def __init__(self, platform: "Platform") -> None:
         self._platform = platform
         self._cookies: OrderedDict[int, SigInfo] = OrderedDict()
         self._next = 1
-        self._buffer = ffi.new("char[128]")
 
     def send(self, host_tgid: int, host_tid: int, info: SigInfo) -> None:
         """Queue `info` for a thread, or with `host_tid` 0 for the group. ESRCH when it is gone, EAGAIN at the limit."""
@@ -70,19 +68,16 @@ class SignalSender:
         self._cookies[cookie] = info
         if len(self._cookies) > _COOKIES_KEPT:
             self._cookies.popitem(last=False)
-        failed = self._platform.signal(host_tgid, host_tid, info.signo, cookie)
+        failed = self._platform.signal(
+            host_tgid, host_tid, info.signo, info.code, info.uid, info.value & 0xFFFFFFFFFFFFFFFF, cookie
+        )
         if failed:
             del self._cookies[cookie]
             raise from_errno(-failed)
 
     def identify(self, host_tid: int) -> None:
         """At a signal-delivery stop: if the signal is one of ours, show the guest its true sender."""
-        buffer = self._buffer
-        if self._platform.get_siginfo(host_tid, buffer):
-            return
-        _, _, code, _, pid, _, value = _RT.unpack_from(ffi.buffer(buffer))
-        if code != SI_QUEUE or pid != 0:
-            return
-        info = self._cookies.pop(value, None)
+        cookie = self._platform.signal_cookie(host_tid)
+        info = self._cookies.pop(cookie, None) if cookie > 0 else None
         if info is not None:
-            self._platform.set_siginfo(host_tid, ffi.from_buffer(info.pack()))
+            self._platform.set_siginfo(host_tid, info.pack())

@@ -167,7 +167,7 @@ class Spawn:
         if not isinstance(error, (SpawnError, LinuxError)):
             self.kernel.bug(task, None, (), error)
         self.ready.fail(error if isinstance(error, SpawnError) else SpawnError(_reason(error)))
-        self.kernel.platform.signal(task.host_tid, 0, 9, 0)
+        self.kernel.platform.signal(task.host_tid, 0, 9, 0, 0, 0, 0)
 
     def go(self) -> None:
         """Start the program. SpawnError when its arguments are too long."""

@@ -46,11 +46,11 @@ class Platform(Protocol):
     def detach(self, tid: int, signal: int) -> int:
         """Let go of a thread that is about to die of `signal`."""
 
-    def finish(self, tid: int, result: int) -> int:
-        """At a stop in a call: end it with `result`."""
+    def finish(self, tid: int, result: int, stay: int) -> int:
+        """At a stop in a call: end it with `result`; with `stay` the thread remains in its process's group stop."""
 
-    def park(self, tid: int) -> int:
-        """At a stop in a call: let the thread sleep where signals reach it."""
+    def park(self, tid: int, stay: int) -> int:
+        """At a stop in a call: let the thread sleep where signals reach it (`stay`: once its group stop is over)."""
 
     def unparked(self, tid: int) -> int:
         """The thread has left that sleep."""
@@ -74,10 +74,11 @@ class Platform(Protocol):
 
     # --- signals
 
-    def signal(self, tgid: int, tid: int, signo: int, cookie: int) -> int:
+    def signal(self, tgid: int, tid: int, signo: int, code: int, uid: int, value: int, cookie: int) -> int:
         """Queue a signal for a thread (or with `tid` 0 the group) that carries `cookie`."""
 
-    def get_siginfo(self, tid: int, buffer: Any) -> int: ...
+    def signal_cookie(self, tid: int) -> int:
+        """At a signal stop: the cookie it carries; 0 for a signal of the host kernel's."""
 
     def set_siginfo(self, tid: int, data: Any) -> int: ...
 

@@ -37,7 +37,7 @@ class SeccompPlatform:
     event_message = lib.nc_eventmsg
 
     signal = lib.nc_signal
-    get_siginfo = lib.nc_getsiginfo
+    signal_cookie = lib.nc_sigcookie
     set_siginfo = lib.nc_setsiginfo
     get_sigmask = lib.nc_getsigmask
     set_sigmask = lib.nc_setsigmask

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from sentry.kernel.task import Task
 
 CAP_LAST = ALL_CAPS.bit_length() - 1
+_NAMESPACES = 0x7E020080  # CLONE_NEW*
 _OTHER_SHARES = 0x00000100 | 0x00000800 | 0x00010000 | 0x00040000  # CLONE_VM SIGHAND THREAD SYSVSEM
 
 
@@ -156,13 +157,32 @@ def sys_prctl(task: Task, option: Int, arg2: ULong, arg3: ULong, arg4: ULong, ar
     return action(task, (arg2, arg3, arg4, arg5))
 
 
+@syscall(
+    partial="new namespaces, CLONE_PIDFD, CLONE_PTRACE and CLONE_UNTRACED are EPERM",
+    may_continue="CLONE_PARENT of a process whose parent is a guest: the child stays in the sandbox",
+)
+def sys_clone(task: Task, flags: ULong, stack: ULong, ptid: ULong, ctid: ULong, tls: ULong) -> Any:
+    flags &= 0xFFFFFFFF
+    if flags & CLONE_FS and flags & (CLONE_NEWNS | linux.CLONE_NEWUSER):
+        raise EINVAL
+    if flags & linux.CLONE_THREAD and not flags & linux.CLONE_SIGHAND:
+        raise EINVAL
+    if flags & linux.CLONE_SIGHAND and not flags & linux.CLONE_VM:
+        raise EINVAL
+    if flags & (_NAMESPACES | linux.CLONE_PIDFD | linux.CLONE_PTRACE | linux.CLONE_UNTRACED):
+        raise EPERM
+    if flags & linux.CLONE_PARENT and task.group.parent is None:
+        raise EINVAL  # container init, and what joined the container beside it
+    return CONTINUE
+
+
 @syscall(partial="CLONE_FILES, CLONE_FS and CLONE_NEWNS only; other namespaces are EPERM")
 def sys_unshare(task: Task, flags: ULong) -> int:
-    if flags & ~(CLONE_FILES | CLONE_FS | 0x7E020080 | _OTHER_SHARES):
+    if flags & ~(CLONE_FILES | CLONE_FS | _NAMESPACES | _OTHER_SHARES):
         raise EINVAL
     if flags & _OTHER_SHARES and len(task.group.tasks) > 1:
         raise EINVAL
-    namespaces = flags & (0x7E020080)
+    namespaces = flags & _NAMESPACES
     if namespaces & ~CLONE_NEWNS or (namespaces and not task.creds.has_cap(CAP_SYS_ADMIN)):
         raise EPERM
     if flags & CLONE_FS or namespaces:

@@ -112,11 +112,11 @@ def sys_tkill(task: Task, tid: Pid, sig: Int) -> int:
 
 def _queued_info(task: Task, sig: int, info: int, pid: int) -> SigInfo:
     raw = task.mem.read(info, SIGINFO_SIZE)
-    _, _, code = unpack_from("<iii", raw)
+    _, _, code, _, _, uid, value = unpack_from("<iiiiiIQ", raw)
     if (code >= 0 or code == SI_TKILL) and task.group.tgid != pid:
         raise EPERM
     packed = sig.to_bytes(4, "little") + raw[4:]
-    return SigInfo(sig, code, raw=packed)
+    return SigInfo(sig, code, pid, uid, value, packed)
 
 
 @syscall
