@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import functools
 import re
 from pathlib import Path
@@ -46,5 +47,7 @@ def test_probe_in_sandbox(probe_root: Path, runtime: sandboxes.Runtime, name: st
     short = name.split("/")[1]
     wanted = on_bare_linux(probe_root, short)
     got = runtime.do(["/probe", short], probe_root, timeout=60)
-    assert got.stdout.splitlines() == wanted.stdout.splitlines(), f"{got.stderr}\n{runtime.log()}"
-    assert got.code == wanted.code
+    if got[::2] != wanted[::2]:
+        rows = difflib.unified_diff(wanted.stdout.splitlines(), got.stdout.splitlines(), "bare", "sandbox", "", "", 1, "")
+        codes = f"exit codes: bare {wanted.code}, sandbox {got.code}"
+        pytest.fail("\n".join([*rows, codes, got.stderr, runtime.log()]), pytrace=False)
