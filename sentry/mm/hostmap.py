@@ -1,17 +1,22 @@
 """Which guest file a host file is: how /proc/PID/maps names a mapping without showing the host's numbers.
 
-Who maps a file for a guest calls ``remember(host_fd, path)``; ``find(dev, ino)`` answers for a line of the
-host's maps. The last few thousand are kept; a mapping of a forgotten file is shown as anonymous.
+C maps files for guests without asking us, so the answer is looked for when it is wanted: ``Index(mounts)``
+goes over the names in the cache. What is in no cache (an executed memfd) is told by ``remember(host_fd,
+path)``; the last few thousand are kept. A mapping of a forgotten file is shown as anonymous.
 """
 
 from __future__ import annotations
 
 import os
 from collections import OrderedDict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from sentry.abi.linux import S_IFMT, S_IFREG
+from sentry.vfs.dentry import Dentry, cache
+from sentry.vfs.mount import Path
 
 if TYPE_CHECKING:
-    from sentry.vfs.mount import Path
+    from sentry.vfs.mount import MountNamespace
 
 MAX_KEPT = 4096
 
@@ -44,6 +49,41 @@ def find(dev: int, ino: int) -> Path | None:
         same = [each for (_, number), each in _known.items() if number == ino]
         path = same[0] if len(same) == 1 else None
     return path
+
+
+class Index:
+    """The host files behind cached names, as seen in one mount namespace; made for one reading of maps."""
+
+    __slots__ = ("_by_id", "_by_number", "_mounts")
+
+    def __init__(self, mounts: MountNamespace) -> None:
+        self._mounts = mounts.mounts()
+        self._by_id: dict[tuple[int, int], Dentry] = {}
+        self._by_number: dict[int, Dentry] = {}
+        for dentry in list(cache.fifo):
+            inode = dentry.inode
+            if inode is None or inode.mode & S_IFMT != S_IFREG:
+                continue
+            real: Any = getattr(inode, "lower", None) or inode  # an overlay's file may still be the lower one
+            host = getattr(real, "host", None)
+            if host is not None:
+                try:
+                    stat = os.fstat(host.any_fd())
+                except OSError:
+                    continue
+                self._by_id[stat.st_dev, stat.st_ino] = dentry
+            elif hasattr(real, "handle"):  # the gofer's: it shows the host's inode numbers
+                self._by_number.setdefault(real.ino, dentry)
+
+    def find(self, dev: int, ino: int) -> Path | None:
+        """The file of a mapping."""
+        dentry = self._by_id.get((dev, ino)) or self._by_number.get(ino)
+        if dentry is None or dentry.inode is None:
+            return find(dev, ino)
+        for mount in self._mounts:
+            if mount.fs is dentry.inode.fs and mount.root.is_ancestor_of(dentry):
+                return Path(mount, dentry)
+        return find(dev, ino)
 
 
 def forget_all() -> None:

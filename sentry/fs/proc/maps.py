@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from sentry.abi.x86_64 import major, makedev, minor
 from sentry.errors import LinuxError
 from sentry.fs.proc.access import check_look
-from sentry.mm.hostmap import find
+from sentry.mm.hostmap import Index
 from sentry.vfs.mount import d_path
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def _host_text(kernel: Kernel, host_tid: int, name: str) -> bytes:
     return b"".join(parts)
 
 
-def _line(line: bytes, target: Task) -> bytes | None:
+def _line(line: bytes, target: Task, index: Index) -> bytes | None:
     """A maps line as the guest sees it; None for the stub's."""
     words = line.split(None, 5)
     if len(words) < 5:
@@ -59,7 +59,7 @@ def _line(line: bytes, target: Task) -> bytes | None:
             return _format(area, prot, offset, 0, 0, name)
         return _format(area, prot, offset, 0, 0, b"")
     high, _, low = device.partition(b":")
-    path = find(makedev(int(high, 16), int(low, 16)), int(inode))
+    path = index.find(makedev(int(high, 16), int(low, 16)), int(inode))
     if path is not None:
         found = path.dentry.inode
         assert found is not None
@@ -78,9 +78,10 @@ def _format(area: bytes, prot: bytes, offset: bytes, dev: int, ino: int, name: b
 def maps(reader: Task, target: Task) -> bytes:
     """/proc/PID/maps."""
     check_look(reader, target)
+    index = Index(target.mounts)
     lines = []
     for line in _host_text(target.kernel, target.host_tid, "maps").splitlines():
-        shown = _line(line, target)
+        shown = _line(line, target, index)
         if shown is not None:
             lines.append(shown + b"\n")
     return b"".join(lines)
@@ -89,12 +90,13 @@ def maps(reader: Task, target: Task) -> bytes:
 def smaps(reader: Task, target: Task) -> bytes:
     """/proc/PID/smaps."""
     check_look(reader, target)
+    index = Index(target.mounts)
     lines = []
     hidden = False
     for line in _host_text(target.kernel, target.host_tid, "smaps").splitlines():
         head = line.split(b" ", 1)[0]
         if b"-" in head and not head.endswith(b":"):
-            shown = _line(line, target)
+            shown = _line(line, target, index)
             hidden = shown is None
             line = shown or b""
         if not hidden:
