@@ -57,16 +57,17 @@ WRITABLE = EPOLLOUT | EPOLLWRNORM | EPOLLWRBAND
 _INT = Struct("<i")
 _SKB = 256  # sizeof(struct sk_buff)
 _SHARED_INFO = 320
-_HEAD = 4096 - _SHARED_INFO
+STREAM_HEAD = 4096 - _SHARED_INFO  # SKB_MAX_HEAD(0)
+MESSAGE_HEAD = 16384 - _SHARED_INFO  # SKB_MAX_ALLOC
 
 
-def charge(size: int) -> int:
-    """What Linux charges for a message (skb->truesize): the head from the kmalloc sizes, the rest in
-    whole pages.
+def charge(size: int, linear: int) -> int:
+    """What Linux charges for a message (skb->truesize): a head of up to `linear` bytes from the kmalloc
+    sizes, the rest in whole pages.
     """
     pages = 0
-    if size > _HEAD:
-        pages = (size - _HEAD + 4095) & ~4095
+    if size > linear:
+        pages = (size - linear + 4095) & ~4095
         size = max(size - pages, 0)
     head = ((size + 63) & ~63) + _SHARED_INFO
     return _SKB + pages + (1 << max(head - 1, 511).bit_length())
@@ -83,7 +84,7 @@ class Packet:
         self.pos = 0
         self.creds = creds
         self.rights = rights
-        self.charge = charge(len(data))
+        self.charge = charge(len(data), STREAM_HEAD if sender.type == SOCK_STREAM else MESSAGE_HEAD)
         sender.used += self.charge
 
     def free(self) -> None:
