@@ -76,8 +76,9 @@ def no_leaks() -> Iterator[None]:
 def test_socket_errors() -> None:
     def scenario(k: Calls) -> None:
         for family, kind, protocol in (
-            (-1, 1, 0), (0, 1, 0), (99, 1, 0), (AF_UNIX, 0, 0), (AF_UNIX, 4, 0), (AF_UNIX, 5, 3), (AF_UNIX, 11, 0),
-            (AF_UNIX, SOCK_RAW, 0), (AF_UNIX, 1, 1), (AF_UNIX, 1 | 0x10, 0), (9, 1, 0), (AF_UNIX, 1 | 0x40000000, 0),
+            (-1, 1, 0), (0, 1, 0), (99, 1, 0), (AF_UNIX, 0, 0), (AF_UNIX, 4, 0), (AF_UNIX, 5, 3),
+            (AF_UNIX, 11, 0), (AF_UNIX, SOCK_RAW, 0), (AF_UNIX, 1, 1), (AF_UNIX, 1 | 0x10, 0), (9, 1, 0),
+            (AF_UNIX, 1 | 0x40000000, 0),
         ):  # fmt: skip
             k.socket(family, kind, protocol)
         k.socketpair(AF_INET, SOCK_STREAM)
@@ -739,7 +740,7 @@ def test_descriptors_in_flight_are_limited() -> None:
     from sentry.kernel.creds import Credentials
 
     sentry = Sentry(Credentials(1, 1, 1, 1, 1, 1, 1, 1))
-    a, b = sentry.socketpair(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK)
+    a, _ = sentry.socketpair(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK)
     rights = cmsg(1, SCM_RIGHTS, struct.pack("<253i", *[a] * 253))
     results = [sentry.sendmsg(a, b"x", rights) for _ in range(6)]
     assert results == [1, 1, 1, 1, 1, -109]
