@@ -51,6 +51,7 @@ int nc_listen(int tid);
 int nc_detach(int tid, int sig);
 int nc_getregs(int tid, struct nc_regs *regs);
 int nc_setregs(int tid, const struct nc_regs *regs);
+uint64_t nc_stack_pointer(int tid); /* of a stopped thread; 0 when it is gone */
 int64_t nc_eventmsg(int tid);
 int nc_getsiginfo(int tid, void *buf128);
 int64_t nc_sigcookie(int tid); /* at a signal stop: the cookie of nc_signal, 0 for a signal that is not the sentry's */
@@ -82,6 +83,7 @@ int nc_unshare(int flags);
 int nc_setns(int fd, int kind);
 int nc_prctl(int option, uint64_t a, uint64_t b, uint64_t c, uint64_t d);
 int nc_drop_capabilities(uint64_t keep);
+int nc_load_filter(const void *program, int instructions); /* filter.c */
 int nc_empty_root(const char *size, int read_only);
 int nc_own_proc(void);
 int nc_detached(const char *path);  /* the directory at path as a mount of its own, of which nothing leads out */

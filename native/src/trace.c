@@ -40,6 +40,11 @@ int nc_getregs(int tid, struct nc_regs *regs) { return trace(PTRACE_GETREGS, tid
 
 int nc_setregs(int tid, const struct nc_regs *regs) { return trace(PTRACE_SETREGS, tid, NULL, (long)regs); }
 
+uint64_t nc_stack_pointer(int tid) {
+    struct nc_regs regs;
+    return nc_getregs(tid, &regs) ? 0 : regs.rsp;
+}
+
 int64_t nc_eventmsg(int tid) {
     unsigned long message = 0;
     int failed = trace(PTRACE_GETEVENTMSG, tid, NULL, (long)&message);

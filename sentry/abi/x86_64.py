@@ -546,3 +546,7 @@ NAMES: dict[int, str] = {number: name for name, number in NUMBERS.items()}
 
 #: e_machine of the ELF files this architecture runs (EM_X86_64).
 ELF_MACHINE = 62
+
+#: Where struct rt_sigframe, at a handler's first instruction, keeps the mask to return to, from the stack pointer: behind the
+#: return address, uc_flags, uc_link, uc_stack and struct sigcontext.
+FRAME_SIGMASK = 8 + 8 + 8 + 24 + 256

@@ -8,6 +8,7 @@ the host call is ended with -ERESTARTSYS at a ptrace stop and the task put to sl
 
     OPEN ──park──▶ STOPPING ──stop──▶ PAUSED ──result──▶ UNPARKING ──stop──▶ ended
                                         └──signal with a handler──▶ SIGNALED ──interrupted or result──▶ ended
+                                                            (or, if the wait had a mask of its own, HANDLER ──stop──▶ ended)
 
 A task killed in any state just vanishes; its job is cancelled.
 """
@@ -24,7 +25,8 @@ from sentry.abi.linux import (
     SIGTTIN,
     SIGTTOU,
 )
-from sentry.errors import Interrupted, LinuxError
+from sentry.abi.x86_64 import FRAME_SIGMASK
+from sentry.errors import EFAULT, Interrupted, LinuxError
 
 if TYPE_CHECKING:
     from sentry.kernel.kernel import Kernel
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
     from sentry.kernel.task import Task
     from sentry.syscalls.declare import Entry
 
-OPEN, STOPPING, PAUSED, UNPARKING, SIGNALED = range(5)
+OPEN, STOPPING, PAUSED, UNPARKING, SIGNALED, HANDLER = range(6)
 
 STOP_SIGNALS = frozenset((SIGSTOP, SIGTSTP, SIGTTIN, SIGTTOU))
 # Long enough that a pipe's other end or the gofer has answered, short enough that a signal is not felt to be late.
@@ -170,7 +172,13 @@ class Waiting:
         platform = self.kernel.platform
         if event_stop:
             call.stopped = signal in STOP_SIGNALS
-            if state == UNPARKING or (call.ended and not call.stopped):
+            if state == HANDLER:
+                self._at_handler(call)
+                if call.stopped:
+                    platform.listen(tid)
+                else:
+                    platform.resume(tid, 0)
+            elif state == UNPARKING or (call.ended and not call.stopped):
                 self._leave(call)
                 platform.finish(tid, call.result, call.stopped)
             elif state == STOPPING:
@@ -199,12 +207,27 @@ class Waiting:
 
     def _finish_signaled(self, call: Call) -> None:
         """At the stop for a signal with a handler: end the call so that the host kernel restarts it or not."""
-        self._leave(call)
-        tid = call.task.host_tid
-        if -ERESTARTNOHAND <= call.result <= -ERESTARTSYS:
-            self.kernel.platform.restart(tid, call.nr, call.result, call.signal)
+        tid, platform = call.task.host_tid, self.kernel.platform
+        nr = call.nr if -ERESTARTNOHAND <= call.result <= -ERESTARTSYS else -1
+        if call.saved_mask is None:
+            self._leave(call)
         else:
-            self.kernel.platform.restart(tid, -1, call.result, call.signal)
+            # The signal may be blocked but for the wait, and the host kernel would queue it again if the mask were put back
+            # now. As on Linux the handler begins under the wait's mask, and its return restores the other.
+            call.state = HANDLER
+            platform.interrupt(tid)
+        platform.restart(tid, nr, call.result, call.signal)
+
+    def _at_handler(self, call: Call) -> None:
+        """The stop at the first instruction of the handler: its frame gets the mask to return to."""
+        task = call.task
+        assert call.saved_mask is not None
+        try:
+            task.mem.write_u64(self.kernel.platform.stack_pointer(task.host_tid) + FRAME_SIGMASK, call.saved_mask)
+        except EFAULT:
+            pass  # the handler's own stack is gone: so will be the task
+        call.saved_mask = None
+        self._leave(call)
 
     def _swap_mask(self, call: Call) -> None:
         mask = call.task.sigmask_wait

@@ -69,6 +69,9 @@ class Platform(Protocol):
 
     def set_regs(self, tid: int, regs: Any) -> int: ...
 
+    def stack_pointer(self, tid: int) -> int:
+        """The stack pointer of a stopped thread; 0 when it is gone."""
+
     def event_message(self, tid: int) -> int:
         """What a life-cycle stop is about: a child's thread id."""
 

@@ -34,6 +34,7 @@ class SeccompPlatform:
     started = lib.nc_task_started
     get_regs = lib.nc_getregs
     set_regs = lib.nc_setregs
+    stack_pointer = lib.nc_stack_pointer
     event_message = lib.nc_eventmsg
 
     signal = lib.nc_signal
