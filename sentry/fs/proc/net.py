@@ -1,8 +1,7 @@
-"""/proc/net: interfaces, routes and sockets. Protocols add their rows with ``add_rows(b"tcp", rows)``."""
+"""/proc/net: interfaces, routes and sockets (sentry/net/report.py), and tables that stay empty."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from sentry.fs.pseudo import Text, Tree
@@ -10,34 +9,28 @@ from sentry.fs.pseudo import Text, Tree
 if TYPE_CHECKING:
     from sentry.kernel.task import Task
 
-_TCP = b"  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode"
-_TCP6 = (
-    b"  sl  local_address                         remote_address                        st tx_queue rx_queue"
-    b" tr tm->when retrnsmt   uid  timeout inode\n"
-)
-_UDP = _TCP.replace(b"  sl", b"   sl") + b" ref pointer drops"
-_HEADS = {
-    b"tcp": _TCP.ljust(149) + b"\n",
-    b"tcp6": _TCP6,
-    b"udp": _UDP.ljust(127) + b"\n",
-    b"udp6": _TCP6[:-1].replace(b"  sl", b"   sl") + b" ref pointer drops\n",
-    b"udplite": _UDP.ljust(127) + b"\n",
-    b"raw": _UDP.ljust(127) + b"\n",
-    b"raw6": _TCP6[:-1].replace(b"  sl", b"   sl") + b" ref pointer drops\n",
-    b"icmp": _UDP.ljust(127) + b"\n",
-    b"unix": b"Num       RefCount Protocol Flags    Type St Inode Path\n",
-    b"packet": b"sk       RefCnt Type Proto  Iface R Rmem   User   Inode\n",
-    b"netlink": b"sk               Eth Pid        Groups   Rmem     Wmem     Dump  Locks    Drops    Inode\n",
-    b"arp": b"IP address       HW type     Flags       HW address            Mask     Device\n",
-    b"route": b"Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT".ljust(
-        127
-    )
+#: what sentry.net.report makes: the file, and the function that gives its text
+_REPORTED = {
+    b"tcp": "tcp_table",
+    b"tcp6": "tcp6_table",
+    b"udp": "udp_table",
+    b"udp6": "udp6_table",
+    b"raw": "raw_table",
+    b"raw6": "raw6_table",
+    b"icmp": "icmp_table",
+    b"unix": "unix_table",
+    b"netlink": "netlink_table",
+    b"arp": "arp_table",
+    b"route": "route_table",
+    b"dev": "dev_table",
+    b"if_inet6": "if_inet6_table",
+}
+_FIXED = {
+    b"udplite": b"   sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout"
+    b" inode ref pointer drops".ljust(127)
     + b"\n",
-    b"dev": b"Inter-|   Receive                                                |  Transmit\n"
-    b" face |bytes    packets errs drop fifo frame compressed multicast|bytes    packets errs drop fifo colls"
-    b" carrier compressed\n",
+    b"packet": b"sk       RefCnt Type Proto  Iface R Rmem   User   Inode\n",
     b"dev_mcast": b"",
-    b"if_inet6": b"",
     b"ipv6_route": b"",
     b"igmp": b"Idx\tDevice    : Count Querier\tGroup    Users Timer\tReporter\n",
     b"wireless": b"Inter-| sta-|   Quality        |   Discarded packets               | Missed | WE\n"
@@ -52,40 +45,25 @@ _HEADS = {
     b"FRAG6: inuse 0 memory 0\n",
 }
 
-Rows = Callable[["Task"], bytes]
-_rows: dict[bytes, list[Rows]] = {}
 
-
-def add_rows(table: bytes, rows: Rows) -> None:
-    """Lines of a protocol for one of the tables above."""
-    _rows.setdefault(table, []).append(rows)
-
-
-def _text(table: bytes) -> Text:
+def _reported(function: str) -> Text:
     def make(task: Task) -> bytes:
-        return _HEADS[table] + b"".join(rows(task) for rows in _rows.get(table, ()))
+        from sentry.net import report
+
+        text: bytes = getattr(report, function)(task.kernel)
+        return text
 
     return Text(make)
 
 
-def _interfaces(task: Task) -> bytes:
-    """Names from the sandbox's network namespace; it keeps no counters that it could show."""
-    import socket
-
-    try:
-        names = [name for _, name in socket.if_nameindex()]
-    except OSError:
-        names = ["lo"]
-    counters = b" ".join(b"%7d" % 0 for _ in range(16))
-    return b"".join(b"%6s: %s\n" % (name.encode(), counters) for name in names)
-
-
-add_rows(b"dev", _interfaces)
+def _fixed(text: bytes) -> Text:
+    return Text(lambda task: text)
 
 
 def tree() -> Tree:
     """The content of /proc/PID/net."""
-    files: Tree = {name: _text(name) for name in _HEADS}
+    files: Tree = {name: _fixed(text) for name, text in _FIXED.items()}
+    files.update({name: _reported(function) for name, function in _REPORTED.items()})
     files[b"snmp"] = Text(lambda task: _SNMP)
     files[b"netstat"] = Text(lambda task: b"")
     files[b"stat"] = {}
