@@ -57,11 +57,22 @@ def finished(argv: Sequence[str | Path], stdin: bytes = b"", timeout: float = TI
             out, err = process.communicate(stdin, timeout)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, 9)
-            out, err = process.communicate()
+            out, err = _what_it_said(process)
             text = Ran(out.decode(errors="replace"), err.decode(errors="replace"), -9)
             raise AssertionError(f"no end after {timeout:.0f} s: {shlex.join(map(str, argv))}\n{text}") from None
     code = process.returncode if process.returncode >= 0 else 128 - process.returncode
     return Ran(out.decode(errors="replace"), err.decode(errors="replace"), code)
+
+
+def _what_it_said(process: subprocess.Popen[bytes]) -> tuple[bytes, bytes]:
+    """After a kill: a sandbox that lives on may hold the pipes open, so not to their end."""
+    try:
+        return process.communicate(timeout=2)
+    except subprocess.TimeoutExpired as partly:
+        assert process.stdout and process.stderr and process.stdin
+        for stream in (process.stdin, process.stdout, process.stderr):
+            stream.close()
+        return partly.stdout or b"", partly.stderr or b""
 
 
 # ---- bare Linux

@@ -13,7 +13,8 @@ from tests.arch import source
 FOREIGN = [
     "/" + "work/",
     "/tmp/" + "work",
-    "/" + "root/" + ".",
+    "/" + "root/.ca" + "che",
+    "/" + "root/.py",
     "py" + "env/",
     "deb." + "debian.org",
     "snapshot." + "debian",

@@ -74,7 +74,15 @@ class Terminal:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if self.process.poll() is None:
+        if self.master >= 0:
+            self.hang_up()
+        try:
+            self.process.wait(5)
+        except subprocess.TimeoutExpired:
             self.process.send_signal(signal.SIGKILL)
             self.process.wait()
+
+    def hang_up(self) -> None:
+        """Close the window: whoever has the terminal gets SIGHUP."""
         os.close(self.master)
+        self.master = -1
