@@ -114,12 +114,13 @@ async def _opened(task: Task, place: Path, flags: int) -> File:
     """Permission is settled: ask the file system for the description, then truncate."""
     inode = place.inode
     kept = (flags & ~_NOT_KEPT) | O_LARGEFILE
-    if inode.mode & S_IFMT == S_IFCHR:
-        kept |= flags & O_NOCTTY  # for a terminal's own open
+    if inode.mode & S_IFMT == S_IFCHR and flags & O_NOCTTY:
+        file = await inode.open(task, place, kept | O_NOCTTY)  # a terminal's open looks at it
+        file.flags &= ~O_NOCTTY
+        return file
     file = inode.open_now(task, place, kept)
     if file is None:
         file = await inode.open(task, place, kept)
-    file.flags &= ~O_NOCTTY
     if flags & O_TRUNC:
         await truncate(task, inode, 0, place)
     if notify.watching:
