@@ -4,6 +4,7 @@ Mount points that are missing are made, as runc makes them: in the rootfs when i
 fault and the error says where.
 """
 
+import os
 import posixpath
 from typing import TYPE_CHECKING, Any
 
@@ -66,13 +67,15 @@ class Container:
         files: dict[int, File] = {}
         made: dict[int, File] = {}
         for number, fd in fds.items():
-            if fd not in made:
-                made[fd] = self._console(fd) if terminal and number < 3 else HostStream(self.kernel, fd)
+            if fd not in made and terminal and number < 3:
+                console = made[fd] = self._console(fd)
+                for other, extra in fds.items():  # a terminal is one, however often it was passed
+                    if other < 3 and extra != fd:
+                        made[extra] = console
+                        os.close(extra)
+            elif fd not in made:
+                made[fd] = HostStream(self.kernel, fd)
             files[number] = made[fd]
-            if terminal and number < 3:  # a terminal is one, however often it was passed
-                for other in fds:
-                    if other < 3:
-                        made[fds[other]] = made[fd]
         return files
 
 

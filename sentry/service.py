@@ -172,7 +172,7 @@ class Service:
             reply.fail("cannot exec in a stopped container")
             return
         self.kernel.scheduler.spawn(
-            self._exec(container, process, dict(zip(numbers, map(os.dup, fds), strict=True)), reply)
+            self._exec(container, process, dict(zip(numbers, fds, strict=True)), reply)
         )
 
     async def _exec(self, container: Container, process: ProcessConfig, fds: dict[int, int], reply: Reply) -> None:
