@@ -115,9 +115,9 @@ async def _opened(task: Task, place: Path, flags: int) -> File:
     inode = place.inode
     kept = (flags & ~_NOT_KEPT) | O_LARGEFILE
     if inode.mode & S_IFMT == S_IFCHR and flags & O_NOCTTY:
-        file = await inode.open(task, place, kept | O_NOCTTY)  # a terminal's open looks at it
-        file.flags &= ~O_NOCTTY
-        return file
+        device = await inode.open(task, place, kept | O_NOCTTY)  # a terminal's open looks at it
+        device.flags &= ~O_NOCTTY
+        return device
     file = inode.open_now(task, place, kept)
     if file is None:
         file = await inode.open(task, place, kept)

@@ -1,4 +1,7 @@
-"""inotify(7) beside the host's: the same calls, the same events."""
+"""inotify(7) beside the host's: the same calls, the same events.
+
+Covers: sentry.fs.inotify, sentry.vfs.notify
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,7 @@
 """tmpfs, path walk and name changes against the host kernel: the same random calls, the same errno,
 the same tree.
+
+Covers: sentry.vfs.namespace, sentry.vfs.open, sentry.vfs.perm, sentry.vfs.walk
 """
 
 from __future__ import annotations
