@@ -8,7 +8,7 @@ MAKEFLAGS += --no-print-directory
 PY := .venv/bin/python
 TESTS ?= tests
 CORE_SOURCES := $(shell find native -name '*.[chS]' -not -name '_core.c' -not -path '*/build/*' 2>/dev/null) \
-	$(wildcard native/*.py)
+	$(filter-out native/_filters.py,$(wildcard native/*.py)) scripts/build_filters.py gofer/confine.py sentry/confine.py
 
 .PHONY: help venv native roots guest demo test check lint bench clean
 
@@ -25,8 +25,9 @@ native: .venv/.core  ## build the C core (native/_core)
 .venv/.core: .venv/.installed $(CORE_SOURCES)
 	@if [ -e native/build.py ]; then \
 		echo "== building the C core"; \
-		$(PY) native/build.py; \
+		$(PY) native/build.py && PYTHONPATH=. $(PY) scripts/build_filters.py; \
 	fi
+	@$(PY) -m compileall -q runsc_py sentry gofer native
 	@touch $@
 
 guest: ## build the guest probe and the benchmark programs (static C)
@@ -55,5 +56,5 @@ bench: venv native guest  ## measure against bare Linux and runc, and print the 
 
 clean:  ## remove what was built (the test roots stay in the cache)
 	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache tests/guest/build benchmarks/build \
-		native/_core.c native/_core*.so native/build
+		native/_core.c native/_core*.so native/_filters.py native/build
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -194,6 +194,7 @@ def _child(config: GoferConfig, sock: int, status: int, go: int) -> None:
         config.enter()
     from gofer import confine, server
     from gofer.exports import open_export
+    from native import filters
 
     exports = config.exports
     for export in exports:
@@ -211,7 +212,7 @@ def _child(config: GoferConfig, sock: int, status: int, go: int) -> None:
         if os.geteuid() == 0:
             os.setgroups([])
     os.close(go)
-    filter_ = confine.prepare_filter(any(export.connect for export in exports))
+    program = filters.compiled(confine.rules(any(export.connect for export in exports)))
     confine.leave_namespaces()
     if config.rootless:
         _open_all(exports, open_export)
@@ -233,7 +234,7 @@ def _child(config: GoferConfig, sock: int, status: int, go: int) -> None:
         budget=max(64, min(descriptors // 2, 8192)),
     )
     _settle()
-    filter_.load()
+    filters.load(program)
     os.write(status, b"ok\n")
     os.close(status)
     served.serve()

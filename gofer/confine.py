@@ -7,14 +7,10 @@ as root five capabilities; a seccomp filter without open(2), openat(2), execve(2
 import _signal as signal
 import os
 import resource
-import sys
 from collections.abc import Iterable
 
 from gofer import hostcalls as host
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any
+from native import filters
 
 CAP_CHOWN = 1 << 0  # files belong to the container's users
 CAP_DAC_OVERRIDE = 1 << 1  # the sentry decides who may; the gofer serves every user of the container
@@ -162,46 +158,20 @@ DEADLY = (
 # fmt: on
 
 
-def prepare_filter(connects: bool) -> "Any":
-    """Built while libseccomp can still be found; loaded last. What is not allowed gives EPERM."""
-    seccomp = load_pyseccomp()
-    allow = seccomp.ALLOW
-    filter_ = seccomp.SyscallFilter(seccomp.ERRNO(1))
-    for name in ALLOWED:
-        filter_.add_rule(allow, name)
-    not_executable = seccomp.Arg(2, seccomp.MASKED_EQ, 4, 0)  # PROT_EXEC
-    filter_.add_rule(allow, "mmap", not_executable)
-    filter_.add_rule(allow, "mprotect", not_executable)
+def rules(connects: bool) -> filters.Rules:
+    """What is not allowed gives EPERM. connects: an export's sockets may be connected to."""
+    allow = filters.ALLOW
+    not_executable = ((2, 4, 0),)  # PROT_EXEC
+    found: list[filters.Rule] = [
+        *filters.allow(*ALLOWED),
+        (allow, "mmap", not_executable),
+        (allow, "mprotect", not_executable),
+        (allow, "fcntl", ((1, filters.EQUAL, 1030),)),  # F_DUPFD_CLOEXEC
+    ]
     for kind in (0o100000, 0o010000, 0o140000):  # no device nodes
-        filter_.add_rule(allow, "mknodat", seccomp.Arg(2, seccomp.MASKED_EQ, 0o170000, kind))
-    filter_.add_rule(allow, "fcntl", seccomp.Arg(1, seccomp.EQ, 1030))  # F_DUPFD_CLOEXEC
+        found.append((allow, "mknodat", ((2, 0o170000, kind),)))
     if connects:
-        filter_.add_rule(allow, "socket", seccomp.Arg(0, seccomp.EQ, 1))  # AF_UNIX
-        filter_.add_rule(allow, "connect")
-        filter_.add_rule(allow, "ioctl", seccomp.Arg(1, seccomp.EQ, 0x5421))  # FIONBIO
-    for name in DEADLY:
-        filter_.add_rule(seccomp.KILL_PROCESS, name)
-    return filter_
-
-
-def load_pyseccomp() -> "Any":
-    """Import pyseccomp without the programs that `ctypes.util.find_library` would run (some 10 ms)."""
-    import ctypes
-
-    loaded = sys.modules.get("pyseccomp")
-    if loaded is not None:
-        return loaded
-    had = sys.modules.get("ctypes.util")
-    if had is None:
-        stand_in: Any = type(sys)("ctypes.util")
-        names = {"c": "libc.so.6", "seccomp": "libseccomp.so.2"}
-        stand_in.find_library = names.get
-        sys.modules["ctypes.util"] = stand_in
-        ctypes.util = stand_in  # type: ignore[attr-defined]
-    try:
-        import pyseccomp
-    finally:
-        if had is None:
-            del sys.modules["ctypes.util"]
-            del ctypes.util  # type: ignore[attr-defined]
-    return pyseccomp
+        found.append((allow, "socket", ((0, filters.EQUAL, 1),)))  # AF_UNIX
+        found.append((allow, "connect", ()))
+        found.append((allow, "ioctl", ((1, filters.EQUAL, 0x5421),)))  # FIONBIO
+    return (*found, *((filters.KILL_PROCESS, name, ()) for name in DEADLY))

@@ -1,13 +1,13 @@
 """What the sentry keeps of the host: a handful of descriptors, an empty root, no capability, a seccomp filter.
 
-`gather` runs while host paths can still be opened; `lock_down` afterwards makes sure that none can be ever again. The root
-becomes an empty tmpfs of the sentry's own, which holds the data of memory files (fs/store.py).
+`gather` runs while host paths can still be opened; `lock_down` afterwards makes sure that none can be ever again. The
+root becomes an empty tmpfs of the sentry's own, which holds the data of memory files (fs/store.py).
 """
 
 import os
 from typing import TYPE_CHECKING, NamedTuple
 
-from native import lib
+from native import filters, lib
 from sentry.boot import PR_SET_NO_NEW_PRIVS, Inherited, SandboxConfig, check
 
 if TYPE_CHECKING:
@@ -20,27 +20,29 @@ CAP_NET_BIND_SERVICE, CAP_NET_RAW = 10, 13
 # What the sentry does after boot, and nothing else. Paths reach its own empty tmpfs and the two procfs views it holds;
 # sockets are those of its network namespace.
 ALLOWED = """
-read write readv writev pread64 pwrite64 preadv pwritev preadv2 pwritev2 lseek close close_range fstat newfstatat statx
-openat unlinkat utimensat fchmod fstatfs getdents64 readlinkat ftruncate fallocate fsync fdatasync sync_file_range fadvise64 readahead
-copy_file_range sendfile splice tee memfd_create dup dup2 dup3 fcntl flock ioctl pipe2 eventfd2
-mmap munmap mremap mprotect madvise brk msync mincore membarrier
-poll ppoll select pselect6 epoll_create1 epoll_ctl epoll_wait epoll_pwait
-futex rt_sigaction rt_sigprocmask rt_sigreturn rt_sigtimedwait sigaltstack rseq set_robust_list
-clock_gettime clock_getres clock_nanosleep gettimeofday nanosleep time timer_settime timer_gettime restart_syscall
-getpid gettid getppid getuid geteuid getgid getegid getpgid getsid getrusage times sched_yield sched_getaffinity
-sched_getscheduler sched_setaffinity getcpu getrandom sysinfo uname prlimit64 getpriority setpriority
-ptrace wait4 waitid process_vm_readv process_vm_writev kill tgkill rt_sigqueueinfo rt_tgsigqueueinfo
-pidfd_open pidfd_send_signal pidfd_getfd
-socketpair bind listen accept accept4 connect getsockname getpeername sendto recvfrom sendmsg recvmsg sendmmsg recvmmsg
-shutdown setsockopt getsockopt
-exit exit_group
+read write readv writev pread64 pwrite64 preadv pwritev preadv2 pwritev2 lseek close close_range fstat
+newfstatat statx openat unlinkat utimensat fchmod fstatfs getdents64 readlinkat ftruncate fallocate fsync
+fdatasync sync_file_range fadvise64 readahead copy_file_range sendfile splice tee memfd_create dup dup2 dup3
+fcntl flock ioctl pipe2 eventfd2 mmap munmap mremap mprotect madvise brk msync mincore membarrier poll ppoll
+select pselect6 epoll_create1 epoll_ctl epoll_wait epoll_pwait futex rt_sigaction rt_sigprocmask rt_sigreturn
+rt_sigtimedwait sigaltstack rseq set_robust_list clock_gettime clock_getres clock_nanosleep gettimeofday
+nanosleep time timer_settime timer_gettime restart_syscall getpid gettid getppid getuid geteuid getgid getegid
+getpgid getsid getrusage times sched_yield sched_getaffinity sched_getscheduler sched_setaffinity getcpu
+getrandom sysinfo uname prlimit64 getpriority setpriority ptrace wait4 waitid process_vm_readv process_vm_writev
+kill tgkill rt_sigqueueinfo rt_tgsigqueueinfo pidfd_open pidfd_send_signal pidfd_getfd socketpair bind listen
+accept accept4 connect getsockname getpeername sendto recvfrom sendmsg recvmsg sendmmsg recvmmsg shutdown
+setsockopt getsockopt exit exit_group
 """.split()
 SOCKET_FAMILIES = (2, 10, 16)  # AF_INET, AF_INET6, AF_NETLINK
+RULES: filters.Rules = (
+    *filters.allow(*ALLOWED),
+    *((filters.ALLOW, "socket", ((0, filters.EQUAL, family),)) for family in SOCKET_FAMILIES),
+)
 
 
 class Host(NamedTuple):
-    """Descriptors kept: the control listener, the container's stdio and preserved files, the gofer's socket, the report to
-    whoever started us, log, strace log, the two procfs views and the store's directory. -1: none."""
+    """Descriptors kept: the control listener, the container's stdio and preserved files, the gofer's socket, the
+    report to whoever started us, log, strace log, the two procfs views and the store's directory. -1: none."""
 
     control: int
     stdio: list[int]
@@ -77,7 +79,7 @@ def gather(config: SandboxConfig, inherited: Inherited) -> Host:
     os.setsid()
     lib.nc_prctl(15, _name(b"runsc-py-sentry"), 0, 0, 0)
     lib.nc_setlimit(RLIMIT_NOFILE, *(2 * [_hard_nofile()]))
-    # In this process's own PID namespace; and the fdinfo directory of the host's procfs, which tells host pids by pidfd.
+    # Of this process's own PID namespace; and the fdinfo directory of the host's, which tells host pids by pidfd.
     proc = check(lib.nc_own_proc(), "mounting a procfs of the sandbox")
     fdinfo = check(lib.nc_detached(b"/proc/self/fdinfo"), "keeping /proc/self/fdinfo")
     from sentry.fs.proc.facts import collect_host_facts
@@ -130,29 +132,16 @@ def lib_stub_fd() -> int:
 
 def lock_down(config: SandboxConfig, host: Host, listener: int) -> Host:
     """No root, no capability, no call that is not needed. From here on hostile input is met."""
+    program = filters.compiled(RULES)
     size = b"50%" if config.overlay_size is None else b"%d" % config.overlay_size
     check(lib.nc_empty_root(size, 0), "making an empty root")
     store = os.open("/", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    keep = 0 if config.network == "none" else 1 << CAP_NET_BIND_SERVICE | 1 << CAP_NET_RAW
-    if config.network == "none":
-        keep = 1 << CAP_NET_BIND_SERVICE | 1 << CAP_NET_RAW  # of a namespace with nothing but its own loopback
+    # With network "none" these are of a namespace that has nothing but its own loopback.
+    keep = 1 << CAP_NET_BIND_SERVICE | 1 << CAP_NET_RAW
     check(lib.nc_drop_capabilities(keep), "dropping capabilities")
     check(lib.nc_prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no_new_privs")
-    _filter()
+    filters.load(program)
     return host._replace(store=store)
-
-
-def _filter() -> None:
-    """Everything outside ALLOWED fails with EPERM."""
-    import pyseccomp
-
-    program = pyseccomp.SyscallFilter(pyseccomp.ERRNO(1))
-    program.set_attr(pyseccomp.Attr.CTL_TSYNC, 1)
-    for name in ALLOWED:
-        program.add_rule(pyseccomp.ALLOW, name)
-    for family in SOCKET_FAMILIES:
-        program.add_rule(pyseccomp.ALLOW, "socket", pyseccomp.Arg(0, pyseccomp.EQ, family))
-    program.load()
 
 
 def _loopback() -> None:

@@ -1,7 +1,7 @@
 """Everything the sentry may ever need, loaded while files can still be opened.
 
-After lock_down there is no root to import from. Loading before the forks also lets sentry, zygote and CLI share the pages.
-Modules stay lazy for those who import parts of `sentry` for other reasons (the CLI's cheap verbs, tests).
+After lock_down there is no root to import from. Loading before the forks also lets sentry, zygote and CLI share the
+pages. Modules stay lazy for those who import parts of `sentry` for other reasons (the CLI's cheap verbs, tests).
 """
 
 import importlib
@@ -17,7 +17,6 @@ LIBRARY = (
     "termios",
     "traceback",
     "linecache",
-    "pyseccomp",
 )
 
 

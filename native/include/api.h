@@ -47,6 +47,7 @@ struct nc_regs {
 int nc_seize(int tid);
 int nc_interrupt(int tid);
 int nc_resume(int tid, int sig);
+int nc_resume_to_call(int tid); /* to the next entry to or exit from a call, a stop with SIGTRAP */
 int nc_listen(int tid);
 int nc_detach(int tid, int sig);
 int nc_getregs(int tid, struct nc_regs *regs);

@@ -565,9 +565,9 @@ FILTERED = {
 def test_filter_refuses(call: str) -> None:
     """Each in a process that has only the gofer's filter: refused with EPERM, or killed."""
     code = (
-        "import ctypes, os, _socket\nfrom gofer import confine, hostcalls as host\n"
+        "import ctypes, os, _socket\nfrom gofer import confine, hostcalls as host\nfrom native import filters\n"
         "libc = ctypes.CDLL(None, use_errno=True)\n"
-        "host.prctl(host.PR_SET_NO_NEW_PRIVS, 1)\nconfine.prepare_filter(False).load()\n"
+        "host.prctl(host.PR_SET_NO_NEW_PRIVS, 1)\nfilters.load(filters.compiled(confine.rules(False)))\n"
         f"try:\n    {FILTERED[call]}\nexcept OSError as error:\n    os._exit(40 + error.errno)\nos._exit(0)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], timeout=20)
