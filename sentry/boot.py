@@ -3,9 +3,10 @@
     CLI ── fork ──▶ launcher ── fork ──▶ sentry   (pid 1 of the sandbox's PID namespace)
                         └────── fork ──▶ zygote   (pid 2 of it)   ── CLONE_PARENT ──▶ container init, exec'd processes
 
-The launcher joins the cgroup and the network namespace, becomes an unprivileged user and makes the user and PID namespaces;
-then it is no longer needed and ends, so that sentry, zygote and init become children of whoever reaps for the
-caller (a shim, or the CLI itself). Everything is forked, nothing executed: pages stay shared and no start-up is paid twice.
+The launcher joins the cgroup and the network namespace, becomes an unprivileged user and makes the user and PID
+namespaces; then it is no longer needed and ends, so that sentry, zygote and init become children of whoever reaps
+for the caller (a shim, or the CLI itself). Everything is forked, nothing executed: pages stay shared and no start-up
+is paid twice.
 """
 
 import os
@@ -43,8 +44,8 @@ class ProcessConfig(NamedTuple):
     gid: int = 0
     groups: tuple[int, ...] = ()
     umask: int | None = None
-    caps: dict[str, int] = {}  # noqa: RUF012 - never changed
-    rlimits: dict[int, tuple[int, int]] = {}  # noqa: RUF012
+    caps: dict[str, int] = {}
+    rlimits: dict[int, tuple[int, int]] = {}
     no_new_privs: bool = False
     terminal: bool = False
     rows: int = 0
@@ -72,11 +73,11 @@ class SandboxConfig(NamedTuple):
     root_readonly: bool = False
     overlay: bool = False
     overlay_size: int | None = None
-    mounts: list[MountConfig] = []  # noqa: RUF012
-    devices: list[tuple[bytes, str, int, int, int, int, int]] = []  # noqa: RUF012
-    masked_paths: list[bytes] = []  # noqa: RUF012
-    readonly_paths: list[bytes] = []  # noqa: RUF012
-    sysctl: dict[str, str] = {}  # noqa: RUF012
+    mounts: list[MountConfig] = []
+    devices: list[tuple[bytes, str, int, int, int, int, int]] = []
+    masked_paths: list[bytes] = []
+    readonly_paths: list[bytes] = []
+    sysctl: dict[str, str] = {}
     network: str = "none"
     netns: str | None = None
     strace: bool = False
@@ -85,8 +86,8 @@ class SandboxConfig(NamedTuple):
     panic_on_bug: bool = False
     platform: str = "seccomp"
     rootless: bool = False
-    uid_map: list[tuple[int, int, int]] = []  # noqa: RUF012
-    gid_map: list[tuple[int, int, int]] = []  # noqa: RUF012
+    uid_map: list[tuple[int, int, int]] = []
+    gid_map: list[tuple[int, int, int]] = []
     enter: Callable[[], None] | None = None
     log_fd: int = -1
 
@@ -151,8 +152,8 @@ def _receive(sock: socket.socket) -> int:
 
 
 def _end(pid: int) -> None:
-    """Kill a sentry that did not come up. Its PID namespace dies with it, and it is gone when those of its processes that
-    are our children (where we are the subreaper) have been reaped too."""
+    """Kill a sentry that did not come up. Its PID namespace dies with it, and it is gone when those of its processes
+    that are our children (where we are the subreaper) have been reaped too."""
     try:
         os.kill(pid, 9)
         while os.waitpid(pid, os.WNOHANG) == (0, 0):

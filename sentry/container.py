@@ -1,7 +1,7 @@
 """The container: its mounts, its descriptors, its init. Built once, from the configuration, inside the sentry.
 
-Mount points that are missing are made, as runc makes them: in the rootfs when it can be written, else the configuration is at
-fault and the error says where.
+Mount points that are missing are made, as runc makes them: in the rootfs when it can be written, else the
+configuration is at fault and the error says where.
 """
 
 import os

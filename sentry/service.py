@@ -1,7 +1,7 @@
 """The sentry process: from the fork to the end of its container.
 
-`serve` takes what it needs from the host, gives up the rest (confine.py), builds the kernel and the container, reports to
-whoever started it, and runs the loop. Afterwards the container is ruled through the control socket.
+`serve` takes what it needs from the host, gives up the rest (confine.py), builds the kernel and the container,
+reports to whoever started it, and runs the loop. Afterwards the container is ruled through the control socket.
 """
 
 import os
@@ -28,7 +28,7 @@ from sentry.platform import seccomp
 from sentry.syscalls.declare import CONTINUE, Restart, lookup, set_unsupported_report
 
 if TYPE_CHECKING:
-    from sentry.kernel.kernel import ThreadGroup
+    from sentry.kernel.task import ThreadGroup
 
 
 class _LoadEntry:
@@ -278,11 +278,8 @@ class Service:
             self._ended[pid] = status
             for reply in self._waits.pop(pid, ()):
                 reply.send({"status": status})
-        container = self.container
-        if container is not None and container.init_group is task.group and task.group.exited and not self.kernel.tasks:
-            self.kernel.running = False
-        elif not self.kernel.tasks and self.init is not None and self.init.ready.done:
-            self.kernel.running = False
+        if not self.kernel.tasks and self.init is not None and self.init.ready.done:
+            self.kernel.running = False  # init is gone, and its PID namespace with it
 
     def on_bug(self, task: Task | None, entry: Any, args: tuple[int, ...], error: BaseException) -> None:
         """One loud record: the call as strace would show it, and where it failed."""

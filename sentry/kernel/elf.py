@@ -63,7 +63,7 @@ def header(data: bytes) -> tuple[int, int]:
 def parse(data: bytes, phdrs: bytes) -> Elf:
     """The headers, checked: `data` is the file's beginning, `phdrs` what `header` pointed at."""
     _, kind, _, _, entry, phoff, _, _, _, _, phnum, *_ = _EHDR.unpack_from(data)
-    segments = []
+    segments: list[Segment] = []
     interp = None
     phdr_vaddr = 0
     for p_type, flags, offset, vaddr, _, file_size, mem_size, _ in _PHDR.iter_unpack(phdrs[: phnum * PHDR_SIZE]):

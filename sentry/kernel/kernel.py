@@ -1,8 +1,9 @@
 """Kernel: the state of one sandbox and its loop.
 
-`run` takes events from the platform one by one. A system call is dispatched through the table: its handler's result is
-answered together with the wait for the next event (one trip into C a call). A handler that must wait becomes a Job and its
-task a waiting Call (calls.py). Stops go to lifecycle.py (fork, exec, exit) or, for a waiting task, to calls.py.
+`run` takes events from the platform one by one. A system call is dispatched through the table: its handler's result
+is answered together with the wait for the next event (one trip into C a call). A handler that must wait becomes a
+Job and its task a waiting Call (calls.py). Stops go to lifecycle.py (fork, exec, exit) or, for a waiting task, to
+calls.py.
 """
 
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from sentry.errors import EIO, ESRCH, Interrupted, LinuxError
 from sentry.fs.tty.jobs import ControllingTerminals
 from sentry.kernel.calls import Call, Waiting
 from sentry.kernel.lifecycle import Lifecycle
+from sentry.kernel.rewrite import Rewritten, RewrittenCall
 from sentry.kernel.sched import Job, Scheduler
 from sentry.kernel.signals import SigInfo, SignalSender, kernel_info
 from sentry.kernel.task import PidTable, Task, ThreadGroup
@@ -48,6 +50,7 @@ class Kernel:
         self.cpu_count = 1
         self.panic_on_bug = False
         self.store: Any = None
+        self.facts: Any = None  # fs/proc/facts.py: what is shown of the host
         self.ttys = ControllingTerminals()
         self.running = True
         self.call_id = 0  # the notification whose handler runs now, for descriptor injection
@@ -190,14 +193,17 @@ class Kernel:
                 if self.on_result is not None:
                     self.on_result(task, entry, args, 0)
                 return None
+            elif result.__class__ is Rewritten:
+                RewrittenCall(self, task, nr, args, entry, result).begin(call_id)
+                return None
             else:
                 value = result
         if self.on_result is not None:
             self.on_result(task, entry, args, value)
         return value
 
-    def trace_end(self, task: Task, call: Call) -> None:
-        """A waiting call has ended: tell the observer."""
+    def trace_end(self, task: Task, call: Call | RewrittenCall) -> None:
+        """A waiting or rewritten call has ended: tell the observer."""
         if self.on_result is not None:
             self.on_result(task, call.entry, call.args, call.result)
 

@@ -1,8 +1,8 @@
 """Birth, exec and death of guest tasks, as ptrace reports them; and the zygote's forks.
 
-The host kernel forks and reaps; the sentry mirrors: a PTRACE_EVENT_FORK of a task makes a Task for the child that shares or
-copies what the clone flags say, an exit gives back what the task held. A child's own first stop may come before its
-parent's event: it is kept until then.
+The host kernel forks and reaps; the sentry mirrors: a PTRACE_EVENT_FORK of a task makes a Task for the child that
+shares or copies what the clone flags say, an exit gives back what the task held. A child's own first stop may come
+before its parent's event: it is kept until then.
 """
 
 import os
@@ -149,8 +149,8 @@ class Lifecycle:
             fds = parent.fds.share() if flags & CLONE_FILES else parent.fds.fork()
             child = Task(self.kernel, child_tid, group, fs, fds)
             child.name = parent.name
+            child.comm_override = parent.comm_override
             child.creds = parent.creds
-            child.clear_child_tid = 0
             self._adopt(child)
         self.kernel.platform.resume(parent.host_tid, 0)
 

@@ -1,7 +1,7 @@
 """The loader stub's plan, and the new program's stack: what the sentry answers when the stub asks (native/src/stub.c).
 
-The host kernel has executed the stub: a fresh address space with argv, envp, and an auxiliary vector that describes the stub.
-The sentry turns the vector into the program's, moves the block down a little to make room for the path of
+The host kernel has executed the stub: a fresh address space with argv, envp, and an auxiliary vector that describes
+the stub. The sentry turns the vector into the program's, moves the block down a little to make room for the path of
 AT_EXECFN, and gives the stub the mappings to make.
 """
 

@@ -35,11 +35,11 @@ class Memory:
             got = _read_mem(self.host_tid, addr, _scratch, size)
             if got != size:
                 raise EFAULT
-            return _scratch_view[:size]  # type: ignore[no-any-return]
+            return _scratch_view[:size]
         buffer = ffi.new("char[]", size)
         if _read_mem(self.host_tid, addr, buffer, size) != size:
             raise EFAULT
-        return ffi.buffer(buffer)[:]  # type: ignore[no-any-return]
+        return ffi.buffer(buffer)[:]
 
     def read_some(self, addr: int, size: int) -> bytes:
         """Up to `size` bytes, as many as can be read; EFAULT only when the first can't."""
@@ -49,7 +49,7 @@ class Memory:
         got = _read_mem(self.host_tid, addr, buffer, size)
         if got <= 0:
             raise EFAULT
-        return ffi.buffer(buffer, got)[:]  # type: ignore[no-any-return]
+        return ffi.buffer(buffer, got)[:]
 
     def write(self, addr: int, data: bytes) -> None:
         if _write_mem(self.host_tid, addr, ffi.from_buffer(data), len(data)) != len(data):
@@ -62,7 +62,7 @@ class Memory:
         put = _write_mem(self.host_tid, addr, ffi.from_buffer(data), len(data))
         if put <= 0:
             raise EFAULT
-        return put  # type: ignore[no-any-return]
+        return put
 
     def read_cstr(self, addr: int, limit: int = 4096) -> bytes:
         """The string at `addr` without its NUL; ENAMETOOLONG when there is none in `limit` bytes."""
@@ -70,7 +70,7 @@ class Memory:
             return self._read_long_cstr(addr, limit)
         got = _read_cstr(self.host_tid, addr, _scratch, limit)
         if got >= 0:
-            return _scratch_view[:got]  # type: ignore[no-any-return]
+            return _scratch_view[:got]
         if got == -ENAMETOOLONG.errno:
             raise ENAMETOOLONG
         if got == -ESRCH.errno:
@@ -81,14 +81,14 @@ class Memory:
         buffer = ffi.new("char[]", limit)
         got = _read_cstr(self.host_tid, addr, buffer, limit)
         if got >= 0:
-            return ffi.buffer(buffer, got)[:]  # type: ignore[no-any-return]
+            return ffi.buffer(buffer, got)[:]
         raise ENAMETOOLONG if got == -ENAMETOOLONG.errno else EFAULT
 
     def read_u32(self, addr: int) -> int:
-        return _U32.unpack(self.read(addr, 4))[0]  # type: ignore[no-any-return]
+        return _U32.unpack(self.read(addr, 4))[0]
 
     def read_u64(self, addr: int) -> int:
-        return _U64.unpack(self.read(addr, 8))[0]  # type: ignore[no-any-return]
+        return _U64.unpack(self.read(addr, 8))[0]
 
     def write_u32(self, addr: int, value: int) -> None:
         self.write(addr, _U32.pack(value & 0xFFFFFFFF))
@@ -117,7 +117,7 @@ class Memory:
         got = lib.nc_read_vec(self.host_tid, vec, len(iov), buffer, total)
         if got <= 0:
             raise EFAULT
-        return ffi.buffer(buffer, got)[:]  # type: ignore[no-any-return]
+        return ffi.buffer(buffer, got)[:]
 
     def write_vec(self, iov: list[tuple[int, int]], data: bytes) -> int:
         """Scatter `data`; gives the bytes written, EFAULT when none could be."""
@@ -127,4 +127,4 @@ class Memory:
         put = lib.nc_write_vec(self.host_tid, vec, len(iov), ffi.from_buffer(data), len(data))
         if put <= 0:
             raise EFAULT
-        return put  # type: ignore[no-any-return]
+        return put

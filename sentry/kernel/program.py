@@ -1,9 +1,9 @@
 """execve(2): from a path to a running program.
 
 At the seccomp stop of execve the sentry finds and checks the file (or, for a #! script, its interpreter), and turns
-the call into execveat(stub, "", argv, envp, AT_EMPTY_PATH). Whatever fails before that leaves the task whole. When the host
-kernel has executed the stub (PTRACE_EVENT_EXEC), the old program is gone: descriptors are closed, credentials change. The stub
-then asks for its plan (loader.py).
+the call into execveat(stub, "", argv, envp, AT_EMPTY_PATH). Whatever fails before that leaves the task whole. When
+the host kernel has executed the stub (PTRACE_EVENT_EXEC), the old program is gone: descriptors are closed,
+credentials change. The stub then asks for its plan (loader.py).
 """
 
 from struct import pack
@@ -263,6 +263,7 @@ class Executor:
         group.exec_count += 1
         group.dumpable = 1 if program.readable and not program.secure else 0
         task.name = program.comm[:15]
+        task.comm_override = None
         task.set_creds(program.creds)
         lib.nc_task_set_loading(task.host_tid, 1)
 

@@ -1,8 +1,8 @@
 """The one module that sleeps: jobs (suspended coroutines), wait queues, deadlines, host descriptors.
 
-A job is a coroutine that may wait. It waits by `await wait(queue, ...)`, which registers with the queues and suspends up
-to the scheduler; a wake puts the job on the ready list, and `run_ready` resumes it. No threads, no locks: what runs
-between two waits is atomic.
+A job is a coroutine that may wait. It waits by `await wait(queue, ...)`, which registers with the queues and
+suspends up to the scheduler; a wake puts the job on the ready list, and `run_ready` resumes it. No threads, no
+locks: what runs between two waits is atomic.
 
     while (data := pipe.take(size)) is None:
         if nonblocking:

@@ -1,8 +1,9 @@
 """Signals on their way to guests.
 
 The host kernel delivers signals (masks, handlers, frames, restart). What the sentry adds is the identity of the sender:
-the host kernel would show the sentry's. So the sentry sends each signal with a cookie (native/src/trace.c); the receiving
-task's signal-delivery stop shows the cookie, and there the siginfo is replaced by the one the guest shall read.
+the host kernel would show the sentry's. So the sentry sends each signal with a cookie (native/src/trace.c); the
+receiving task's signal-delivery stop shows the cookie, and there the siginfo is replaced by the one the guest shall
+read.
 """
 
 from collections import OrderedDict
@@ -13,7 +14,7 @@ from sentry.abi.linux import SI_KERNEL, SI_TKILL, SI_USER
 from sentry.errors import from_errno
 
 if TYPE_CHECKING:
-    from sentry.kernel.task import Task, ThreadGroup
+    from sentry.kernel.task import Task
     from sentry.platform.base import Platform
 
 _RT = Struct("<iiiiiIQ")

@@ -1,8 +1,8 @@
 """First tasks: container init, and every process that `exec` adds.
 
-The zygote forks the task; it stops at its execve, which names nothing. There the sentry looks for the program, so that a
-missing one is an error of `create` or `exec`; and when the order to start comes, writes argv and envp into the task's
-scratch memory and lets the execve go on with them.
+The zygote forks the task; it stops at its execve, which names nothing. There the sentry looks for the program, so
+that a missing one is an error of `create` or `exec`; and when the order to start comes, writes argv and envp into
+the task's scratch memory and lets the execve go on with them.
 """
 
 from struct import pack
@@ -30,16 +30,26 @@ DEFAULT_PATH = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 class Process(Protocol):
     """What a first task is made of: sentry.boot.ProcessConfig."""
 
-    args: list[bytes]
-    env: list[bytes]
-    cwd: bytes
-    uid: int
-    gid: int
-    groups: tuple[int, ...]
-    umask: int | None
-    caps: dict[str, int]
-    rlimits: dict[int, tuple[int, int]]
-    no_new_privs: bool
+    @property
+    def args(self) -> list[bytes]: ...
+    @property
+    def env(self) -> list[bytes]: ...
+    @property
+    def cwd(self) -> bytes: ...
+    @property
+    def uid(self) -> int: ...
+    @property
+    def gid(self) -> int: ...
+    @property
+    def groups(self) -> tuple[int, ...]: ...
+    @property
+    def umask(self) -> int | None: ...
+    @property
+    def caps(self) -> dict[str, int]: ...
+    @property
+    def rlimits(self) -> dict[int, tuple[int, int]]: ...
+    @property
+    def no_new_privs(self) -> bool: ...
 
 
 class SpawnError(Exception):
@@ -61,7 +71,8 @@ class Spawn:
     """One first task on its way. `files`: its descriptors, by number."""
 
     def __init__(
-        self, kernel: "Kernel", executor: Executor, container: Any, process: Process, files: "dict[int, File]", stub_fd: int
+        self, kernel: "Kernel", executor: Executor, container: Any, process: Process, files: "dict[int, File]",
+        stub_fd: int
     ) -> None:
         self.kernel = kernel
         self.executor = executor

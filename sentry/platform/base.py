@@ -1,8 +1,8 @@
 """What the kernel asks of a platform: the thing that runs guest threads and stops them at system calls.
 
 `seccomp` (seccomp.py) is the one there is. A PTRACE_SYSEMU platform answers the same questions from stops instead of
-notifications: `next` fills the same event, `reply` writes the result register and resumes, `inject` runs an injected call.
-Nothing above this interface knows which one serves it.
+notifications: `next` fills the same event, `reply` writes the result register and resumes, `inject` runs an injected
+call. Nothing above this interface knows which one serves it.
 
 Results are those of the C core: >= 0, or -errno. Thread ids are the host's, as the sentry's PID namespace numbers them.
 """
@@ -39,6 +39,9 @@ class Platform(Protocol):
 
     def resume(self, tid: int, signal: int) -> int:
         """Go on from a stop, delivering `signal` (0: none)."""
+
+    def resume_to_call(self, tid: int) -> int:
+        """Go on to the next entry to or exit from a system call, a stop with SIGTRAP."""
 
     def listen(self, tid: int) -> int:
         """Stay in a group stop until SIGCONT."""

@@ -73,8 +73,9 @@ def _fixup(old: Credentials, new: Credentials) -> Credentials:
 
 
 def _set_uids(task: Task, **ids: int) -> None:
+    """Change `uid`, `euid`, `suid`, `fsuid`, and the capabilities with them."""
     old = task.creds
-    new = old._replace(**ids)
+    new = old._replace(**ids)  # type: ignore[arg-type]
     task.set_creds(_fixup(old, new))
 
 
