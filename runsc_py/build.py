@@ -15,9 +15,8 @@ from runsc_py.spec import Mount, Process, Spec, root_path
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from sentry.boot import MountConfig, ProcessConfig
-
     from gofer.exports import Export
+    from sentry.boot import MountConfig, ProcessConfig
 
 # Filesystems the sentry has of its own. Others cannot be mounted in a sandbox.
 _FILESYSTEMS = {"tmpfs", "proc", "sysfs", "devpts", "mqueue", "cgroup", "cgroup2", "ramfs"}

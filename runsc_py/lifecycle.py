@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from runsc_py import build, cgroups, console, hooks, interruption, rootless, state
 from runsc_py.errors import NotRunning, RuntimeFault, SandboxGone, host_fault
 from runsc_py.logs import Log
-from runsc_py.processes import Identity, kill_and_wait, reap_children
+from runsc_py.processes import Identity, become_subreaper, kill_and_wait, reap_children
 from runsc_py.settings import Settings
 from runsc_py.spec import root_path
 from runsc_py.state import Container
@@ -55,6 +55,7 @@ def create(
     root: str, container_id: str, spec: "Spec", bundle: str, settings: Settings, log: Log, how: Options
 ) -> Created:
     """Make the container, its first task stopped before its program. Raises with nothing left behind."""
+    become_subreaper()  # what must be killed can then be reaped; the living pass on to our own reaper
     interruption.begin()
     container = state.create(root, container_id)
     attempt = _Attempt(container, log)

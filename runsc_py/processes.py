@@ -94,8 +94,8 @@ def kill_and_wait(victims: list[Identity], timeout: float = 10.0) -> list[int]:
             pass
     end = time.monotonic() + timeout
     while waiting and (left := end - time.monotonic()) > 0:
-        # A sentry is the first process of a PID namespace: it is not gone before the others of it, which may be
-        # our children, have been reaped.
+        # A sentry is the first process of a PID namespace: it is not gone before the others of it, which may
+        # be our children, have been reaped.
         reap_children()
         for pidfd, _ in poller.poll(min(left * 1000, _REAP_MS)):
             poller.unregister(pidfd)

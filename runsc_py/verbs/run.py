@@ -53,8 +53,6 @@ def run_container(
 
     log = invocation.log
     how.foreground = not detach
-    if not detach:
-        processes.become_subreaper()
     made = lifecycle.create(invocation.root, container_id, loaded, bundle, invocation.settings, log, how)
     container = made.container
     if not detach:

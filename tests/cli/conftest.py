@@ -3,8 +3,8 @@ import pytest
 from tests.cli.rig import Rig
 
 
-@pytest.fixture
-def rig(tmp_path):
-    made = Rig(tmp_path)
+@pytest.fixture(params=["fake", pytest.param("real", marks=pytest.mark.sandbox)])
+def rig(request, tmp_path):
+    made = Rig(tmp_path, real=request.param == "real")
     yield made
     made.close()

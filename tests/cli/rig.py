@@ -1,4 +1,4 @@
-"""A bundle, a state root, and runsc-py over the fake sandbox; nothing may be left behind by a test."""
+"""A bundle, a state root, and runsc-py over the fake sandbox or the real; a test may leave nothing behind."""
 
 import ctypes
 import json
@@ -13,7 +13,8 @@ REPOSITORY = pathlib.Path(__file__).parents[2]
 
 
 class Rig:
-    def __init__(self, directory: pathlib.Path) -> None:
+    def __init__(self, directory: pathlib.Path, real: bool = False) -> None:
+        self.real = real  # the host's root under the real sentry
         ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER: we are the shim
         self.directory = directory
         self.root = directory / "state"
@@ -32,7 +33,7 @@ class Rig:
                 "env": ["PATH=/bin:/usr/bin"],
                 **process,
             },
-            "root": {"path": "rootfs"},
+            "root": {"path": "/" if self.real else "rootfs"},
             "mounts": [{"destination": "/proc", "type": "proc", "source": "proc"}],
             "linux": {"namespaces": [{"type": "pid"}], "cgroupsPath": f"{self.cgroup}/c"},
         }
@@ -45,7 +46,8 @@ class Rig:
     def argv(self, *words: str) -> list[str]:
         if words[0] in ("create", "run"):
             words = (words[0], "--bundle", str(self.bundle), *words[1:])
-        return [sys.executable, "-m", "tests.cli.fake", "--root", str(self.root), *words]
+        module = "runsc_py" if self.real else "tests.cli.fake"
+        return [sys.executable, "-m", module, "--root", str(self.root), *words]
 
     def start(self, *words: str, **options: object) -> subprocess.Popen:
         environment = {"PYTHONPATH": str(REPOSITORY), "PATH": "/bin:/usr/bin", **options.pop("env", {})}
@@ -89,7 +91,15 @@ class Rig:
 
     def status(self, pid: int) -> int:
         """Reap `pid`, a child of ours by then, and return its exit code as a shell has it."""
-        return exit_code(os.waitpid(pid, 0)[1])
+        ended = []
+
+        def reaped() -> bool:
+            done, status = os.waitpid(pid, os.WNOHANG)
+            ended.append(status)
+            return bool(done)
+
+        wait_until(reaped)
+        return exit_code(ended[-1])
 
     def close(self) -> None:
         """End what is left; complain of whatever was not a container of the test's own."""
