@@ -23,9 +23,11 @@ from sentry.kernel.task import PidTable, Task, ThreadGroup
 if TYPE_CHECKING:
     from sentry.platform.base import Platform
     from sentry.syscalls.declare import Entry
+    from sentry.vfs.inode import Inode
 
 _EVENT = Struct("<iiiiQQQQQQQQ")
 _MAX_IO = 64
+_DEAD_KEPT = 64  # so many dead processes are remembered before the host is asked which were reaped
 
 
 class Kernel:
@@ -60,6 +62,8 @@ class Kernel:
         self.on_bug: Callable[[Task | None, Entry | None, tuple[int, ...], BaseException], None] | None = None
         self.drain_objects: Callable[[], None] = lambda: None
         self._handlers: dict[int, Entry] = {}
+        self._dead: dict[int, Task] = {}
+        self._dead_limit = _DEAD_KEPT
 
     # --- finding tasks
 
@@ -83,6 +87,42 @@ class Kernel:
     def groups(self) -> list[ThreadGroup]:
         """All processes, oldest first."""
         return sorted({task.group for task in self.tasks.values()}, key=lambda group: group.start_ns)
+
+    # --- the dead that nobody has reaped: the host kernel knows which
+
+    def zombies(self) -> list[Task]:
+        """Leaders of the processes that are dead and not yet reaped."""
+        for host_tid in [tid for tid in self._dead if not self.pids.is_zombie(tid)]:
+            del self._dead[host_tid]
+            self.pids.forget(host_tid)
+        return list(self._dead.values())
+
+    def find_zombie(self, tgid: int) -> Task | None:
+        """The leader of the unreaped process with guest id `tgid`."""
+        return next((task for task in self.zombies() if task.tid == tgid), None) if self._dead else None
+
+    def exists(self, task: Task) -> bool:
+        """Whether the task has not yet been reaped."""
+        tid = task.host_tid
+        return self.tasks.get(tid) is task or (self._dead.get(tid) is task and self.pids.is_zombie(tid))
+
+    def died(self, leader: Task) -> None:
+        """The last thread of a process has ended; its parent may wait for it."""
+        self._dead[leader.host_tid] = leader
+        if len(self._dead) >= self._dead_limit:
+            self._dead_limit = max(_DEAD_KEPT, 2 * len(self.zombies()))
+
+    def dead_children(self, parent: ThreadGroup) -> list[ThreadGroup]:
+        """Those that `parent` has not reaped, or had not when somebody last asked."""
+        return [task.group for task in self._dead.values() if task.group.parent is parent]
+
+    def reused(self, host_tid: int) -> None:
+        """A new thread has that id: whoever had it has been reaped."""
+        self._dead.pop(host_tid, None)
+
+    def is_running(self, inode: "Inode") -> bool:
+        """Whether some process runs the program in `inode`, which then can't be opened for writing (ETXTBSY)."""
+        return any(task.group.exe is not None and task.group.exe.dentry.inode is inode for task in self.tasks.values())
 
     # --- signals
 

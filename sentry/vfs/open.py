@@ -29,7 +29,7 @@ from sentry.abi.linux import (
     S_IFMT,
     S_IFREG,
 )
-from sentry.errors import EACCES, EEXIST, EINVAL, EISDIR, ELOOP, ENOENT, ENOTDIR, EPERM, EROFS
+from sentry.errors import EACCES, EEXIST, EINVAL, EISDIR, ELOOP, ENOENT, ENOTDIR, EPERM, EROFS, ETXTBSY
 from sentry.vfs import notify
 from sentry.vfs.dentry import Dentry
 from sentry.vfs.file import File, PathFile
@@ -103,6 +103,8 @@ async def open_place(task: Task, place: Path, flags: int) -> File:
         check(task, place, access)
         if kind == S_IFREG:
             want_write(place)
+            if inode.mode & 0o111 and task.kernel.is_running(inode):
+                raise ETXTBSY
     elif not allowed(task, inode, access):
         raise EACCES
     if flags & O_NOATIME and not owner_or_capable(task, inode):

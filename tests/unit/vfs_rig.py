@@ -20,7 +20,7 @@ from sentry.fs.tmpfs import Tmpfs
 from sentry.kernel.creds import Credentials
 from sentry.kernel.fdtable import FdTable
 from sentry.vfs.context import FsContext
-from sentry.vfs.inode import Filesystem
+from sentry.vfs.inode import Filesystem, Inode
 from sentry.vfs.mount import Mount, MountNamespace
 
 ALL_CAPS = (1 << (CAP_LAST_CAP + 1)) - 1
@@ -91,6 +91,9 @@ class Task:
 
     def groups(self) -> list[Group]:
         return [self.group]
+
+    def is_running(self, inode: Inode) -> bool:
+        return False
 
 
 def run(coroutine: Coroutine[Any, Any, Any]) -> Any:
