@@ -38,12 +38,20 @@ def left_since(before: Snapshot, state: Path) -> list[str]:
     deadline = time.monotonic() + GRACE_S
     while (left := _left(before, state)) and time.monotonic() < deadline:
         time.sleep(0.02)
-    for pid in set(_children()) - before.children:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-        with contextlib.suppress(ChildProcessError):
-            os.waitpid(pid, 0)
+    _end(before.children)
     return left
+
+
+def _end(keep: frozenset[int]) -> None:
+    """Kill and reap what is left. A PID namespace's init is reaped only after all in it: so round and round."""
+    deadline = time.monotonic() + GRACE_S
+    while (pids := _children() - keep) and time.monotonic() < deadline:
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(pid, os.WNOHANG)
+        time.sleep(0.01)
 
 
 def _left(before: Snapshot, state: Path) -> list[str]:

@@ -27,7 +27,7 @@ class Containers:
         options = ["--root", self.folder / "state", "--log", self.folder / "log.json", "--log-format", "json"]
         return [*self.command, *map(str, options), *map(str, args)]
 
-    def __call__(self, *args: str | Path, stdin: bytes = b"", timeout: float = 60) -> Ran:
+    def __call__(self, *args: str | Path, stdin: bytes = b"", timeout: float = 30) -> Ran:
         return sandboxes.finished(self.argv(*args), stdin, timeout, env=self.environment())
 
     def environment(self) -> dict[str, str]:
@@ -48,7 +48,7 @@ class Containers:
         arguments = self.argv("create", "--bundle", bundle, "--pid-file", container.pid_file, *options, name)
         with open(container.output, "wb") as output:
             made = subprocess.run(
-                arguments, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=self.environment(), timeout=60
+                arguments, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=self.environment(), timeout=30
             )
         assert made.returncode == 0, container.text()
         container.pid = int(container.pid_file.read_text())
