@@ -21,9 +21,41 @@ def run(invocation: "Invocation", container_id: str, ps_options: tuple[str, ...]
 
         print(json.dumps(pids))
         return
+    if ps_options:
+        _host_ps(pids, ps_options)
+    else:
+        _table(pids)
+
+
+def _table(pids: list[int]) -> None:
+    """What `ps -ef` shows, of these processes."""
+    import time
+
+    import psutil
+
+    print("UID          PID    PPID STIME TTY          TIME CMD")
+    for pid in pids:
+        try:
+            process = psutil.Process(pid)
+            with process.oneshot():
+                user, parent, tty = process.username(), process.ppid(), process.terminal() or "?"
+                started = time.strftime("%H:%M", time.localtime(process.create_time()))
+                seconds = int(sum(process.cpu_times()[:2]))
+                command = " ".join(process.cmdline()) or f"[{process.name()}]"
+        except psutil.NoSuchProcess:
+            continue
+        spent = f"{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}"
+        print(f"{user[:8]:<8} {pid:>7} {parent:>7} {started:>5} {tty.removeprefix('/dev/'):<8} {spent} {command}")
+
+
+def _host_ps(pids: list[int], ps_options: tuple[str, ...]) -> None:
+    """The lines that the host's ps prints of them, whatever its options ask for."""
     import subprocess
 
-    listing = subprocess.run(["ps", *(ps_options or ("-ef",))], capture_output=True, check=False)
+    try:
+        listing = subprocess.run(["ps", *ps_options], capture_output=True, check=False)
+    except FileNotFoundError:
+        raise RuntimeFault("ps: executable file not found in $PATH") from None
     if listing.returncode:
         raise RuntimeFault(f"ps: {listing.stderr.decode(errors='replace').strip()}")
     lines = listing.stdout.decode("utf-8", "surrogateescape").splitlines()
