@@ -224,7 +224,7 @@ class _Attempt:
         linux = spec.linux
         network, netns = build.network(spec, settings.network)
         log_fd = self.log.open()
-        if log_fd < 0 and self.foreground and (settings.debug or settings.panic_on_bug):
+        if log_fd < 0 and self.foreground:
             log_fd = 2
         return SandboxConfig(
             id=self.container.id,
@@ -251,6 +251,7 @@ class _Attempt:
             gid_map=maps[1],
             enter=enter,
             log_fd=log_fd,
+            log_json=self.log.json_format,
         )
 
     def _run_hooks(self) -> None:

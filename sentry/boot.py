@@ -9,8 +9,8 @@ for the caller (a shim, or the CLI itself). Everything is forked, nothing execut
 is paid twice.
 """
 
+import _socket as socket
 import os
-import socket
 from collections.abc import Callable
 from time import sleep
 from typing import Any, NamedTuple, NoReturn
@@ -90,6 +90,7 @@ class SandboxConfig(NamedTuple):
     gid_map: list[tuple[int, int, int]] = []
     enter: Callable[[], None] | None = None
     log_fd: int = -1
+    log_json: bool = False
 
 
 class Sandbox(NamedTuple):
@@ -120,7 +121,7 @@ def start(
     console: socket.socket | None = None,
 ) -> Sandbox:
     """Start a sandbox whose first task waits for `start`. BootError when it can't be, with nothing left running."""
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC, 0)
     inherited = Inherited(
         control.fileno(), stdio, gofer_fd, preserve_fds, theirs.fileno(), config.log_fd, config.strace_fd
     )
@@ -260,18 +261,8 @@ def _run_sentry(config: SandboxConfig, inherited: Inherited, page: Any) -> NoRet
         status = stop.code if isinstance(stop.code, int) else 1
     except BaseException as error:
         report_failure(inherited.report, error)
-        _last_words(inherited.log, error)
     finally:
         os._exit(status)
-
-
-def _last_words(log_fd: int, error: BaseException) -> None:
-    """A kernel state that can't be trusted any more ends the sandbox with a clear report."""
-    import traceback
-
-    from sentry.log import Log
-
-    Log(log_fd).error("sentry: " + "".join(traceback.format_exception(error)))
 
 
 def seize_zygote(page: Any) -> tuple[int, int]:

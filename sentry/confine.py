@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from native import filters, lib
 from sentry.boot import PR_SET_NO_NEW_PRIVS, Inherited, SandboxConfig, check
+from sentry.log import STDERR
 
 if TYPE_CHECKING:
     from typing import Any
@@ -105,7 +106,8 @@ def gather(config: SandboxConfig, inherited: Inherited) -> Host:
         [move(fd) for fd in inherited.preserved],
         move(inherited.gofer),
         move(inherited.report),
-        move(inherited.log),
+        # Not the number of the container's stderr, which the container may close.
+        move(os.dup(inherited.log)) if inherited.log == STDERR else move(inherited.log),
         move(inherited.strace),
         move(proc),
         move(fdinfo),
@@ -127,7 +129,7 @@ def gather(config: SandboxConfig, inherited: Inherited) -> Host:
 
 def lib_stub_fd() -> int:
     """The loader stub's memfd, which C keeps."""
-    return lib.nc_stub()  # type: ignore[no-any-return]
+    return lib.nc_stub()
 
 
 def lock_down(config: SandboxConfig, host: Host, listener: int) -> Host:

@@ -22,12 +22,15 @@ Requests (field: type; -> answer):
 which is how a waiter process killed by its own parent takes the guest process with it.
 """
 
+import _socket as socket  # the `socket` module makes 300 enum members first, at each start
 import os
-import socket
 import time
 from collections.abc import Callable
 from functools import partial
+from struct import pack, unpack
 from typing import Any
+
+from sentry.log import describe
 
 CHUNK = 32 * 1024
 MAX_MESSAGE = 4 * 1024 * 1024
@@ -136,7 +139,7 @@ class Client:
             raise ControlGone(f"cannot reach the sandbox: {error.strerror}") from None
 
     def _connect(self, path: str, timeout: float | None) -> None:
-        """connect(2), again while the sandbox's queue of connections is full (EAGAIN, as we have a timeout)."""
+        """connect(2), again while the sandbox's queue of connections is full (EAGAIN)."""
         end = None if timeout is None else time.monotonic() + timeout
         while True:
             try:
@@ -170,7 +173,7 @@ class Client:
     def send(self, op: str, fds: list[int] | None = None, **fields: Any) -> None:
         packets = encode({"op": op, **fields})
         try:
-            socket.send_fds(self._socket, [packets[0]], fds or [])
+            _send(self._socket, packets[0], fds or [])
             for packet in packets[1:]:
                 self._socket.send(packet)
         except OSError as error:
@@ -268,7 +271,7 @@ class _Connection:
         while self.out:
             packet, fds = self.out[0]
             try:
-                socket.send_fds(self.socket, [packet], fds, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+                _send(self.socket, packet, fds, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
             except BlockingIOError:
                 return
             except OSError:
@@ -288,7 +291,7 @@ class ControlServer:
         self.listener = listener
         self.handlers = handlers
         self.connections: list[_Connection] = []
-        self.on_bug: Callable[[str], None] | None = None  # told the traceback of a handler that raised
+        self.on_bug: Callable[[str], None] | None = None  # told the description of a handler that raised
         self._watch: Callable[[int, int, Callable[[int], Any]], Any] | None = None
         self._unwatch: Callable[[int], Any] | None = None
         listener.setblocking(False)
@@ -306,7 +309,7 @@ class ControlServer:
     def on_accept(self) -> None:
         while True:
             try:
-                sock, _ = self.listener.accept()
+                sock = socket.socket(fileno=self.listener._accept()[0])
             except OSError:
                 return
             if len(self.connections) >= self.MAX_CONNECTIONS:
@@ -322,9 +325,7 @@ class ControlServer:
         """Take every packet that is there; dispatch each complete message."""
         while connection in self.connections:
             try:
-                packet, fds, flags, _ = socket.recv_fds(
-                    connection.socket, CHUNK + 1, MAX_FDS, socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC
-                )
+                packet, fds, flags = _receive(connection.socket)
             except BlockingIOError:
                 return
             except OSError:
@@ -412,13 +413,27 @@ class ControlServer:
             close_all(fds)
             reply.fail(str(error))
         except Exception as error:
-            import traceback
-
             close_all(fds)
             if self.on_bug is not None:
-                self.on_bug(traceback.format_exc())
+                self.on_bug(describe(error))
             reply.fail(f"control request {op}: {type(error).__name__}: {error}")
         self._rearm(connection)
+
+
+def _send(sock: socket.socket, packet: bytes, fds: list[int], flags: int = 0) -> None:
+    rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, pack(f"{len(fds)}i", *fds))] if fds else []
+    sock.sendmsg([packet], rights, flags)
+
+
+def _receive(sock: socket.socket) -> tuple[bytes, list[int], int]:
+    """A packet, the descriptors that came with it, and what recvmsg(2) says of it."""
+    room = socket.CMSG_LEN(MAX_FDS * 4)
+    packet, rights, flags, _ = sock.recvmsg(CHUNK + 1, room, socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC)
+    fds: list[int] = []
+    for level, kind, data in rights:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            fds += unpack(f"{len(data) // 4}i", data)
+    return packet, fds, flags
 
 
 def close_all(fds: list[int]) -> None:

@@ -1,32 +1,28 @@
 """Everything the sentry may ever need, loaded while files can still be opened.
 
-After lock_down there is no root to import from. Loading before the forks also lets sentry, zygote and CLI share the
-pages. Modules stay lazy for those who import parts of `sentry` for other reasons (the CLI's cheap verbs, tests).
+After lock_down there is no root to import from; a test holds that whatever the sentry imports is among this. It is most
+of a sandbox's start-up time: think twice before the sentry imports more of the standard library.
 """
 
-import importlib
-import pkgutil
+import os
 
-LIBRARY = (
-    "encodings.idna",
-    "fcntl",
-    "json",
-    "random",
-    "resource",
-    "struct",
-    "termios",
-    "traceback",
-    "linecache",
-)
+LIBRARY = ("_socket", "fcntl", "json", "resource", "termios")
 
 
 def load() -> None:
     """Import the standard library's part and all of this package."""
-    import sentry
-    import sentry.syscalls
+    from sentry.syscalls import load_all
 
     for name in LIBRARY:
-        importlib.import_module(name)
-    for module in pkgutil.walk_packages(sentry.__path__, "sentry."):
-        importlib.import_module(module.name)
-    sentry.syscalls.load_all()
+        __import__(name)
+    _load_below(os.path.dirname(__file__), "sentry.")
+    load_all()
+
+
+def _load_below(directory: str, prefix: str) -> None:
+    for entry in os.scandir(directory):
+        if entry.name.endswith(".py") and entry.name != "__init__.py":
+            __import__(prefix + entry.name[:-3])
+        elif entry.is_dir() and entry.name.isidentifier() and entry.name != "__pycache__":
+            __import__(prefix + entry.name)
+            _load_below(entry.path, prefix + entry.name + ".")

@@ -4,8 +4,8 @@
 reports to whoever started it, and runs the loop. Afterwards the container is ruled through the control socket.
 """
 
+import _socket as socket
 import os
-import socket
 from typing import TYPE_CHECKING, Any
 
 from native import lib
@@ -23,7 +23,7 @@ from sentry.kernel.sched import Job
 from sentry.kernel.signals import SigInfo
 from sentry.kernel.spawn import Spawn, SpawnError
 from sentry.kernel.task import Task
-from sentry.log import Log
+from sentry.log import STDERR, Log, describe
 from sentry.platform import seccomp
 from sentry.syscalls.declare import CONTINUE, Restart, lookup, set_unsupported_report
 
@@ -48,9 +48,26 @@ class _LoadEntry:
 def serve(config: SandboxConfig, inherited: Inherited, page: Any) -> int:
     """Run the sentry to the end of its container; the exit status of the process."""
     host = confine.gather(config, inherited)
+    log = Log(host.log, config.debug, config.log_json, plain=config.log_fd == STDERR)
+    try:
+        service = _boot(config, host, log, page)
+    except Exception as error:
+        report_failure(host.report, error)
+        if not isinstance(error, BootError):
+            log.error(f"bug in the sentry: {describe(error)}")
+        return 1
+    try:
+        service.kernel.run()
+    except Exception as error:  # a kernel state that can't be trusted any more ends the sandbox
+        log.error(f"bug in the sentry: {describe(error)}")
+        return 1
+    service.server.close()
+    return 0
+
+
+def _boot(config: SandboxConfig, host: confine.Host, log: Log, page: Any) -> "Service":
     zygote, listener = seize_zygote(page)
     host = confine.lock_down(config, host, listener)
-    log = Log(host.log, config.debug, config.log_fd >= 0)
     kernel = Kernel(seccomp.make(), lookup, CONTINUE, host.proc)
     kernel.panic_on_bug = config.panic_on_bug
     kernel.life.zygote_tid = zygote
@@ -60,9 +77,7 @@ def serve(config: SandboxConfig, inherited: Inherited, page: Any) -> int:
     kernel._handlers[MAGIC_LOAD] = _LoadEntry(kernel, executor)  # type: ignore[assignment]
     service = Service(kernel, executor, config, host, log)
     service.begin()
-    kernel.run()
-    service.server.close()
-    return 0
+    return service
 
 
 class Service:
@@ -283,8 +298,6 @@ class Service:
 
     def on_bug(self, task: Task | None, entry: Any, args: tuple[int, ...], error: BaseException) -> None:
         """One loud record: the call as strace would show it, and where it failed."""
-        import traceback
-
         call = entry.name if entry is not None else "outside a call"
         if entry is not None and task is not None:
             try:
@@ -293,5 +306,4 @@ class Service:
                 call = format_call(entry, task, args)
             except Exception as failure:  # the record must not fail because of the guest's pointers
                 call = f"{entry.name}(…) [{failure!r}]"
-        where = "".join(traceback.format_exception(error))
-        self.log.error(f"bug in the sentry: {call}: {where}")
+        self.log.error(f"bug in the sentry: {call}: {describe(error)}")

@@ -8,8 +8,8 @@ loop's: the descriptor is watched only while somebody waits.
 
 from __future__ import annotations
 
+import _socket as socket
 import os
-import socket
 from select import POLLERR, POLLHUP, POLLIN, POLLOUT, poll
 from stat import S_ISCHR, S_ISFIFO, S_ISREG, S_ISSOCK
 from time import time_ns

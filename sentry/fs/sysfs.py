@@ -107,7 +107,7 @@ def _nodes(kernel: Kernel) -> Tree:
 
 
 def _interfaces() -> list[tuple[int, bytes]]:
-    import socket
+    import _socket as socket
 
     try:
         return [(index, name.encode()) for index, name in socket.if_nameindex()]

@@ -5,7 +5,7 @@ the stub. The sentry turns the vector into the program's, moves the block down a
 AT_EXECFN, and gives the stub the mappings to make.
 """
 
-from random import SystemRandom
+import os
 from struct import Struct, pack, unpack_from
 from typing import TYPE_CHECKING
 
@@ -30,8 +30,6 @@ _PLAN = Struct("<QQQ16s")
 _SEGMENT = Struct("<QQQQQQQQ")
 # Where Linux puts position-independent programs, and a range of its own for interpreters below the host's mmap area.
 _PIE_BASE, _INTERP_BASE = 0x555500000000, 0x7E0000000000
-_RANDOM_PAGES = 1 << 24
-_random = SystemRandom()
 
 
 def pick_base(elf: Elf, interpreter: bool) -> int:
@@ -39,7 +37,7 @@ def pick_base(elf: Elf, interpreter: bool) -> int:
     if elf.type != ET_DYN:
         return 0
     low, _ = elf.span
-    return (_INTERP_BASE if interpreter else _PIE_BASE) + _random.randrange(_RANDOM_PAGES) * PAGE - low
+    return (_INTERP_BASE if interpreter else _PIE_BASE) + int.from_bytes(os.urandom(3)) * PAGE - low
 
 
 def segments(elf: Elf, base: int, fd: int) -> list[bytes]:
