@@ -21,7 +21,7 @@ static int trace(long request, int tid, void *addr, long data) {
 int nc_seize(int tid) {
     return trace(PTRACE_SEIZE, tid, NULL,
                  PTRACE_O_TRACECLONE | PTRACE_O_TRACEFORK | PTRACE_O_TRACEVFORK | PTRACE_O_TRACEEXEC |
-                     PTRACE_O_TRACESECCOMP | PTRACE_O_EXITKILL);
+                     PTRACE_O_TRACESECCOMP | PTRACE_O_TRACESYSGOOD | PTRACE_O_EXITKILL);
 }
 
 int nc_interrupt(int tid) {
@@ -31,6 +31,8 @@ int nc_interrupt(int tid) {
 }
 
 int nc_resume(int tid, int sig) { return trace(PTRACE_CONT, tid, NULL, sig); }
+
+int nc_resume_to_call(int tid) { return trace(PTRACE_SYSCALL, tid, NULL, 0); }
 
 int nc_listen(int tid) { return trace(PTRACE_LISTEN, tid, NULL, 0); }
 
@@ -162,7 +164,7 @@ int nc_stop_answered(int tid, int status) {
         if (task->parked) return 0;
         return nc_resume(tid, 0) == 0;
     }
-    if (event) return 0;
+    if (event || sig & 0x80) return 0;
     if (task->parked || fault_signal(sig) || nc_sigcookie(tid)) return 0;
     return nc_resume(tid, sig) == 0;
 }

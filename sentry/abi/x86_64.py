@@ -122,6 +122,9 @@ TIMEVAL = Struct("<qq")  # tv_sec, tv_usec
 ITIMERSPEC = Struct("<qqqq")  # it_interval, it_value
 ITIMERVAL = ITIMERSPEC
 TIMEZONE = Struct("<ii")
+# modes, offset, freq, maxerror, esterror, status, constant, precision, tolerance, time (sec, usec), tick, ppsfreq, jitter,
+# shift, stabil, jitcnt, calcnt, errcnt, stbcnt, tai
+TIMEX = Struct("<I4xqqqqi4xqqqqqqqqi4xqqqqqi44x")
 UTIMBUF = Struct("<qq")  # actime, modtime
 TMS = Struct("<qqqq")
 IOVEC = Struct("<QQ")  # iov_base, iov_len

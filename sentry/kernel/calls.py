@@ -8,7 +8,7 @@ the host call is ended with -ERESTARTSYS at a ptrace stop and the task put to sl
 
     OPEN ──park──▶ STOPPING ──stop──▶ PAUSED ──result──▶ UNPARKING ──stop──▶ ended
                                         └──signal with a handler──▶ SIGNALED ──interrupted or result──▶ ended
-                                                            (or, if the wait had a mask of its own, HANDLER ──stop──▶ ended)
+                                            (or, if the wait had a mask of its own, HANDLER ──stop──▶ ended)
 
 A task killed in any state just vanishes; its job is cancelled.
 """
@@ -27,6 +27,7 @@ from sentry.abi.linux import (
 )
 from sentry.abi.x86_64 import FRAME_SIGMASK
 from sentry.errors import EFAULT, Interrupted, LinuxError
+from sentry.kernel.rewrite import RewrittenCall
 
 if TYPE_CHECKING:
     from sentry.kernel.kernel import Kernel
@@ -44,7 +45,10 @@ PARK_AFTER_NS = 3_000_000
 class Call:
     """One waiting system call."""
 
-    __slots__ = ("args", "ended", "entry", "id", "job", "nr", "result", "saved_mask", "signal", "started_ns", "state", "stopped", "task")
+    __slots__ = (
+        "args", "ended", "entry", "id", "job", "nr", "result", "saved_mask", "signal", "started_ns", "state", "stopped",
+        "task",
+    )  # fmt: skip
 
     def __init__(self, task: "Task", call_id: int, nr: int, args: tuple[int, ...], entry: "Entry", job: "Job") -> None:
         self.task = task
@@ -120,13 +124,13 @@ class Waiting:
     def kick(self, task: "Task") -> None:
         """A signal was sent to `task`: if it waits with an open notification, let it see the signal."""
         call = task.call
-        if call is not None and call.state == OPEN:
+        if isinstance(call, Call) and call.state == OPEN:
             self.park(call)
 
     def _ended(self, job: "Job") -> None:
         """The call's coroutine has returned or raised."""
         task = job.task
-        assert task is not None and task.call is not None
+        assert task is not None and isinstance(task.call, Call)
         call = task.call
         call.ended = True
         call.result = self._result(call, job)
@@ -167,6 +171,8 @@ class Waiting:
         call = task.call
         if call is None:
             return False
+        if isinstance(call, RewrittenCall):
+            return call.stopped(event_stop, signal)
         tid = task.host_tid
         state = call.state
         platform = self.kernel.platform
@@ -212,8 +218,8 @@ class Waiting:
         if call.saved_mask is None:
             self._leave(call)
         else:
-            # The signal may be blocked but for the wait, and the host kernel would queue it again if the mask were put back
-            # now. As on Linux the handler begins under the wait's mask, and its return restores the other.
+            # The signal may be blocked but for the wait, and the host kernel would queue it again if the mask were
+            # put back now. As on Linux the handler begins under the wait's mask, and its return restores the other.
             call.state = HANDLER
             platform.interrupt(tid)
         platform.restart(tid, nr, call.result, call.signal)
@@ -252,4 +258,5 @@ class Waiting:
         if call is not None:
             task.call = None
             call.ended = True
-            call.job.cancel()
+            if call.job is not None:
+                call.job.cancel()

@@ -15,6 +15,8 @@ from sentry.abi.linux import (
     CLONE_FS,
     CLONE_PARENT,
     CLONE_THREAD,
+    EPOLLIN,
+    EPOLLRDNORM,
     SIGBUS,
     SIGFPE,
     SIGILL,
@@ -158,6 +160,7 @@ class Lifecycle:
         """Make a new task known to the C core and let it run."""
         kernel, tid = self.kernel, task.host_tid
         kernel.pids.forget(tid)
+        kernel.reused(tid)
         kernel.tasks[tid] = task
         lib.nc_task_new(tid, task.fds.nc)
         task.set_creds(task.creds)
@@ -204,6 +207,9 @@ class Lifecycle:
         if not group.tasks:
             group.exited = True
             self._bury(group)
+            kernel.died(group.leader)
+            if group.exit_queue is not None:
+                group.exit_queue.wake(EPOLLIN | EPOLLRDNORM)
             kernel.ttys.group_exited(group, kernel)
             sem.group_exited(group)
         if self.on_exit is not None:
@@ -230,9 +236,9 @@ class Lifecycle:
             heir = heir.parent
         if heir is None and group.container is not None:
             heir = group.container.init_group
-        for child in group.children:
+        for child in [*group.children, *self.kernel.dead_children(group)]:
             child.parent = heir if heir is not child else None
-            if child.parent is not None:
+            if child.parent is not None and not child.exited:
                 child.parent.children.add(child)
         group.children = set()
 

@@ -1,7 +1,7 @@
 """Task and ThreadGroup: a guest's threads and processes (Linux: task_struct, signal_struct).
 
-Each task is a host thread; the host kernel runs it, and holds its parent, process group, session, masks and handlers. What
-the sentry keeps is what the host must not know: credentials, descriptors, places in the file system.
+Each task is a host thread; the host kernel runs it, and holds its parent, process group, session, masks and handlers.
+What the sentry keeps is what the host must not know: credentials, descriptors, places in the file system.
 Guest pids are those of the container's PID namespace; `host_tid` is the same thread's id in the sentry's own.
 """
 
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from sentry.kernel.fdtable import FdTable
     from sentry.kernel.kernel import Kernel
     from sentry.kernel.program import Program
+    from sentry.kernel.rewrite import RewrittenCall
+    from sentry.kernel.sched import WaitQueue
     from sentry.vfs.context import FsContext
     from sentry.vfs.mount import MountNamespace, Path
 
@@ -77,7 +79,8 @@ class ThreadGroup:
     """A process."""
 
     __slots__ = (
-        "argv", "children", "container", "dumpable", "exe", "exec_count", "exited", "host_tgid", "kernel", "leader", "mounts",
+        "argv", "children", "container", "dumpable", "exe", "exec_count", "exit_queue", "exited",
+        "host_tgid", "kernel", "leader", "mounts",
         "oom_score_adj", "parent", "parent_death_signal", "rlimits", "start_ns", "subreaper", "tasks",
     )  # fmt: skip
 
@@ -88,17 +91,18 @@ class ThreadGroup:
         self.children: set[ThreadGroup] = set()
         self.tasks: list[Task] = []
         self.leader: Task  # set by the first task
-        self.rlimits = Rlimits() if parent is None else parent.rlimits.copy()
+        self.rlimits: Rlimits = Rlimits() if parent is None else parent.rlimits.copy()
         self.mounts: MountNamespace
         self.exe: Path | None = None if parent is None else parent.exe
         self.argv: tuple[bytes, ...] = () if parent is None else parent.argv
         self.exec_count = 0
         self.start_ns = monotonic_ns()
         self.dumpable = 1
-        self.oom_score_adj = 0 if parent is None else parent.oom_score_adj
+        self.oom_score_adj: int = 0 if parent is None else parent.oom_score_adj
         self.subreaper = False
         self.parent_death_signal = 0
         self.exited = False
+        self.exit_queue: WaitQueue | None = None  # made by a pidfd; woken when the process has ended
         self.container: Any = None if parent is None else parent.container
         if parent is not None:
             parent.children.add(self)
@@ -108,6 +112,10 @@ class ThreadGroup:
     def tgid(self) -> int:
         """The guest's process id."""
         return self.kernel.pids.guest_pid(self.host_tgid)
+
+    def members(self) -> "list[Task]":
+        """The threads; of a zombie the leader, which stays until it is reaped."""
+        return self.tasks or [self.leader]
 
     def pgid(self) -> int:
         """The process group, a guest pid; asked from the host kernel, where setpgid(2) runs. 0: not known."""
@@ -128,7 +136,7 @@ class Task:
     """A thread. `call` is the system call it waits in, if any."""
 
     __slots__ = (
-        "call", "clear_child_tid", "creds", "executing", "fds", "fs", "group", "host_tid", "image", "kernel", "mem", "mm",
+        "call", "comm_override", "creds", "executing", "fds", "fs", "group", "host_tid", "image", "kernel", "mem", "mm",
         "name", "sigmask_wait", "spawn",
     )  # fmt: skip
 
@@ -140,12 +148,13 @@ class Task:
         self.fds = fds
         self.mem = Memory(host_tid)
         self.creds = Credentials()
-        self.call: Call | None = None
+        self.call: Call | RewrittenCall | None = None
         self.executing: Any = None  # the job that prepares an execve
         self.image: Program | None = None  # between a good execve and the loader stub's question
         self.spawn: Any = None  # a first task's program, until it is executed
         self.sigmask_wait: int | None = None  # ppoll & co: the mask while the call waits
         self.name: bytes = b""
+        self.comm_override: tuple[bytes, bytes | None] | None = None  # the name from /proc, the host's at that time
         if not group.tasks:
             group.leader = self
         group.tasks.append(self)
@@ -165,9 +174,19 @@ class Task:
 
     @property
     def comm(self) -> bytes:
-        """The thread's name, kept by the host kernel (prctl PR_SET_NAME runs natively)."""
+        """The thread's name, kept by the host kernel (prctl PR_SET_NAME runs natively), which lets nobody but the
+        process itself set it. A name written to /proc counts until the host's changes."""
         name = self.kernel.pids.comm(self.host_tid)
+        if self.comm_override is not None:
+            override, then = self.comm_override
+            if then == name:
+                return override
+            self.comm_override = None
         return self.name if name is None else name
+
+    @comm.setter
+    def comm(self, name: bytes) -> None:
+        self.comm_override = (name[:15], self.kernel.pids.comm(self.host_tid))
 
     def set_creds(self, creds: Credentials) -> None:
         """Replace the credentials; the C core answers getuid(2) and its like from its copy."""
@@ -253,6 +272,10 @@ class PidTable:
                 if len(numbers) > 1 and int(numbers[0]) == host_pid:
                     return int(numbers[-1])
         return 0
+
+    def is_zombie(self, host_pid: int) -> bool:
+        """Whether the process is dead and not yet reaped."""
+        return self.read(host_pid, "stat", 256).rpartition(b")")[2][1:2] == b"Z"
 
     def host_pid(self, guest: int) -> int | None:
         """The host's number of a guest pid already asked for."""

@@ -24,6 +24,7 @@ class SeccompPlatform:
 
     interrupt = lib.nc_interrupt
     resume = lib.nc_resume
+    resume_to_call = lib.nc_resume_to_call
     listen = lib.nc_listen
     detach = lib.nc_detach
     finish = lib.nc_finish

@@ -18,7 +18,10 @@ FAMILIES = (
     "sockmsg",
     "process",
     "signals",
+    "pidfd",
+    "procmem",
     "memory",
+    "mempolicy",
     "time",
     "identity",
     "system",
@@ -31,9 +34,4 @@ FAMILIES = (
 def load_all() -> None:
     """Imports every family, which fills ``declare.TABLE``."""
     for family in FAMILIES:
-        module = f"sentry.syscalls.{family}"
-        try:
-            __import__(module)
-        except ModuleNotFoundError as error:
-            if error.name != module:
-                raise
+        __import__(f"sentry.syscalls.{family}")

@@ -139,6 +139,8 @@ class Entry:
         """``native``, ``full``, ``partial``, ``refused`` or ``absent``."""
         if self.refused is not None:
             return "refused"
+        if self.is_traced:
+            return "full"
         if self.body is not None:
             return "partial" if self.partial else "full"
         return "native" if self.is_native else "absent"
@@ -273,6 +275,7 @@ def traced(name: str, why: str) -> None:
     entry = _entry(name)
     entry.is_traced = True
     entry.why = why
+    entry.family = "sentry.kernel.program"
 
 
 def _entry(name: str) -> Entry:

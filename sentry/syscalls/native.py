@@ -216,7 +216,6 @@ native(
     Addr,
     when=arg_in(0, {linux.P_ALL, linux.P_PID, linux.P_PGID}, "idtype is P_ALL, P_PID or P_PGID"),
     why=OWN_PIDS,
-    otherwise=EINVAL,
 )
 native("getpid", why="the number in the caller's own PID namespace is the guest's pid")
 native("gettid", why="the number in the caller's own PID namespace is the guest's tid")
@@ -233,7 +232,7 @@ native(
     "prctl",
     Int,
     Addr,
-    when=arg_in(0, {linux.PR_SET_NAME, linux.PR_GET_NAME}, "option is PR_SET_NAME or PR_GET_NAME"),
+    when=arg_in(0, {linux.PR_SET_NAME}, "option is PR_SET_NAME"),
     why="names the calling thread, for itself and its own PID namespace",
 )
 traced("execve", why="the sentry rewrites the call at its ptrace stop; arguments are laid out by the host")

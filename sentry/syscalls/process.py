@@ -36,6 +36,11 @@ def _get_pdeathsig(task: Task, args: tuple[int, ...]) -> int:
     return 0
 
 
+def _get_name(task: Task, args: tuple[int, ...]) -> int:
+    task.mem.write(args[0], task.comm.ljust(16, b"\0"))
+    return 0
+
+
 def _set_dumpable(task: Task, args: tuple[int, ...]) -> int:
     if args[0] > 1:
         raise EINVAL
@@ -124,6 +129,7 @@ def _ambient(task: Task, args: tuple[int, ...]) -> int:
 _PRCTL: dict[int, Callable[[Any, tuple[int, ...]], Any]] = {
     linux.PR_SET_PDEATHSIG: _pdeathsig,
     linux.PR_GET_PDEATHSIG: _get_pdeathsig,
+    linux.PR_GET_NAME: _get_name,
     linux.PR_GET_DUMPABLE: lambda task, args: task.group.dumpable,
     linux.PR_SET_DUMPABLE: _set_dumpable,
     linux.PR_GET_KEEPCAPS: lambda task, args: task.creds.securebits >> 4 & 1,

@@ -1,4 +1,4 @@
-"""Sending signals: kill(2), tgkill(2), rt_sigqueueinfo(2), pidfd_send_signal(2).
+"""Sending signals: kill(2), tgkill(2), rt_sigqueueinfo(2).
 
 Handlers, masks and waiting for signals are the host kernel's (native.py).
 """
@@ -31,16 +31,16 @@ def may_signal(sender: Task, target: Task, signo: int) -> bool:
     return signo == SIGCONT and sender.group.sid() == target.group.sid()
 
 
-def _check_number(signo: int) -> None:
+def check_number(signo: int) -> None:
     if not 0 <= signo <= SIGRTMAX:
         raise EINVAL
 
 
-def _send(sender: Task, target: Task, info: SigInfo, whole_group: bool) -> None:
+def send(sender: Task, target: Task, info: SigInfo, whole_group: bool) -> None:
     """Check, then send. A container's init is not killed or stopped from inside (pid_namespaces(7))."""
     if not may_signal(sender, target, info.signo):
         raise EPERM
-    if info.signo == 0:
+    if info.signo == 0 or target.group.exited:
         return
     if info.signo in (SIGKILL, SIGSTOP) and target.group.tgid == 1:
         return
@@ -54,7 +54,7 @@ def _send_to_groups(sender: Task, groups: list[ThreadGroup], info: SigInfo) -> i
     done = denied = False
     for group in groups:
         try:
-            _send(sender, group.leader, info, True)
+            send(sender, group.leader, info, True)
             done = True
         except EPERM:
             denied = True
@@ -67,26 +67,29 @@ def _send_to_groups(sender: Task, groups: list[ThreadGroup], info: SigInfo) -> i
 
 @syscall
 def sys_kill(task: Task, pid: Pid, sig: Int) -> int:
-    _check_number(sig)
+    check_number(sig)
     info = user_info(sig, task)
     kernel = task.kernel
     if pid > 0:
-        target = kernel.find_task(pid)
+        target = kernel.find_task(pid) or kernel.find_zombie(pid)
         if target is None:
             raise ESRCH
-        _send(task, target.group.leader, info, True)
+        send(task, target.group.leader, info, True)
         return 0
     if pid == -1:
-        own = task.group
-        return _send_to_groups(task, [g for g in kernel.groups() if g is not own and g.tgid != 1], info)
+        others = [group for group in kernel.groups() if group is not task.group and group.tgid != 1]
+        return _send_to_groups(task, others or [zombie.group for zombie in kernel.zombies()], info)
     if pid == -(1 << 31):
         raise ESRCH
     pgid = task.group.pgid() if pid == 0 else -pid
-    return _send_to_groups(task, [group for group in kernel.groups() if group.pgid() == pgid], info)
+    members = [group for group in kernel.groups() if group.pgid() == pgid]
+    if not members:
+        members = [zombie.group for zombie in kernel.zombies() if zombie.group.pgid() == pgid]
+    return _send_to_groups(task, members, info)
 
 
 def _thread(task: Task, tgid: int | None, tid: int) -> Task:
-    target = task.kernel.find_task(tid)
+    target = task.kernel.find_task(tid) or task.kernel.find_zombie(tid)
     if target is None or (tgid is not None and target.group.tgid != tgid):
         raise ESRCH
     return target
@@ -96,8 +99,8 @@ def _thread(task: Task, tgid: int | None, tid: int) -> Task:
 def sys_tgkill(task: Task, tgid: Pid, tid: Pid, sig: Int) -> int:
     if tgid <= 0 or tid <= 0:
         raise EINVAL
-    _check_number(sig)
-    _send(task, _thread(task, tgid, tid), user_info(sig, task, SI_TKILL), False)
+    check_number(sig)
+    send(task, _thread(task, tgid, tid), user_info(sig, task, SI_TKILL), False)
     return 0
 
 
@@ -105,28 +108,34 @@ def sys_tgkill(task: Task, tgid: Pid, tid: Pid, sig: Int) -> int:
 def sys_tkill(task: Task, tid: Pid, sig: Int) -> int:
     if tid <= 0:
         raise EINVAL
-    _check_number(sig)
-    _send(task, _thread(task, None, tid), user_info(sig, task, SI_TKILL), False)
+    check_number(sig)
+    send(task, _thread(task, None, tid), user_info(sig, task, SI_TKILL), False)
     return 0
 
 
-def _queued_info(task: Task, sig: int, info: int, pid: int) -> SigInfo:
+def queued_info(task: Task, sig: int, info: int) -> SigInfo:
+    """The siginfo that the guest gives."""
     raw = task.mem.read(info, SIGINFO_SIZE)
-    _, _, code, _, _, uid, value = unpack_from("<iiiiiIQ", raw)
-    if (code >= 0 or code == SI_TKILL) and task.group.tgid != pid:
+    _, _, code, _, pid, uid, value = unpack_from("<iiiiiIQ", raw)
+    packed = (sig & 0xFFFFFFFF).to_bytes(4, "little") + raw[4:]
+    return SigInfo(sig, code, pid & 0xFFFFFFFF, uid, value, packed)
+
+
+def _own_code(task: Task, queued: SigInfo, pid: int) -> SigInfo:
+    """Codes of the kernel's are only for signals to oneself: EPERM."""
+    if (queued.code >= 0 or queued.code == SI_TKILL) and task.group.tgid != pid:
         raise EPERM
-    packed = sig.to_bytes(4, "little") + raw[4:]
-    return SigInfo(sig, code, pid, uid, value, packed)
+    return queued
 
 
 @syscall
 def sys_rt_sigqueueinfo(task: Task, pid: Pid, sig: Int, info: Addr) -> int:
-    queued = _queued_info(task, sig, info, pid)
-    _check_number(sig)
-    target = task.kernel.find_task(pid)
+    queued = _own_code(task, queued_info(task, sig, info), pid)
+    check_number(sig)
+    target = task.kernel.find_task(pid) or task.kernel.find_zombie(pid)
     if target is None:
         raise ESRCH
-    _send(task, target.group.leader, queued, True)
+    send(task, target.group.leader, queued, True)
     return 0
 
 
@@ -134,7 +143,7 @@ def sys_rt_sigqueueinfo(task: Task, pid: Pid, sig: Int, info: Addr) -> int:
 def sys_rt_tgsigqueueinfo(task: Task, tgid: Pid, tid: Pid, sig: Int, info: Addr) -> int:
     if tgid <= 0 or tid <= 0:
         raise EINVAL
-    queued = _queued_info(task, sig, info, tid)
-    _check_number(sig)
-    _send(task, _thread(task, tgid, tid), queued, False)
+    queued = _own_code(task, queued_info(task, sig, info), tid)
+    check_number(sig)
+    send(task, _thread(task, tgid, tid), queued, False)
     return 0

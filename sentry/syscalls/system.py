@@ -218,7 +218,7 @@ for _name in ("acct", "quotactl", "quotactl_fd", "reboot", "vhangup"):
     refuse(_name, EPERM, "acts on the whole system, which a container may not")
 for _name in ("add_key", "keyctl", "request_key"):
     refuse(_name, EPERM, "keyrings are not offered, as container runtimes do")
-for _name in ("get_mempolicy", "mbind", "migrate_pages", "move_pages", "set_mempolicy"):
+for _name in ("migrate_pages", "move_pages"):
     refuse(_name, EPERM, "a container has no say in where the host's memory lies")
 for _name in ("fanotify_init", "fanotify_mark"):
     refuse(_name, EPERM, "needs CAP_SYS_ADMIN in the host's user namespace")

@@ -114,6 +114,9 @@ class FakeGroup:
         self.mounts: Any = None
         kernel.all_groups.append(self)
 
+    def members(self) -> "list[FakeTask]":
+        return self.tasks
+
     def pgid(self) -> int:
         return self.pgid_
 
@@ -165,6 +168,15 @@ class FakeKernel:
 
     def find_task(self, tid: int) -> FakeTask | None:
         return next((task for task in self.tasks.values() if task.tid == tid), None)
+
+    def zombies(self) -> list[FakeTask]:
+        return []
+
+    def find_zombie(self, tgid: int) -> FakeTask | None:
+        return None
+
+    def exists(self, task: FakeTask) -> bool:
+        return self.tasks.get(task.host_tid) is task
 
     def find_group(self, tgid: int) -> FakeGroup | None:
         return next((group for group in self.all_groups if group.tgid == tgid), None)

@@ -1,4 +1,6 @@
-"""Who may look into a process: ptrace_may_access with PTRACE_MODE_READ_FSCREDS (ptrace(2))."""
+"""Who may look into a process: ptrace_may_access (ptrace(2)), with PTRACE_MODE_READ_FSCREDS for /proc, and with
+PTRACE_MODE_ATTACH_REALCREDS for who reaches into it.
+"""
 
 from __future__ import annotations
 
@@ -24,6 +26,19 @@ def may_look(task: Task, target: Task) -> bool:
     ):
         return False
     return target.group.dumpable == 1 and not theirs.cap_permitted & ~mine.cap_effective
+
+
+def may_attach(task: Task, target: Task) -> bool:
+    """Whether `task` may take descriptors and memory of `target`, by its real ids."""
+    if task.group is target.group:
+        return True
+    mine, theirs = task.creds, target.creds
+    if mine.has_cap(CAP_SYS_PTRACE):
+        return True
+    same_user = mine.uid == theirs.euid == theirs.suid == theirs.uid
+    if not (same_user and mine.gid == theirs.egid == theirs.sgid == theirs.gid):
+        return False
+    return target.group.dumpable == 1 and not theirs.cap_permitted & ~mine.cap_permitted
 
 
 def check_look(task: Task, target: Task) -> None:

@@ -55,7 +55,7 @@ class RootDirectory(PseudoInode):
         if name.isdigit():
             if len(name) > 10 or name[:1] == b"0":
                 raise ENOENT
-            task = self.fs.kernel.find_task(int(name))
+            task = self.fs.kernel.find_task(int(name)) or self.fs.kernel.find_zombie(int(name))
             if task is None:
                 raise ENOENT
             return TaskDirectory(self.fs, task, False)
@@ -68,7 +68,8 @@ class RootDirectory(PseudoInode):
     async def readdir(self) -> list[DirEntry]:
         found = [DirEntry(b"self", SELF_INO, DT_LNK), DirEntry(b"thread-self", THREAD_SELF_INO, DT_LNK)]
         found += await self._static.readdir()
-        pids = sorted(group.tgid for group in self.fs.kernel.groups())
+        kernel = self.fs.kernel
+        pids = sorted([*(group.tgid for group in kernel.groups()), *(task.tid for task in kernel.zombies())])
         return found + [DirEntry(b"%d" % pid, (pid << PID_SHIFT) + 1, DT_DIR) for pid in pids if pid]
 
     async def open(self, task: Task, path: Path, flags: int) -> File:

@@ -91,7 +91,7 @@ def status(reader: Task, target: Task) -> bytes:
         b"NSpid": tid,
         b"NSpgid": b"%d" % group.pgid(),
         b"NSsid": b"%d" % group.sid(),
-        b"Threads": b"%d" % len(group.tasks),
+        b"Threads": b"%d" % len(group.members()),
         b"CapInh": b"%016x" % creds.cap_inheritable,
         b"CapPrm": b"%016x" % creds.cap_permitted,
         b"CapEff": b"%016x" % creds.cap_effective,

@@ -42,11 +42,10 @@ def _comm(reader: Task, target: Task) -> bytes:
 
 
 def _set_comm(writer: Task, target: Task, data: bytes) -> None:
-    """The name lives in the host kernel, where only the thread itself may change it (prctl(2)): a thread that
-    names another is heard, but nothing follows.
-    """
+    """Threads of the process may name each other."""
     if writer.group is not target.group:
         raise EINVAL
+    target.comm = data.partition(b"\0")[0][:15]
 
 
 def _oom_score_adj(reader: Task, target: Task) -> bytes:
@@ -198,7 +197,7 @@ class TaskDirectory(PseudoInode):
 
     async def lookup(self, name: bytes) -> Inode:
         target = self.target
-        if target.host_tid not in target.kernel.tasks:
+        if not target.kernel.exists(target):
             raise ESRCH
         entry = self.entries.get(name)
         if entry is not None:
@@ -224,7 +223,7 @@ class TaskDirectory(PseudoInode):
         make, store = entry.make, entry.store
 
         def read(reader: Task) -> bytes:
-            if target.host_tid not in target.kernel.tasks:
+            if not target.kernel.exists(target):
                 raise ESRCH
             if make is None:
                 return status.stat(reader, target, whole)
@@ -277,11 +276,12 @@ class TaskLink(PseudoInode):
 
     def magic_link(self, task: Task) -> Path:
         check_look(task, self.target)
+        if self.target.group.exited:
+            raise ENOENT("a zombie is nowhere")
         return self._place()
 
     def readlink_for(self, task: Task) -> bytes:
-        check_look(task, self.target)
-        return d_path(self._place(), task.fs.root)
+        return d_path(self.magic_link(task), task.fs.root)
 
     async def readlink(self) -> bytes:
         return d_path(self._place(), self.target.fs.root)
@@ -298,7 +298,7 @@ class ThreadsDirectory(PseudoInode):
         self.target = target
 
     async def lookup(self, name: bytes) -> Inode:
-        for task in self.target.group.tasks:
+        for task in self.target.group.members():
             if b"%d" % task.tid == name:
                 return TaskDirectory(self.fs, task, True)
         raise ENOENT
@@ -306,7 +306,7 @@ class ThreadsDirectory(PseudoInode):
     async def readdir(self) -> list[DirEntry]:
         return [
             DirEntry(b"%d" % task.tid, (task.tid << _SHIFT) + _THREAD + 1, DT_DIR)
-            for task in self.target.group.tasks
+            for task in self.target.group.members()
         ]
 
     async def open(self, task: Task, path: Path, flags: int) -> File:
