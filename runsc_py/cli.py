@@ -108,9 +108,20 @@ def parse_size(text: str) -> int:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run a command line (sys.argv without `argv`); the exit code. Never raises."""
-    invocation = Invocation(own_process=argv is None)
-    words = sys.argv[1:] if argv is None else argv
+    """Run a command line; the exit code. Never raises. Without `argv` it is this process's, which then ends here:
+    to take the interpreter down in good order costs as much as to start it."""
+    if argv is not None:
+        return _run(Invocation(), argv)
+    code = _run(Invocation(own_process=True), sys.argv[1:])
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except (OSError, ValueError, AttributeError):  # AttributeError: there is none
+        code = code or 1
+    os._exit(code)
+
+
+def _run(invocation: Invocation, words: list[str]) -> int:
     try:
         return _dispatch(invocation, words)
     except (RuntimeFault, Interruption) as fault:
