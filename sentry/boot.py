@@ -267,11 +267,11 @@ def _run_sentry(config: SandboxConfig, inherited: Inherited, page: Any) -> NoRet
 
 def seize_zygote(page: Any) -> tuple[int, int]:
     """In the sentry: take the zygote under ptrace and its listener. Gives (zygote's pid, listener)."""
-    zygote = 2  # the second process of this PID namespace
     state = lib.nc_shared_wait(page, 1)
     if state != 1:
         where = ffi.string(lib.nc_shared_where(page)).decode()
         raise BootError(f"zygote: {where}: {os.strerror(abs(lib.nc_shared_value(page))).lower()}")
+    zygote: int = lib.nc_shared_value(page)
     check(lib.nc_seize(zygote), "ptrace of the zygote")
     lib.nc_shared_set(page, 2)
     state = lib.nc_shared_wait(page, 3)

@@ -237,6 +237,7 @@ int nc_zygote(void *page, const void *filter, int filter_len, int stub_fd, int o
     prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
     prctl(PR_SET_DUMPABLE, 1, 0, 0, 0); /* for the sentry's ptrace; there is nothing of the guest's in here */
 
+    shared->value = getpid();
     shared_set(shared, 1); /* the sentry seizes us now */
     if (shared_wait(shared, 2) != 2) _exit(1);
     struct sock_fprog program = {(unsigned short)filter_len, (struct sock_filter *)filter};
