@@ -122,8 +122,9 @@ def start(
 ) -> Sandbox:
     """Start a sandbox whose first task waits for `start`. BootError when it can't be, with nothing left running."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC, 0)
+    strace_fd = config.strace_fd if config.strace else -1  # kept open it would keep a client's pipe from its end
     inherited = Inherited(
-        control.fileno(), stdio, gofer_fd, preserve_fds, theirs.fileno(), config.log_fd, config.strace_fd
+        control.fileno(), stdio, gofer_fd, preserve_fds, theirs.fileno(), config.log_fd, strace_fd
     )
     from sentry.preload import load
 
