@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -19,6 +20,9 @@ PROBE = Path(__file__).parent / "guest/build/probe"
 def pytest_configure(config: pytest.Config) -> None:
     # Whatever a test leaves running comes to us, where the leak check finds it.
     leaks.become_subreaper()
+    # A shell's background job ignores these, and what it starts would too: a ^C test would fail on bare Linux.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGQUIT, signal.SIG_DFL)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

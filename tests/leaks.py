@@ -69,6 +69,11 @@ def _ours(name: str, state: Path) -> bool:
     return str(state) in name or "runsc" in name
 
 
+def reap_orphans(keep: frozenset[int] = frozenset()) -> None:
+    """What a shim does all the time: read the status of children that came to it. Not while a Popen runs."""
+    _reap(keep)
+
+
 def _reap(keep: frozenset[int]) -> None:
     """Orphans that ended and came to us are not a leak once their status is read."""
     for pid in _children():
@@ -109,11 +114,13 @@ def _cgroups() -> set[str]:
 
 
 def _abandoned(path: str) -> bool:
-    """An empty new group is a leak; one with foreign processes in it is someone else's."""
-    try:
-        pids = {int(pid) for pid in Path(path, "cgroup.procs").read_text().split()}
-    except OSError:
-        return False
+    """An empty new group is a leak; one with foreign processes in or below it is someone else's."""
+    pids: set[int] = set()
+    for folder, _, _ in os.walk(path):
+        try:
+            pids |= {int(pid) for pid in Path(folder, "cgroup.procs").read_text().split()}
+        except OSError:
+            return False
     return not pids or bool(pids & _children())
 
 

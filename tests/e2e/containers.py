@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tests import bundles, sandboxes
+from tests import bundles, leaks, sandboxes
 from tests.sandboxes import Ran
 
 
@@ -112,4 +112,6 @@ class Container:
                 code = os.waitstatus_to_exitcode(status)
                 return code if code >= 0 else 128 - code
             assert time.monotonic() < deadline, f"still running: {self.text()!r}"
+            # An exec's process that came to us must be reaped before its namespace's init can be.
+            leaks.reap_orphans(frozenset([self.pid]))
             time.sleep(0.01)
