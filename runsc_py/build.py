@@ -147,9 +147,7 @@ def plan(spec: Spec, bundle: str, exclusive_root: bool = True, overlay: bool = F
     return made
 
 
-def _add_mount(
-    made: Plan, destination: str, kind: str, export: int | None, flags: int, data: list[str]
-) -> None:
+def _add_mount(made: Plan, destination: str, kind: str, export: int | None, flags: int, data: list[str]) -> None:
     from sentry.boot import MountConfig
 
     made.mounts.append(

@@ -34,9 +34,7 @@ def to_record(hooks: Any) -> dict[str, list[dict[str, Any]]]:
     }
 
 
-def run(
-    hooks: list[dict[str, Any]], state: dict[str, Any], cwd: str, enter: Callable[[], None] | None = None
-) -> None:
+def run(hooks: list[dict[str, Any]], state: dict[str, Any], cwd: str, enter: Callable[[], None] | None = None) -> None:
     """Run a stage's hooks in order; the first that fails ends it with a RuntimeFault."""
     for index, hook in enumerate(hooks):
         try:
@@ -45,9 +43,7 @@ def run(
             raise RuntimeFault(f"error running hook #{index}: {fault}") from None
 
 
-def run_all(
-    hooks: list[dict[str, Any]], state: dict[str, Any], cwd: str, warn: Callable[[str], None]
-) -> None:
+def run_all(hooks: list[dict[str, Any]], state: dict[str, Any], cwd: str, warn: Callable[[str], None]) -> None:
     """Run every hook; a failure is only warned of (poststop)."""
     for index, hook in enumerate(hooks):
         try:

@@ -357,8 +357,7 @@ def _start_container_hooks(container: Container, log: Log) -> None:
         except RuntimeFault as fault:
             kill_and_wait([container.init])
             raise RuntimeFault(
-                f"unable to start container process: error during container init: "
-                f"error running hook #{index}: {fault}"
+                f"unable to start container process: error during container init: error running hook #{index}: {fault}"
             ) from None
 
 
@@ -437,9 +436,7 @@ def delete(container: Container, force: bool, log: Log) -> None:
     described = container.describe("stopped")
     container.remove()
     if found := container.hooks.get("poststop"):
-        hooks.run_all(
-            found, described, container.bundle if os.path.isdir(container.bundle) else "/", log.warning
-        )
+        hooks.run_all(found, described, container.bundle if os.path.isdir(container.bundle) else "/", log.warning)
 
 
 def _end_processes(container: Container, log: Log) -> None:

@@ -4,6 +4,8 @@ import os
 import select
 import time
 
+_PF_EXITING = 0x4  # linux/sched.h; in field 9 of /proc/PID/stat
+
 
 class Identity:
     """A process as the state file records it."""
@@ -15,11 +17,14 @@ class Identity:
         self.start = start_time(pid) if start is None else start
 
     def alive(self) -> bool:
-        """Running: there, the same one, and not a zombie."""
+        """Running: there, the same one, no zombie, and not on its way to be one: the first process of a PID
+        namespace lingers there until the others of it have been reaped, by whoever their parent is."""
         if self.pid <= 0:
             return False
         fields = stat_fields(self.pid)
-        return bool(fields) and fields[0] not in ("Z", "X") and int(fields[19]) == self.start
+        if not fields or int(fields[19]) != self.start:
+            return False
+        return fields[0] not in ("Z", "X") and not int(fields[6]) & _PF_EXITING
 
     def signal(self, number: int) -> bool:
         """kill(2) on this very process; False when it is gone."""
@@ -80,31 +85,15 @@ _REAP_MS = 2  # how long to wait for one process before others are reaped
 
 def kill_and_wait(victims: list[Identity], timeout: float = 10.0) -> list[int]:
     """SIGKILL each and wait until they are dead (a zombie is); returns the pids that would not die."""
-    waiting: dict[int, int] = {}
-    poller = select.poll()
-    for victim in victims:
-        pidfd = victim.open()
-        if pidfd < 0:
-            continue
-        waiting[pidfd] = victim.pid
-        poller.register(pidfd, select.POLLIN)
-        try:
-            _pidfd_send_signal(pidfd, victim.pid, 9)
-        except OSError:
-            pass
+    waiting = [victim for victim in victims if victim.signal(9)]
     end = time.monotonic() + timeout
-    while waiting and (left := end - time.monotonic()) > 0:
-        # A sentry is the first process of a PID namespace: it is not gone before the others of it, which may
-        # be our children, have been reaped.
+    while waiting:
         reap_children()
-        for pidfd, _ in poller.poll(min(left * 1000, _REAP_MS)):
-            poller.unregister(pidfd)
-            del waiting[pidfd]
-            os.close(pidfd)
-    survivors = list(waiting.values())
-    for pidfd in waiting:
-        os.close(pidfd)
-    return survivors
+        waiting = [victim for victim in waiting if victim.alive()]
+        if not waiting or time.monotonic() >= end:
+            break
+        wait_ended(waiting[0], _REAP_MS / 1000)
+    return [victim.pid for victim in waiting]
 
 
 def reap_children() -> None:
@@ -162,7 +151,7 @@ def wait_ended(process: Identity, timeout: float) -> bool:
         end = time.monotonic() + timeout
         while (left := end - time.monotonic()) > 0:
             reap_children()
-            if poller.poll(min(left * 1000, _REAP_MS)):
+            if poller.poll(min(left * 1000, _REAP_MS)) or not process.alive():
                 return True
         return False
     finally:

@@ -234,9 +234,7 @@ def check(spec: Spec, bundle: str) -> None:
     """Refuse what runc refuses, before anything is made."""
     if not spec.oci_version.startswith("1."):
         said = spec.oci_version or "missing"
-        raise RuntimeFault(
-            f"config.json: ociVersion: {said}: only version 1.x of the runtime-spec is supported"
-        )
+        raise RuntimeFault(f"config.json: ociVersion: {said}: only version 1.x of the runtime-spec is supported")
     if spec.process is None:
         raise RuntimeFault("process property must not be empty")
     check_process(spec.process)

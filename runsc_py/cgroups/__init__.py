@@ -118,9 +118,7 @@ class Manager:
     # -- freezing
 
     def can_freeze(self) -> bool:
-        return bool(self.v1.get("freezer")) or bool(
-            self.unified and os.path.exists(f"{self.unified}/cgroup.freeze")
-        )
+        return bool(self.v1.get("freezer")) or bool(self.unified and os.path.exists(f"{self.unified}/cgroup.freeze"))
 
     def freeze(self, frozen: bool, timeout: float = 2.0) -> bool:
         """Freeze or thaw; True once it is so. A freeze that does not come about in time is undone."""
@@ -306,9 +304,7 @@ def _remove_below(directory: str) -> None:
 
 def _optional(file: str, error: OSError) -> bool:
     """Limits that hosts often lack: swap accounting, block weights, kernel memory."""
-    return error.errno in (2, 13, 95) and (
-        "memsw" in file or "swap" in file or "weight" in file or "kmem" in file
-    )
+    return error.errno in (2, 13, 95) and ("memsw" in file or "swap" in file or "weight" in file or "kmem" in file)
 
 
 def _write(path: str, value: str) -> None:

@@ -43,9 +43,7 @@ def detect(mountinfo: str = "/proc/self/mountinfo", own: str = "/proc/self/cgrou
             key: tuple[str, ...] = ("",)
             hierarchy = Hierarchy(mountpoint, _available(mountpoint), True, fields[3])
         else:
-            options = [
-                o for o in tail[2].split(",") if o not in _GENERIC and not o.startswith(_GENERIC_PREFIX)
-            ]
+            options = [o for o in tail[2].split(",") if o not in _GENERIC and not o.startswith(_GENERIC_PREFIX)]
             key = tuple(sorted(options))
             hierarchy = Hierarchy(mountpoint, key, False, fields[3])
         if key and key not in found:

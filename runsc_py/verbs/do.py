@@ -91,9 +91,7 @@ def _spec(
         mounts=[
             spec.Mount("/proc", "proc", "proc", strict),
             spec.Mount("/dev", "tmpfs", "tmpfs", ["nosuid", "strictatime", "mode=755"]),
-            spec.Mount(
-                "/dev/pts", "devpts", "devpts", ["nosuid", "noexec", "ptmxmode=0666", "mode=0620", "gid=5"]
-            ),
+            spec.Mount("/dev/pts", "devpts", "devpts", ["nosuid", "noexec", "ptmxmode=0666", "mode=0620", "gid=5"]),
             spec.Mount("/dev/shm", "tmpfs", "shm", [*strict, "mode=1777"]),
             spec.Mount("/dev/mqueue", "mqueue", "mqueue", strict),
             spec.Mount("/sys", "sysfs", "sysfs", [*strict, "ro"]),
@@ -103,9 +101,7 @@ def _spec(
 
 
 def _environment(given: tuple[str, ...]) -> list[str]:
-    passed = [
-        f"{name}={os.environ[name]}" for name in os.environ if name in _PASSED or name.startswith("LC_")
-    ]
+    passed = [f"{name}={os.environ[name]}" for name in os.environ if name in _PASSED or name.startswith("LC_")]
     if "PATH" not in os.environ:
         passed.append(f"PATH={_DEFAULT_PATH}")
     for entry in given:

@@ -100,9 +100,7 @@ def _execute(
         master, slave = console.open_pair(rows, columns)
         fds = [slave, slave, slave]
     preserved = list(range(3, 3 + preserve_fds))
-    connection, pid = lifecycle.execute(
-        container, process, [*fds, *preserved], [0, 1, 2, *preserved], invocation.log
-    )
+    connection, pid = lifecycle.execute(container, process, [*fds, *preserved], [0, 1, 2, *preserved], invocation.log)
     guest = Identity(pid)
     if slave >= 0:
         os.close(slave)
@@ -130,9 +128,7 @@ def _execute(
         raise
 
 
-def _detach(
-    container: "Container", connection: Any, pid: int, pid_file: str, master: int, console_socket: str
-) -> None:
+def _detach(container: "Container", connection: Any, pid: int, pid_file: str, master: int, console_socket: str) -> None:
     """Leave: the pid in the file is the guest process, or a waiter for it where it is not to be ours."""
     from runsc_py import console, lifecycle, state, waiter
 

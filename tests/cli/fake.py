@@ -32,9 +32,7 @@ class Sandbox(Record):
     pass
 
 
-def start(
-    config: Any, control: Any, stdio: list[int], gofer_fd: int, preserve_fds: list[int], console: Any
-) -> Sandbox:
+def start(config: Any, control: Any, stdio: list[int], gofer_fd: int, preserve_fds: list[int], console: Any) -> Sandbox:
     check(config.process)
     read_end, write_end = os.pipe()
     middle = os.fork()

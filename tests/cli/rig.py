@@ -34,7 +34,11 @@ class Rig:
                 **process,
             },
             "root": {"path": "/" if self.real else "rootfs"},
-            "mounts": [{"destination": "/proc", "type": "proc", "source": "proc"}],
+            "mounts": [
+                {"destination": "/proc", "type": "proc", "source": "proc"},
+                {"destination": "/dev", "type": "tmpfs", "source": "tmpfs"},
+                {"destination": "/dev/pts", "type": "devpts", "source": "devpts"},
+            ],
             "linux": {"namespaces": [{"type": "pid"}], "cgroupsPath": f"{self.cgroup}/c"},
         }
         self.write(config)
@@ -55,9 +59,7 @@ class Rig:
 
     def run(self, *words: str, stdin: bytes = b"", code: int | None = 0, **options: object) -> bytes:
         """Run a command to its end; its stdout. Its exit code must be `code`; its stderr is kept."""
-        child = self.start(
-            *words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options
-        )
+        child = self.start(*words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options)
         out, self.err = child.communicate(stdin, timeout=20)
         if code is not None:
             assert child.returncode == code, (words, child.returncode, self.err)

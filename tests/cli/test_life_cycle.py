@@ -164,9 +164,7 @@ def test_run_passes_signals_on(rig):
 
 def test_run_detached(rig):
     rig.config()
-    child = rig.start(
-        "run", "-d", "--pid-file", "pid", "c", stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
-    )
+    child = rig.start("run", "-d", "--pid-file", "pid", "c", stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     assert child.wait(10) == 0
     assert rig.state()["status"] == "running"
     assert alive(int((rig.directory / "pid").read_text()))
@@ -185,8 +183,7 @@ def test_exec(rig):
     assert rig.run("exec", "c", "cat", stdin=b"abc") == b"abc"  # before start, too
     rig.run("start", "c")
     assert (
-        rig.run("exec", "-e", "A=1", "--cwd", "/tmp", "c", "sh", "-c", "echo $A; pwd; exit 9", code=9)
-        == b"1\n/tmp\n"
+        rig.run("exec", "-e", "A=1", "--cwd", "/tmp", "c", "sh", "-c", "echo $A; pwd; exit 9", code=9) == b"1\n/tmp\n"
     )
     rig.run("exec", "c", "sh", "-c", "kill -9 $$", code=137)
     assert told(rig, "exec", "c", "nonexist", code=255) == (
@@ -277,6 +274,7 @@ def receive_master(rig, *words):
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(path)
         listener.listen()
+        listener.settimeout(10)
         child = rig.start(*words[:1], "--console-socket", path, *words[1:], stdin=subprocess.DEVNULL)
         connection, _ = listener.accept()
         with connection:
@@ -299,9 +297,7 @@ def read_all(master):
 
 
 def test_a_terminal_goes_to_the_console_socket(rig):
-    rig.config(
-        "sh", "-c", "tty >&2; stty size; exit 2", terminal=True, consoleSize={"height": 33, "width": 101}
-    )
+    rig.config("sh", "-c", "tty >&2; stty size; exit 2", terminal=True, consoleSize={"height": 33, "width": 101})
     master = receive_master(rig, "create", "--pid-file", "pid", "c")
     rig.run("start", "c")
     assert rig.status(int((rig.directory / "pid").read_text())) == 2
@@ -357,9 +353,7 @@ def test_only_preserved_descriptors_are_passed_on(rig):
         os.dup2(write_end, 3)
         os.dup2(extra, 4)
 
-    assert (
-        rig.run("run", "--preserve-fds", "1", "c", preexec_fn=arrange, close_fds=False) == b"0\n1\n2\n3\n4\n"
-    )
+    assert rig.run("run", "--preserve-fds", "1", "c", preexec_fn=arrange, close_fds=False) == b"0\n1\n2\n3\n4\n"
     os.close(write_end)
     os.close(extra)
     assert os.read(read_end, 100) == b"kept\n"
@@ -409,9 +403,7 @@ def test_hooks_run_in_their_order(rig):
     assert states["poststop"]["status"] == "stopped"
 
 
-@pytest.mark.parametrize(
-    "stage", ["prestart", "createRuntime", "createContainer", "startContainer", "poststart"]
-)
+@pytest.mark.parametrize("stage", ["prestart", "createRuntime", "createContainer", "startContainer", "poststart"])
 def test_a_failing_hook_ends_the_container(rig, stage):
     config = rig.config()
     config["hooks"] = {stage: [{"path": "/bin/sh", "args": ["sh", "-c", "exit 3"]}]}
@@ -512,9 +504,7 @@ def test_create_interrupted_in_a_hook_leaves_nothing(rig):
 
 def test_create_killed_in_a_hook_can_be_deleted(rig):
     config = rig.config()
-    config["hooks"] = {
-        "prestart": [{"path": "/bin/sh", "args": ["sh", "-c", f"touch {rig.directory}/in; sleep 100"]}]
-    }
+    config["hooks"] = {"prestart": [{"path": "/bin/sh", "args": ["sh", "-c", f"touch {rig.directory}/in; sleep 100"]}]}
     rig.write(config)
     child = rig.start("create", "c", stdin=subprocess.DEVNULL)
     wait_until((rig.directory / "in").exists)
@@ -530,10 +520,7 @@ def test_do(rig):
     out = rig.run("do", "--env", "A=b", "--cwd", "/tmp", "--", "sh", "-c", "echo $A; pwd; exit 4", code=4)
     assert out == b"b\n/tmp\n"
     assert told(rig, "do", "nonexist").startswith("runsc-py do failed: unable to start container process")
-    assert (
-        told(rig, "do", "--rootfs", "/nonexist", "true")
-        == "runsc-py do failed: --rootfs /nonexist: not a directory"
-    )
+    assert told(rig, "do", "--rootfs", "/nonexist", "true") == "runsc-py do failed: --rootfs /nonexist: not a directory"
     assert os.listdir(rig.root) == []
 
 
