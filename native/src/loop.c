@@ -157,9 +157,16 @@ int nc_io_take(struct nc_io *out, int max) {
     return n;
 }
 
-static int send_response(const struct seccomp_notif_resp *resp) {
-    return ioctl(listener, SECCOMP_IOCTL_NOTIF_SEND, resp) ? -errno : 0;
+/* An ioctl of the listener. A signal of ours may end its wait (for a lock that the guests' calls take too, or for the task
+ * that an injected descriptor goes to): the request is then still to be made, or a guest waits for ever. */
+static int ask_listener(unsigned long request, const void *argument) {
+    int result;
+    do result = ioctl(listener, request, argument);
+    while (result < 0 && errno == EINTR);
+    return result < 0 ? -errno : result;
 }
+
+static int send_response(const struct seccomp_notif_resp *resp) { return ask_listener(SECCOMP_IOCTL_NOTIF_SEND, resp); }
 
 int nc_reply(uint64_t id, int64_t value, int32_t error) {
     struct seccomp_notif_resp resp = {.id = id, .val = error ? 0 : value, .error = error};
@@ -177,11 +184,13 @@ int nc_addfd(uint64_t id, int host_fd, int guest_fd, int cloexec) {
                                       .srcfd = (uint32_t)host_fd,
                                       .newfd = (uint32_t)guest_fd,
                                       .newfd_flags = cloexec ? O_CLOEXEC : 0};
-    int fd = ioctl(listener, SECCOMP_IOCTL_NOTIF_ADDFD, &add);
-    return fd < 0 ? -errno : fd;
+    return ask_listener(SECCOMP_IOCTL_NOTIF_ADDFD, &add);
 }
 
-int nc_id_valid(uint64_t id) { return ioctl(listener, SECCOMP_IOCTL_NOTIF_ID_VALID, &id) ? -errno : 1; }
+int nc_id_valid(uint64_t id) {
+    int failed = ask_listener(SECCOMP_IOCTL_NOTIF_ID_VALID, &id);
+    return failed ? failed : 1;
+}
 
 uint64_t nc_counter(int which) { return which >= 0 && which < 3 ? counters[which] : 0; }
 

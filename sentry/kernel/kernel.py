@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 _EVENT = Struct("<iiiiQQQQQQQQ")
 _MAX_IO = 64
+_LAST_NS = (1 << 63) - 1
+_LAST_NUMBER = 1024  # no architecture has so many calls
 _DEAD_KEPT = 64  # so many dead processes are remembered before the host is asked which were reaped
 
 
@@ -176,7 +178,9 @@ class Kernel:
                 args = (a, b, c, d, e, f)
                 entry = handlers.get(nr)
                 if entry is None:
-                    entry = handlers[nr] = self.lookup(nr)
+                    entry = self.lookup(nr)
+                    if nr < _LAST_NUMBER:  # others are not kept: a guest may try every number there is
+                        handlers[nr] = entry
                 value = self._dispatch(task, entry, nr, call_id, args)
                 if ready:
                     if value is not None:
@@ -273,7 +277,8 @@ class Kernel:
 
     def _arm(self) -> int | None:
         deadline = self.scheduler.next_deadline_ns()
-        self.platform.arm(-1 if deadline is None else max(deadline, 0))
+        # A guest's timer may lie beyond what the host's clock can count: it never comes.
+        self.platform.arm(-1 if deadline is None or deadline > _LAST_NS else max(deadline, 0))
         return deadline
 
 

@@ -181,8 +181,10 @@ def lookup(number: int) -> Entry:
     entry = TABLE.get(number) or _ABSENT.get(number)
     if entry is None:
         entry = Entry(NAMES.get(number, f"syscall_{number:#x}"), number)
-        if len(_ABSENT) < 512:  # a guest that tries every number must not fill our memory
+        if len(_ABSENT) < 512:  # a guest that tries every number must fill neither our memory nor the log
             _ABSENT[number] = entry
+        else:
+            entry.why = "one of too many"
     return entry
 
 

@@ -80,6 +80,15 @@ def test_a_guest_that_tries_all_numbers_fills_no_memory():
     assert len(declare._ABSENT) <= 512
 
 
+def test_a_guest_that_tries_all_numbers_fills_no_log():
+    said = []
+    set_unsupported_report(said.append)
+    for number in range(10_000, 12_000):
+        with pytest.raises(ENOSYS):
+            lookup(number).handler(None, NO_ARGS)
+    assert len(said) <= 512
+
+
 def test_a_native_call_is_continued_when_it_arrives_all_the_same():
     native("getpid", why="names itself")
     assert lookup(39).handler(None, NO_ARGS) is CONTINUE
