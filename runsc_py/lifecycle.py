@@ -93,8 +93,6 @@ class _Attempt:
         self._describe(spec, bundle, settings)
         plan = build.plan(spec, bundle, how.exclusive_root, settings.overlay)
         fields = build.process_fields(process, self.log.warning)
-        if how.use_cgroup:
-            self._make_cgroup(spec, settings)
         stdio, master = self._stdio(fields)
         try:
             init_pid = self._boot(spec, plan, fields, settings, stdio, how)
@@ -129,7 +127,7 @@ class _Attempt:
         container.rootless = rootless.is_rootless(settings.rootless)
         container.process_defaults = plain(spec.process)
 
-    def _make_cgroup(self, spec: "Spec", settings: Settings) -> None:
+    def _make_cgroup(self, spec: "Spec", settings: Settings) -> cgroups.Manager:
         linux = spec.linux
         path = (linux.cgroups_path if linux else "") or ""
         required = bool(path) and not self.container.rootless
@@ -140,6 +138,7 @@ class _Attempt:
         resources = linux.resources if linux else None
         self.cgroup = cgroups.make(path, self.container.id, resources, required, warn)
         self.container.cgroup = self.cgroup.record()
+        return self.cgroup
 
     def _stdio(self, fields: dict[str, Any]) -> tuple[list[int], int]:
         if not fields["terminal"]:
@@ -169,13 +168,17 @@ class _Attempt:
         if container.rootless and not uid_map:
             uid_map, gid_map = rootless.default_maps()
         self.listener = make_listener(container.directory)
-        lock_fd, cgroup = container._lock_fd, self.cgroup
+        lock_fd = container._lock_fd
 
         def enter() -> None:  # in each forked child, first
             interruption.end()
-            if cgroup is not None:
-                cgroup.join()
             os.close(lock_fd)  # a lock outlives the command that took it as long as a child holds it
+
+        def adopt(launcher: int) -> None:  # while the children load their code: the kernel takes its time for these
+            if how.use_cgroup:
+                cgroup = self._make_cgroup(spec, settings)
+                cgroup.join(launcher)
+                cgroup.join(gofer.pid)
 
         gofer = start_gofer(
             GoferConfig(
@@ -189,7 +192,7 @@ class _Attempt:
         self.files.append(gofer.socket_fd)
         container.gofer_pid, container.gofer_start = gofer.pid, Identity(gofer.pid).start
         self.victims.append(Identity(gofer.pid, container.gofer_start))
-        config = self._sandbox_config(spec, plan, fields, settings, (uid_map, gid_map), enter)
+        config = self._sandbox_config(spec, plan, fields, settings, (uid_map, gid_map), enter, adopt)
         preserve = list(range(3, 3 + how.preserve_fds))
         try:
             sandbox = start_sandbox(config, self.listener, stdio, gofer.socket_fd, preserve, None)
@@ -218,6 +221,7 @@ class _Attempt:
         settings: Settings,
         maps: tuple[Any, Any],
         enter: Any,
+        adopt: Any,
     ) -> Any:
         from sentry.boot import SandboxConfig
 
@@ -250,6 +254,7 @@ class _Attempt:
             uid_map=maps[0],
             gid_map=maps[1],
             enter=enter,
+            adopt=adopt,
             log_fd=log_fd,
             log_json=self.log.json_format,
         )
@@ -391,9 +396,14 @@ def kill(container: Container, signal: int, everybody: bool) -> None:
 def pause(container: Container) -> None:
     if container.status() not in ("running", "created"):
         raise NotRunning
-    manager = cgroups.Manager.restore(container.cgroup)
-    if not (manager.can_freeze() and manager.freeze(True)):
+    # The sentry stops its guests at once. A freezer would have to wait for guests whose call a frozen sentry never
+    # answers; it is the way out when the sentry does not listen.
+    try:
         request(container, "pause")
+    except RuntimeFault:
+        manager = cgroups.Manager.restore(container.cgroup)
+        if not (manager.can_freeze() and manager.freeze(True)):
+            raise
     container.paused = True
     container.save()
 

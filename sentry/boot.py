@@ -3,13 +3,14 @@
     CLI ── fork ──▶ launcher ── fork ──▶ sentry   (pid 1 of the sandbox's PID namespace)
                         └────── fork ──▶ zygote   (pid 2 of it)   ── CLONE_PARENT ──▶ container init, exec'd processes
 
-The launcher joins the cgroup and the network namespace, becomes an unprivileged user and makes the user and PID
-namespaces; then it is no longer needed and ends, so that sentry, zygote and init become children of whoever reaps
-for the caller (a shim, or the CLI itself). Everything is forked, nothing executed: pages stay shared and no start-up
-is paid twice.
+The launcher loads the sentry's code, while its caller moves it into the cgroup. It joins the network namespace, becomes
+an unprivileged user and makes the user and PID namespaces; then it is no longer needed and ends, so that sentry, zygote
+and init become children of whoever reaps for the caller (a shim, or the CLI itself). Everything is forked, nothing
+executed: pages stay shared and no start-up is paid twice.
 """
 
 import _socket as socket
+import gc
 import os
 from collections.abc import Callable
 from time import sleep
@@ -64,7 +65,8 @@ class MountConfig(NamedTuple):
 
 
 class SandboxConfig(NamedTuple):
-    """All the sentry is told of its container. `enter` is called first in the launcher (it joins the cgroup)."""
+    """All the sentry is told of its container. `enter` is called first in the launcher; `adopt` by `start`,
+    with the launcher's pid, before it forks (it moves it into the cgroup)."""
 
     id: str
     process: ProcessConfig
@@ -89,6 +91,7 @@ class SandboxConfig(NamedTuple):
     uid_map: list[tuple[int, int, int]] = []
     gid_map: list[tuple[int, int, int]] = []
     enter: Callable[[], None] | None = None
+    adopt: Callable[[int], None] | None = None
     log_fd: int = -1
     log_json: bool = False
 
@@ -126,20 +129,26 @@ def start(
     inherited = Inherited(
         control.fileno(), stdio, gofer_fd, preserve_fds, theirs.fileno(), config.log_fd, strace_fd
     )
-    from sentry.preload import load
-
-    load()
     launcher = os.fork()
     if launcher == 0:
+        gc.freeze()  # the caller's garbage, collected here, would close numbers that are ours
+        gc.disable()
+        ours.close()
         _launch(config, inherited)
     theirs.close()
     sentry_pid = init_pid = 0
     try:
+        if config.adopt is not None:
+            config.adopt(launcher)
+        try:
+            ours.send(b"+")
+        except OSError:
+            pass  # it has failed, and says why
         sentry_pid = _receive(ours)
         init_pid = _receive(ours)
     finally:
-        os.waitpid(launcher, 0)
         ours.close()
+        os.waitpid(launcher, 0)
         if sentry_pid and not init_pid:
             _end(sentry_pid)
     return Sandbox(init_pid, sentry_pid)
@@ -191,10 +200,15 @@ def check(result: int, what: str) -> int:
 
 
 def _launch(config: SandboxConfig, inherited: Inherited) -> NoReturn:
+    from sentry.preload import load
+
     report = inherited.report
     try:
         if config.enter is not None:
             config.enter()
+        load()
+        if os.read(report, 1) != b"+":
+            os._exit(1)  # nobody waits any more
         own_net = _namespaces(config)
         page = lib.nc_shared_new()
         check(lib.nc_make_stub(), "loader stub")

@@ -1,7 +1,7 @@
 """A container's cgroups: make, limit, join, freeze, list, remove. v1, v2 and hybrid hosts.
 
     manager = make(cgroups_path, container_id, resources, required=..., warn=log.warning)
-    manager.join()                  # in the child that becomes the sandbox
+    manager.join(pid)               # before that process forks
     record = manager.record()       # into state.json; Manager.restore(record) later
     manager.remove()
 
@@ -53,11 +53,11 @@ class Manager:
 
     # -- placement
 
-    def join(self) -> None:
-        """Move the calling process in. Silent where it may not: limits were checked when they were set."""
+    def join(self, pid: int) -> None:
+        """Move a process in. Silent where it may not: limits were checked when they were set."""
         for directory in self.directories():
             try:
-                _write(f"{directory}/cgroup.procs", "0")
+                _write(f"{directory}/cgroup.procs", str(pid))
             except OSError:
                 pass
 

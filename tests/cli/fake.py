@@ -35,9 +35,14 @@ class Sandbox(Record):
 def start(config: Any, control: Any, stdio: list[int], gofer_fd: int, preserve_fds: list[int], console: Any) -> Sandbox:
     check(config.process)
     read_end, write_end = os.pipe()
+    gate_read, gate_write = os.pipe()
     middle = os.fork()
     if middle == 0:
         os.close(read_end)
+        os.close(gate_write)
+        if not os.read(gate_read, 1):
+            os._exit(1)
+        os.close(gate_read)
         sentry = os.fork()
         if sentry == 0:
             try:
@@ -53,6 +58,16 @@ def start(config: Any, control: Any, stdio: list[int], gofer_fd: int, preserve_f
             time.sleep(0.001)
         os._exit(0)
     os.close(write_end)
+    os.close(gate_read)
+    try:
+        config.adopt(middle)
+        os.write(gate_write, b"x")
+    except BaseException:
+        os.close(gate_write)
+        os.close(read_end)
+        os.waitpid(middle, 0)
+        raise
+    os.close(gate_write)
     text = b""
     while chunk := os.read(read_end, 100):
         text += chunk
