@@ -93,17 +93,16 @@ class Waiting:
     def _park_due(self) -> None:
         """Park those that have waited since the last look; later ones get their turn."""
         self._armed = False
-        later = []
-        for call in self._candidates:
+        candidates, self._candidates = self._candidates, []  # park puts back what can't be interrupted yet
+        for call in candidates:
             if call.ended or call.state != OPEN:
                 continue
             if call.started_ns == 0:
                 call.started_ns = 1
-                later.append(call)
+                self._candidates.append(call)
                 continue
             self.park(call)
-        self._candidates = later
-        if later:
+        if self._candidates and not self._armed:
             self._arm()
 
     def park(self, call: Call) -> None:
