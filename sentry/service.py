@@ -5,6 +5,7 @@ reports to whoever started it, and runs the loop. Afterwards the container is ru
 """
 
 import _socket as socket
+import gc
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -76,6 +77,9 @@ def _boot(config: SandboxConfig, host: confine.Host, log: Log, page: Any) -> "Se
     executor = Executor(kernel)
     kernel._handlers[MAGIC_LOAD] = _LoadEntry(kernel, executor)  # type: ignore[assignment]
     service = Service(kernel, executor, config, host, log)
+    gc.freeze()  # what is loaded by now stays; what comes is looked at when there is some of it
+    gc.set_threshold(20_000, 50, 1000)
+    gc.enable()
     service.begin()
     return service
 
