@@ -12,6 +12,7 @@ from sentry.abi.linux import AT_FDCWD, RLIM_INFINITY, RLIMIT_FSIZE, RLIMIT_NOFIL
 from sentry.errors import E2BIG, EACCES, ENOENT, ENOTDIR, LinuxError
 from sentry.kernel.creds import ALL_CAPS, Credentials
 from sentry.kernel.fdtable import FdTable
+from sentry.kernel.nproc import apply_limit
 from sentry.kernel.program import Executor, Program, find
 from sentry.kernel.sched import Future, Job
 from sentry.kernel.task import Rlimits, Task, ThreadGroup
@@ -102,6 +103,7 @@ class Spawn:
         fs = FsContext(root, root, 0o022 if process.umask is None else process.umask)
         task = Task(self.kernel, host_tid, group, fs, fds)
         task.creds = credentials(process)
+        apply_limit(task)
         return task
 
     def forked(self, task: Task) -> None:

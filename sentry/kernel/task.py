@@ -25,6 +25,7 @@ from sentry.abi.linux import (
 from sentry.errors import EINVAL, ESRCH
 from sentry.kernel.creds import Credentials
 from sentry.kernel.memory import Memory
+from sentry.kernel.nproc import apply_limit
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -190,7 +191,9 @@ class Task:
 
     def set_creds(self, creds: Credentials) -> None:
         """Replace the credentials; the C core answers getuid(2) and its like from its copy."""
-        self.creds = creds
+        old, self.creds = self.creds, creds
+        if creds.uid != old.uid or creds.cap_effective != old.cap_effective:
+            apply_limit(self)
         lib.nc_task_set_ids(self.host_tid, creds.uid, creds.euid, creds.gid, creds.egid)
 
     def set_fds(self, fds: "FdTable") -> None:

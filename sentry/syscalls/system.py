@@ -25,6 +25,7 @@ from sentry.abi.linux import (
     RLIMIT_FSIZE,
     RLIMIT_MEMLOCK,
     RLIMIT_NOFILE,
+    RLIMIT_NPROC,
     RLIMIT_RTTIME,
     RLIMIT_SIGPENDING,
     RLIMIT_STACK,
@@ -32,6 +33,7 @@ from sentry.abi.linux import (
 from sentry.abi.x86_64 import RLIMIT, SYSINFO, pack_utsname
 from sentry.errors import EFAULT, EINVAL, ENOSYS, EPERM, ESRCH
 from sentry.fs.proc import system as facts
+from sentry.kernel.nproc import apply_limit
 from sentry.syscalls.declare import arg_in, native, refuse, syscall
 from sentry.syscalls.kinds import Addr, InBuffer, Int, OutBuffer, Pid, Size, ULong, choice, flags
 
@@ -132,6 +134,7 @@ def sys_getrandom(task: Task, buf: OutBuffer, size: Size, flags: RandomFlags) ->
 
 # --- resource limits
 
+LIMITS_HELD = "RLIMIT_NPROC is held in proportion: threads that other users make later count, too"
 # Those that the host kernel enforces, on the guest's own memory, CPU time and signals.
 _BY_HOST = frozenset(
     (RLIMIT_CPU, RLIMIT_DATA, RLIMIT_STACK, RLIMIT_MEMLOCK, RLIMIT_AS, RLIMIT_SIGPENDING, RLIMIT_RTTIME)
@@ -143,12 +146,12 @@ def sys_getrlimit(task: Task, resource: Resource, rlim: Addr) -> None:
     task.mem.write(rlim, RLIMIT.pack(*_limits(task.group, resource)))
 
 
-@syscall
+@syscall(partial=LIMITS_HELD)
 def sys_setrlimit(task: Task, resource: Resource, rlim: Addr) -> None:
     set_limit(task, task.group, resource, *RLIMIT.unpack(task.mem.read(rlim, RLIMIT.size)))
 
 
-@syscall
+@syscall(partial=LIMITS_HELD)
 def sys_prlimit64(task: Task, pid: Pid, resource: Resource, new: Addr, old: Addr) -> None:
     wanted = RLIMIT.unpack(task.mem.read(new, RLIMIT.size)) if new else None
     target = task if not pid else task.kernel.find_task(pid)
@@ -194,6 +197,8 @@ def set_limit(task: Task, group: ThreadGroup, resource: int, soft: int, hard: in
         finite = group.rlimits.get(RLIMIT_FSIZE)[0] != RLIM_INFINITY
         for member in group.tasks:
             member.fds.set_limits(nofile, finite)
+    elif resource == RLIMIT_NPROC:
+        apply_limit(group.leader)
     elif resource in _BY_HOST:
         # The host may refuse to raise what it lowered before: then its own, lower limit stays in force.
         lib.nc_prlimit(group.host_tgid, resource, soft, hard)
