@@ -17,6 +17,7 @@ class Rig:
         self.real = real  # the host's root under the real sentry
         ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER: we are the shim
         self.directory = directory
+        self.statuses: dict[int, int] = {}  # of children reaped
         self.root = directory / "state"
         self.bundle = directory / "bundle"
         (self.bundle / "rootfs").mkdir(parents=True)
@@ -92,16 +93,18 @@ class Rig:
         return json.loads(self.run("state", container_id))
 
     def status(self, pid: int) -> int:
-        """Reap `pid`, a child of ours by then, and return its exit code as a shell has it."""
-        ended = []
+        """Reap as a shim does until `pid`, a child of ours by then, has ended; its exit code as a shell has it."""
+        wait_until(lambda: self.reap() and pid in self.statuses)
+        return exit_code(self.statuses[pid])
 
-        def reaped() -> bool:
-            done, status = os.waitpid(pid, os.WNOHANG)
-            ended.append(status)
-            return bool(done)
-
-        wait_until(reaped)
-        return exit_code(ended[-1])
+    def reap(self) -> bool:
+        """Reap every child that has ended: the first process of a PID namespace ends after all others of it."""
+        try:
+            while (ended := os.waitpid(-1, os.WNOHANG))[0]:
+                self.statuses[ended[0]] = ended[1]
+        except ChildProcessError:
+            pass
+        return True
 
     def close(self) -> None:
         """End what is left; complain of whatever was not a container of the test's own."""
@@ -115,11 +118,7 @@ class Rig:
 
     def children(self) -> list[int]:
         """Live processes that became ours; dead ones are reaped."""
-        try:
-            while os.waitpid(-1, os.WNOHANG)[0]:
-                pass
-        except ChildProcessError:
-            return []
+        self.reap()
         task = f"/proc/self/task/{os.getpid()}/children"
         return [int(word) for word in pathlib.Path(task).read_text().split()]
 
