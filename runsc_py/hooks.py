@@ -9,6 +9,7 @@ the sandbox just before the program, poststart and poststop on the host.
 from collections.abc import Callable
 from typing import Any
 
+from runsc_py import interruption
 from runsc_py.errors import RuntimeFault, errno_text
 from runsc_py.processes import go_process_state
 
@@ -67,6 +68,7 @@ def _run_one(hook: dict[str, Any], state: dict[str, Any], cwd: str, enter: Calla
     argv = hook["args"] or [hook["path"]]
     environment = dict(entry.partition("=")[::2] for entry in hook["env"] or ())
     timeout = hook["timeout"]
+    interruption.hold()
     try:
         child = subprocess.Popen(
             argv,
@@ -84,6 +86,7 @@ def _run_one(hook: dict[str, Any], state: dict[str, Any], cwd: str, enter: Calla
     except subprocess.SubprocessError as error:
         raise RuntimeFault(f"fork/exec {hook['path']}: {error}") from None
     try:
+        interruption.release()
         out, err = child.communicate(state_json(state), timeout=timeout)
     except BaseException as error:
         _abandon(child)

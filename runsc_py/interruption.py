@@ -28,5 +28,28 @@ def end() -> None:
             signal.signal(number, signal.SIG_DFL)
 
 
+_held = False
+_pending = 0
+
+
+def hold() -> None:
+    """Put interruptions off: what is being made now has no owner yet."""
+    global _held
+    _held = True
+
+
+def release() -> None:
+    """Raise what `hold` has put off, and later ones at once again."""
+    global _held, _pending
+    _held = False
+    if _pending:
+        number, _pending = _pending, 0
+        _raise(number, None)
+
+
 def _raise(number: int, frame: Any) -> None:
+    global _pending
+    if _held:
+        _pending = number
+        return
     raise Interruption(signal.Signals(number).name, number)

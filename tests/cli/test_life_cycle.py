@@ -221,6 +221,8 @@ import ctypes, os, subprocess, sys, signal
 ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)
 subprocess.run(sys.argv[2:], check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
 pid = int(open("execpid").read())
+while not os.path.exists("guest"):
+    os.sched_yield()
 if int(sys.argv[1]):
     os.kill(pid, int(sys.argv[1]))
 _, status = os.waitpid(pid, 0)
@@ -230,9 +232,13 @@ print(os.WTERMSIG(status) + 128 if os.WIFSIGNALED(status) else os.WEXITSTATUS(st
 
 @pytest.mark.parametrize(
     ("send", "script", "code"),
-    [(0, "sleep 0.1; exit 6", 6), (15, "trap 'exit 5' TERM; while :; do sleep 0.01; done", 5),
-     (9, "exec sleep 50", 137), (0, "kill -11 $$", 139)],
-)  # fmt: skip
+    [
+        (0, "UP; sleep 0.1; exit 6", 6),
+        (15, "trap 'exit 5' TERM; UP; while :; do sleep 0.01; done", 5),
+        (9, "UP; exec sleep 50", 137),
+        (0, "UP; kill -11 $$", 139),
+    ],
+)
 def test_a_waiter_stands_for_a_process_that_another_subreaper_asked_for(rig, send, script, code):
     rig.create()
     rig.run("start", "c")
@@ -244,7 +250,7 @@ def test_a_waiter_stands_for_a_process_that_another_subreaper_asked_for(rig, sen
         "c",
         "sh",
         "-c",
-        f"echo $$ > {rig.directory}/guest; {script}",
+        script.replace("UP", f"echo $$ > {rig.directory}/guest"),
     )
     caller = subprocess.run(
         [sys.executable, "-c", OTHER_SUBREAPER, str(send), *command],
