@@ -309,7 +309,7 @@ class ControlServer:
     def on_accept(self) -> None:
         while True:
             try:
-                sock = socket.socket(fileno=self.listener._accept()[0])
+                sock = socket.socket(fileno=self.listener._accept()[0])  # type: ignore[attr-defined]
             except OSError:
                 return
             if len(self.connections) >= self.MAX_CONNECTIONS:

@@ -1,4 +1,7 @@
-"""Whatever the sentry imports, at whatever time, is loaded before it locks itself down."""
+"""Whatever the sentry imports, at whatever time, is loaded before it locks itself down.
+
+Covers: sentry.preload
+"""
 
 from __future__ import annotations
 
