@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from runsc_py import options
 from runsc_py.errors import RuntimeFault, errno_text, host_fault
-from runsc_py.spec import Mount, Process, Spec, root_path
+from runsc_py.spec import Mount, Process, Resources, Spec, root_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -72,6 +72,20 @@ def process_fields(process: Process, warn: "Callable[[str], None]") -> dict[str,
         "cols": size.width if size else 0,
         "oom_score_adj": process.oom_score_adj,
     }
+
+
+def limits(resources: "Resources | None") -> dict[str, Any]:
+    """What the sentry tells its guests of the container's limits: positive ones only, the others mean none."""
+    if resources is None:
+        return {}
+    memory, cpu, pids = resources.memory, resources.cpu, resources.pids
+    found = {
+        "memory_limit": memory.limit if memory else None,
+        "cpu_quota": cpu.quota if cpu else None,
+        "cpu_period": cpu.period if cpu else None,
+        "pids_limit": pids.limit if pids else None,
+    }
+    return {name: value for name, value in found.items() if value is not None and value > 0}
 
 
 def process_config(fields: dict[str, Any]) -> "ProcessConfig":

@@ -243,6 +243,7 @@ class _Attempt:
             masked_paths=[build.text_bytes(p) for p in (linux.masked_paths if linux else None) or ()],
             readonly_paths=[build.text_bytes(p) for p in (linux.readonly_paths if linux else None) or ()],
             sysctl=dict((linux.sysctl if linux else None) or {}),
+            **build.limits(linux.resources if linux else None),
             network=network,
             netns=netns,
             strace=settings.strace,

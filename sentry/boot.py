@@ -80,6 +80,10 @@ class SandboxConfig(NamedTuple):
     masked_paths: list[bytes] = []
     readonly_paths: list[bytes] = []
     sysctl: dict[str, str] = {}
+    memory_limit: int | None = None
+    cpu_quota: int | None = None
+    cpu_period: int | None = None
+    pids_limit: int | None = None
     network: str = "none"
     netns: str | None = None
     strace: bool = False

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from sentry.kernel.task import ThreadGroup
     from sentry.vfs.file import File
 
+CPU_PERIOD_US = 100_000  # the host kernel's own choice
 _ROOT = Credentials(cap_permitted=ALL_CAPS, cap_effective=ALL_CAPS)
 
 
@@ -89,6 +90,7 @@ async def build(kernel: "Kernel", config: SandboxConfig, host: "Host") -> Contai
     """Mount everything and set the kernel's names. BootError says which mount can't be made, and why."""
     kernel.store = Store(host.store)
     kernel.facts = host.facts
+    _limits(kernel, config)
     kernel.hostname = config.hostname or b"localhost"
     if config.domainname:
         kernel.domainname = config.domainname
@@ -110,6 +112,17 @@ async def build(kernel: "Kernel", config: SandboxConfig, host: "Host") -> Contai
     if config.root_readonly:
         mounts.root.flags |= MS_RDONLY
     return Container(kernel, config, mounts, host)
+
+
+def _limits(kernel: "Kernel", config: SandboxConfig) -> None:
+    """What the container may use, as its own files tell it: the cgroup outside holds it to that."""
+    kernel.cpus = tuple(sorted(os.sched_getaffinity(0)))
+    if config.cpu_quota is not None:
+        period = config.cpu_period or CPU_PERIOD_US
+        kernel.cpu_max = config.cpu_quota, period
+        kernel.cpus = kernel.cpus[: max(1, -(-config.cpu_quota // period))]
+    kernel.memory_limit = config.memory_limit
+    kernel.pids_limit = config.pids_limit
 
 
 def _register(kernel: "Kernel") -> None:

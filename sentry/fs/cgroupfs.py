@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sentry.abi.linux import CGROUP2_SUPER_MAGIC, CGROUP_SUPER_MAGIC
-from sentry.fs.proc.system import cpu_count, mem_total_kb, used_kb
+from sentry.fs.proc.system import cpu_list, mem_total_kb, used_kb
 from sentry.fs.pseudo import PseudoDirectory, PseudoFilesystem, Text, Tree, constant
 
 if TYPE_CHECKING:
@@ -76,9 +76,8 @@ def _cpu_stat(task: Task) -> bytes:
     )
 
 
-def _cpus(kernel: Kernel) -> bytes:
-    count = cpu_count(kernel)
-    return b"0\n" if count == 1 else b"0-%d\n" % (count - 1)
+def _pids_max(kernel: Kernel) -> bytes:
+    return b"max\n" if kernel.pids_limit is None else b"%d\n" % kernel.pids_limit
 
 
 def _v2(kernel: Kernel) -> Tree:
@@ -98,10 +97,10 @@ def _v2(kernel: Kernel) -> Tree:
         b"cgroup.subtree_control": constant(b"\n"),
         b"cgroup.threads": Text(_threads),
         b"cgroup.type": constant(b"domain\n"),
-        b"cpu.max": constant(b"max 100000\n"),
+        b"cpu.max": constant(b"max 100000\n" if kernel.cpu_max is None else b"%d %d\n" % kernel.cpu_max),
         b"cpu.stat": Text(_cpu_stat),
         b"cpu.weight": constant(b"100\n"),
-        b"cpuset.cpus.effective": constant(_cpus(kernel)),
+        b"cpuset.cpus.effective": constant(cpu_list(kernel.cpus)),
         b"cpuset.mems.effective": constant(b"0\n"),
         b"io.stat": constant(b""),
         b"memory.current": Text(_memory_current),
@@ -114,7 +113,7 @@ def _v2(kernel: Kernel) -> Tree:
         b"memory.swap.current": constant(b"0\n"),
         b"memory.swap.max": constant(b"max\n"),
         b"pids.current": Text(lambda task: b"%d\n" % len(task.kernel.tasks)),
-        b"pids.max": constant(b"max\n"),
+        b"pids.max": constant(_pids_max(kernel)),
     }
 
 
@@ -142,19 +141,20 @@ def _v1(kernel: Kernel, controllers: list[bytes]) -> Tree:
             b"memory.use_hierarchy": constant(b"1\n"),
         })  # fmt: skip
     if b"cpu" in controllers:
+        quota, period = kernel.cpu_max or (-1, 100_000)
         tree.update({
-            b"cpu.cfs_period_us": constant(b"100000\n"),
-            b"cpu.cfs_quota_us": constant(b"-1\n"),
+            b"cpu.cfs_period_us": constant(b"%d\n" % period),
+            b"cpu.cfs_quota_us": constant(b"%d\n" % quota),
             b"cpu.shares": constant(b"1024\n"),
             b"cpu.stat": constant(b"nr_periods 0\nnr_throttled 0\nthrottled_time 0\n"),
         })  # fmt: skip
     if b"cpuacct" in controllers:
         tree[b"cpuacct.usage"] = Text(lambda task: b"%d\n" % (sum(_cpu_usec(task.kernel)) * 1000))
     if b"cpuset" in controllers:
-        tree.update({b"cpuset.cpus": constant(_cpus(kernel)), b"cpuset.mems": constant(b"0\n")})
+        tree.update({b"cpuset.cpus": constant(cpu_list(kernel.cpus)), b"cpuset.mems": constant(b"0\n")})
     if b"pids" in controllers:
         tree[b"pids.current"] = Text(lambda task: b"%d\n" % len(task.kernel.tasks))
-        tree[b"pids.max"] = constant(b"max\n")
+        tree[b"pids.max"] = constant(_pids_max(kernel))
     if b"freezer" in controllers:
         tree[b"freezer.state"] = constant(b"THAWED\n")
     return tree

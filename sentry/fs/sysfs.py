@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from sentry.abi.linux import SYSFS_MAGIC
-from sentry.fs.proc.system import cpu_count, mem_free_kb, mem_total_kb
+from sentry.fs.proc.system import cpu_list, cpu_mask, mem_free_kb, mem_total_kb, possible_cpus
 from sentry.fs.pseudo import Link, PseudoDirectory, PseudoFilesystem, Text, Tree, constant
 from sentry.vfs.inode import NEVER
 from sentry.vfs.stat import DirEntry
@@ -32,28 +32,20 @@ class Sysfs(PseudoFilesystem):
         self.root = PseudoDirectory(self, _tree(kernel))
 
 
-def _range(count: int) -> bytes:
-    """A list of CPUs as the kernel writes it."""
-    return b"0\n" if count == 1 else b"0-%d\n" % (count - 1)
-
-
-def _mask(count: int) -> bytes:
-    return b"%x\n" % ((1 << count) - 1)
-
-
-def _cpu(cpu: int, count: int) -> Tree:
+def _cpu(cpu: int, core: int, cpus: tuple[int, ...]) -> Tree:
+    alone, itself = constant(cpu_mask((cpu,))), constant(cpu_list((cpu,)))
     return {
         b"online": constant(b"1\n"),
         b"topology": {
-            b"core_id": constant(b"%d\n" % cpu),
-            b"core_cpus": constant(b"%x\n" % (1 << cpu)),
-            b"core_cpus_list": constant(b"%d\n" % cpu),
-            b"core_siblings": constant(_mask(count)),
-            b"core_siblings_list": constant(_range(count)),
-            b"package_cpus_list": constant(_range(count)),
+            b"core_id": constant(b"%d\n" % core),
+            b"core_cpus": alone,
+            b"core_cpus_list": itself,
+            b"core_siblings": constant(cpu_mask(cpus)),
+            b"core_siblings_list": constant(cpu_list(cpus)),
+            b"package_cpus_list": constant(cpu_list(cpus)),
             b"physical_package_id": constant(b"0\n"),
-            b"thread_siblings": constant(b"%x\n" % (1 << cpu)),
-            b"thread_siblings_list": constant(b"%d\n" % cpu),
+            b"thread_siblings": alone,
+            b"thread_siblings_list": itself,
         },
         b"cache": {
             b"index0": _cache(1, b"Data", 32, cpu),
@@ -75,11 +67,15 @@ def _cache(level: int, kind: bytes, size_kb: int, cpu: int) -> Tree:
 
 
 def _cpus(kernel: Kernel) -> Tree:
-    count = cpu_count(kernel)
-    tree: Tree = {b"cpu%d" % cpu: _cpu(cpu, count) for cpu in range(count)}
-    for name in (b"online", b"possible", b"present"):
-        tree[name] = constant(_range(count))
-    tree[b"offline"] = tree[b"isolated"] = constant(b"\n")
+    cpus = kernel.cpus
+    possible = tuple(range(possible_cpus(kernel)))
+    tree: Tree = {b"cpu%d" % cpu: _cpu(cpu, core, cpus) for core, cpu in enumerate(cpus)}
+    for cpu in set(possible) - set(cpus):
+        tree[b"cpu%d" % cpu] = {b"online": constant(b"0\n")}
+    tree[b"online"] = constant(cpu_list(cpus))
+    tree[b"possible"] = tree[b"present"] = constant(cpu_list(possible))
+    tree[b"offline"] = constant(cpu_list(tuple(cpu for cpu in possible if cpu not in cpus)))
+    tree[b"isolated"] = constant(b"\n")
     tree[b"kernel_max"] = constant(b"8191\n")
     tree[b"vulnerabilities"] = {}
     return tree
@@ -92,10 +88,9 @@ def _node_meminfo(task: Task) -> bytes:
 
 
 def _nodes(kernel: Kernel) -> Tree:
-    count = cpu_count(kernel)
     node: Tree = {
-        b"cpulist": constant(_range(count)),
-        b"cpumap": constant(_mask(count)),
+        b"cpulist": constant(cpu_list(kernel.cpus)),
+        b"cpumap": constant(cpu_mask(kernel.cpus)),
         b"distance": constant(b"10\n"),
         b"meminfo": Text(_node_meminfo),
         b"numastat": constant(b"numa_hit 0\nnuma_miss 0\nnuma_foreign 0\n"),
@@ -174,7 +169,10 @@ def _tree(kernel: Kernel) -> Tree:
         },
         b"dev": {b"block": {}, b"char": {}},
         b"devices": {
-            b"system": {b"cpu": lambda fs: PseudoDirectory(fs, _cpus(kernel)), b"node": _nodes(kernel)},
+            b"system": {
+                b"cpu": lambda fs: PseudoDirectory(fs, _cpus(kernel)),
+                b"node": lambda fs: PseudoDirectory(fs, _nodes(kernel)),
+            },
             b"virtual": {b"dmi": {b"id": {}}, b"net": Link(lambda: b"../../class/net")},
         },
         b"firmware": {},

@@ -51,7 +51,9 @@ class Kernel:
         self.hostname = b"localhost"
         self.domainname = b"(none)"
         self.memory_limit: int | None = None
-        self.cpu_count = 1
+        self.cpus: tuple[int, ...] = (0,)  # those the sandbox may use, by the host's numbers, which getcpu(2) tells
+        self.cpu_max: tuple[int, int] | None = None  # quota and period in microseconds
+        self.pids_limit: int | None = None
         self.panic_on_bug = False
         self.store: Any = None
         self.facts: Any = None  # fs/proc/facts.py: what is shown of the host
@@ -209,6 +211,8 @@ class Kernel:
 
     def _dispatch(self, task: Task, entry: "Entry", nr: int, call_id: int, args: tuple[int, ...]) -> int | None:
         """Run a handler. The value or -errno to answer with, or None when the call waits or was answered."""
+        if task.call is not None:  # it has got out of a wait: its code was changed, or a handler set, as we resumed it
+            self.waiting.drop(task)
         if self.on_call is not None:
             self.on_call(task, entry, args)
         try:

@@ -1,7 +1,7 @@
 """RLIMIT_NPROC: how many threads a user may have (getrlimit(2)).
 
-The host kernel forks, so it must hold the limit; but to it all guests are one user. It is told the user's limit plus the
-threads that others have at that time. A privileged process has the sandbox's own limit.
+The host kernel forks, so it must hold the limit; but to it all guests are one user. It is told the user's limit plus
+the threads that others have at that time. A privileged process has the sandbox's own limit.
 """
 
 from typing import TYPE_CHECKING

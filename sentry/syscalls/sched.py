@@ -259,9 +259,11 @@ def sys_sched_setaffinity(task: Task, pid: Pid, size: UInt, mask: Addr) -> None:
 
 def _affinity(target: Task) -> set[int]:
     try:
-        return os.sched_getaffinity(target.host_tid)
+        mask = os.sched_getaffinity(target.host_tid)
     except OSError:
-        return {0}
+        return {target.kernel.cpus[0]}
+    # A quota of so many CPUs shows as so many; the host may still choose which.
+    return mask.intersection(target.kernel.cpus) or mask
 
 
 # --- input and output

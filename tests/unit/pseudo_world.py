@@ -159,7 +159,9 @@ class FakeKernel:
         self.ttys = ControllingTerminals()
         self.hostname, self.domainname = b"box", b"(none)"
         self.memory_limit: int | None = None
-        self.cpu_count = 2
+        self.cpus: tuple[int, ...] = (0, 1)
+        self.cpu_max: tuple[int, int] | None = None
+        self.pids_limit: int | None = None
         self.host_proc = self.pids.host_proc
         self.sent: list[tuple[int, int]] = []
 

@@ -25,7 +25,30 @@ PAGE_KB = 4
 
 def cpu_count(kernel: Kernel) -> int:
     """CPUs the sandbox may use."""
-    return max(1, kernel.cpu_count)
+    return len(kernel.cpus)
+
+
+def possible_cpus(kernel: Kernel) -> int:
+    """How many CPU numbers there are: getcpu(2) gives a smaller one."""
+    return max(facts_of(kernel).online_cpus, kernel.cpus[-1] + 1)
+
+
+def cpu_list(cpus: tuple[int, ...]) -> bytes:
+    """A list of CPUs as the kernel writes it: 0-3,8."""
+    ranges: list[list[int]] = []
+    for cpu in cpus:
+        if ranges and ranges[-1][1] == cpu - 1:
+            ranges[-1][1] = cpu
+        else:
+            ranges.append([cpu, cpu])
+    return b",".join(b"%d" % low if low == high else b"%d-%d" % (low, high) for low, high in ranges) + b"\n"
+
+
+def cpu_mask(cpus: tuple[int, ...]) -> bytes:
+    """The same as a mask, in words of 32 bits."""
+    bits = sum(1 << cpu for cpu in cpus)
+    words = [bits >> shift & 0xFFFFFFFF for shift in range(0, max(bits.bit_length(), 1), 32)]
+    return b"%x" % words[-1] + b"".join(b",%08x" % word for word in reversed(words[:-1])) + b"\n"
 
 
 def mem_total_kb(kernel: Kernel) -> int:
@@ -83,7 +106,7 @@ def stat(task: Task) -> bytes:
     idle = max(0, ticks * cpus - user - system)
     lines = [b"cpu  %d 0 %d %d 0 0 0 0 0 0" % (user, system, idle)]
     share = (user // cpus, system // cpus, idle // cpus)
-    lines += [b"cpu%d %d 0 %d %d 0 0 0 0 0 0" % (cpu, *share) for cpu in range(cpus)]
+    lines += [b"cpu%d %d 0 %d %d 0 0 0 0 0 0" % (cpu, *share) for cpu in kernel.cpus]
     running = sum(1 for each in kernel.tasks.values() if each.call is None)
     lines += [
         b"intr 0",
@@ -126,8 +149,8 @@ def cpuinfo(task: Task) -> bytes:
     count = cpu_count(task.kernel)
     own = {b"siblings": count, b"cpu cores": count}
     blocks = []
-    for cpu in range(count):
-        numbers = {**own, b"processor": cpu, b"core id": cpu, b"apicid": cpu, b"initial apicid": cpu}
+    for core, cpu in enumerate(task.kernel.cpus):
+        numbers = {**own, b"processor": cpu, b"core id": core, b"apicid": cpu, b"initial apicid": cpu}
         lines = []
         for line in facts_of(task.kernel).cpuinfo.splitlines():
             key, colon, _ = line.partition(b":")
@@ -153,8 +176,7 @@ def devices(task: Task) -> bytes:
 
 
 def interrupts(task: Task) -> bytes:
-    count = cpu_count(task.kernel)
-    return b"".join([b"   ", *(b"%11s" % (b"CPU%d" % cpu) for cpu in range(count)), b"\n"])
+    return b"".join([b"   ", *(b"%11s" % (b"CPU%d" % cpu) for cpu in task.kernel.cpus), b"\n"])
 
 
 def vmstat(task: Task) -> bytes:
