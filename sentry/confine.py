@@ -5,6 +5,7 @@ root becomes an empty tmpfs of the sentry's own, which holds the data of memory 
 """
 
 import os
+from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from native import filters, lib
@@ -132,9 +133,14 @@ def lib_stub_fd() -> int:
     return lib.nc_stub()
 
 
+@cache
+def own_filter() -> bytes:
+    """The sentry's program; asked for first by preload, who may still read files that are not everybody's."""
+    return filters.compiled(RULES)
+
+
 def lock_down(config: SandboxConfig, host: Host, listener: int) -> Host:
     """No root, no capability, no call that is not needed. From here on hostile input is met."""
-    program = filters.compiled(RULES)
     size = b"50%" if config.overlay_size is None else b"%d" % config.overlay_size
     check(lib.nc_empty_root(size, 0), "making an empty root")
     store = os.open("/", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -142,7 +148,7 @@ def lock_down(config: SandboxConfig, host: Host, listener: int) -> Host:
     keep = 1 << CAP_NET_BIND_SERVICE | 1 << CAP_NET_RAW
     check(lib.nc_drop_capabilities(keep), "dropping capabilities")
     check(lib.nc_prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no_new_privs")
-    filters.load(program)
+    filters.load(own_filter())
     return host._replace(store=store)
 
 

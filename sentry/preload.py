@@ -11,12 +11,14 @@ LIBRARY = ("_socket", "fcntl", "json", "resource", "termios")
 
 def load() -> None:
     """Import the standard library's part and all of this package."""
+    from sentry.confine import own_filter
     from sentry.syscalls import load_all
 
     for name in LIBRARY:
         __import__(name)
     _load_below(os.path.dirname(__file__), "sentry.")
     load_all()
+    own_filter()
 
 
 def _load_below(directory: str, prefix: str) -> None:
