@@ -123,7 +123,7 @@ def queued_info(task: Task, sig: int, info: int) -> SigInfo:
 
 def _own_code(task: Task, queued: SigInfo, pid: int) -> SigInfo:
     """Codes of the kernel's are only for signals to oneself: EPERM."""
-    if (queued.code >= 0 or queued.code == SI_TKILL) and task.group.tgid != pid:
+    if (queued.code >= 0 or queued.code == SI_TKILL) and task.tid != pid:  # task_pid_vnr(current): the thread's own
         raise EPERM
     return queued
 
