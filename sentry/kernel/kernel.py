@@ -6,6 +6,7 @@ Job and its task a waiting Call (calls.py). Stops go to lifecycle.py (fork, exec
 calls.py.
 """
 
+import os
 from collections.abc import Callable
 from struct import Struct
 from typing import TYPE_CHECKING, Any
@@ -96,7 +97,7 @@ class Kernel:
 
     def zombies(self) -> list[Task]:
         """Leaders of the processes that are dead and not yet reaped."""
-        for host_tid in [tid for tid in self._dead if not self.pids.is_zombie(tid)]:
+        for host_tid in [tid for tid in self._dead if not _unreaped(tid)]:
             del self._dead[host_tid]
             self.pids.forget(host_tid)
         return list(self._dead.values())
@@ -108,7 +109,7 @@ class Kernel:
     def exists(self, task: Task) -> bool:
         """Whether the task has not yet been reaped."""
         tid = task.host_tid
-        return self.tasks.get(tid) is task or (self._dead.get(tid) is task and self.pids.is_zombie(tid))
+        return self.tasks.get(tid) is task or (self._dead.get(tid) is task and _unreaped(tid))
 
     def died(self, leader: Task) -> None:
         """The last thread of a process has ended; its parent may wait for it."""
@@ -284,6 +285,15 @@ class Kernel:
         # A guest's timer may lie beyond what the host's clock can count: it never comes.
         self.platform.arm(-1 if deadline is None or deadline > _LAST_NS else max(deadline, 0))
         return deadline
+
+
+def _unreaped(host_pid: int) -> bool:
+    """Whether a dead process is still there. (A new one with its number would have been met: Kernel.reused.)"""
+    try:
+        os.getpgid(host_pid)
+    except OSError:
+        return False
+    return True
 
 
 class _Poller:

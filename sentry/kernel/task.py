@@ -137,8 +137,8 @@ class Task:
     """A thread. `call` is the system call it waits in, if any."""
 
     __slots__ = (
-        "call", "comm_override", "creds", "executing", "fds", "fs", "group", "host_tid", "image", "kernel", "mem", "mm",
-        "name", "sigmask_wait", "spawn",
+        "call", "comm_override", "creds", "executing", "fds", "fs", "group", "host_tid", "image", "kernel", "loading",
+        "mem", "mm", "name", "sigmask_wait", "spawn",
     )  # fmt: skip
 
     def __init__(self, kernel: "Kernel", host_tid: int, group: ThreadGroup, fs: "FsContext", fds: "FdTable") -> None:
@@ -151,7 +151,8 @@ class Task:
         self.creds = Credentials()
         self.call: Call | RewrittenCall | None = None
         self.executing: Any = None  # the job that prepares an execve
-        self.image: Program | None = None  # between a good execve and the loader stub's question
+        self.image: Program | None = None  # from a good execve's stop to the host's exec
+        self.loading: Program | None = None  # from then to the loader stub's question
         self.spawn: Any = None  # a first task's program, until it is executed
         self.sigmask_wait: int | None = None  # ppoll & co: the mask while the call waits
         self.name: bytes = b""
@@ -275,10 +276,6 @@ class PidTable:
                 if len(numbers) > 1 and int(numbers[0]) == host_pid:
                     return int(numbers[-1])
         return 0
-
-    def is_zombie(self, host_pid: int) -> bool:
-        """Whether the process is dead and not yet reaped."""
-        return self.read(host_pid, "stat", 256).rpartition(b")")[2][1:2] == b"Z"
 
     def host_pid(self, guest: int) -> int | None:
         """The host's number of a guest pid already asked for."""
