@@ -183,8 +183,21 @@ class KernelRig:
         self.numbers = iter(range(1000, 2000))
         self.call_ids = iter(range(7_000_001, 7_100_000))
         self.tids = iter(range(FIRST_TID, FIRST_TID + 10_000))
+        self.zombies: set[int] = set()  # host ids of dead processes that nobody has reaped
+        self.pgids: dict[int, int] = {}  # process group and session, where it is not the process's own
+        self._host = os.getpgid, os.getsid
+        os.getpgid = os.getsid = self._group_of  # type: ignore[assignment]
+
+    def _group_of(self, tid: int) -> int:
+        """What the host's getpgid(2) and getsid(2) say."""
+        if tid in self.pgids:
+            return self.pgids[tid]
+        if tid not in self.kernel.tasks and tid not in self.zombies:
+            raise ProcessLookupError(ESRCH, "no such process")
+        return tid
 
     def close(self) -> None:
+        os.getpgid, os.getsid = self._host  # type: ignore[assignment]
         for tid, task in list(self.kernel.tasks.items()):
             self.kernel.waiting.drop(task)
             lib.nc_task_free(tid)
@@ -233,6 +246,18 @@ class KernelRig:
         self.stop(parent, event if flags == 17 else EVENT_CLONE, id=tid, args=(flags,))
         self.stop(tid, EVENT_STOP, SIGTRAP)
         return self.kernel.tasks[tid]
+
+    def becomes_zombie(self, task: Task) -> None:
+        """The process ends, and its parent does not wait for it yet."""
+        self.zombies.add(task.host_tid)
+        self.status(task, state="Z")
+        self.dies(task)
+
+    def reaped(self, task: Task) -> None:
+        """Its parent has waited for it."""
+        self.zombies.discard(task.host_tid)
+        for file in (self.folder / str(task.host_tid)).iterdir():
+            file.unlink()
 
     # --- events
 

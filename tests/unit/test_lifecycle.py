@@ -293,24 +293,22 @@ def test_an_unreaped_child_of_the_dead_has_a_new_parent_too(rig: KernelRig) -> N
     init = rig.first_task()
     parent = rig.fork(init)
     child = rig.fork(parent)
-    rig.status(child, state="Z")
-    rig.dies(child)
+    rig.becomes_zombie(child)
     assert [zombie.group for zombie in rig.kernel.zombies()] == [child.group]
-    rig.dies(parent)
+    rig.becomes_zombie(parent)
     assert child.group.parent is init.group
-    rig.status(child, state="X")  # reaped
-    rig.status(parent, state="X")
+    rig.reaped(child)
+    rig.reaped(parent)
     assert rig.kernel.zombies() == []
 
 
 def test_a_zombie_is_found_until_it_is_reaped(rig: KernelRig) -> None:
     init = rig.first_task()
     child = rig.fork(init, pid=7)
-    rig.status(child, state="Z")
-    rig.dies(child)
+    rig.becomes_zombie(child)
     assert rig.kernel.find_task(7) is None and rig.kernel.find_zombie(7) is child
     assert rig.kernel.exists(child)
-    (rig.folder / str(child.host_tid) / "stat").unlink()
+    rig.reaped(child)
     assert rig.kernel.find_zombie(7) is None and not rig.kernel.exists(child)
 
 

@@ -44,11 +44,10 @@ class World(KernelRig):
         self.mine.creds, self.friend.creds, self.other.creds = USER, USER, OTHER
         self.done()
 
-    def pgids(self, monkeypatch: pytest.MonkeyPatch, groups: dict[Task, int]) -> None:
-        """What getpgid(2) of the host says; a session is the same."""
-        by_tid = {task.host_tid: leader for task, leader in groups.items()}
-        for name in ("getpgid", "getsid"):
-            monkeypatch.setattr(os, name, lambda tid: by_tid[tid])
+    def group(self, leader: int, *members: Task) -> None:
+        """Processes of one process group and session."""
+        for task in members:
+            self.pgids[task.host_tid] = leader
 
     def sent(self) -> list[tuple[int, int, str]]:
         """(guest pid, signal, to whom)."""
@@ -140,8 +139,8 @@ def test_permission_by_ids(world: World, sender: Credentials, target: Credential
     assert may_signal(world.mine, world.friend, SIGTERM) is may
 
 
-def test_sigcont_may_go_to_everybody_of_the_session(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    world.pgids(monkeypatch, {world.mine: 1, world.other: 1, world.friend: 2})
+def test_sigcont_may_go_to_everybody_of_the_session(world: World) -> None:
+    world.group(world.init.host_tid, world.mine, world.other)
     assert may_signal(world.mine, world.other, SIGCONT)
     assert not may_signal(world.mine, world.other, SIGTERM)
 
@@ -185,16 +184,16 @@ def test_kill_of_everybody_spares_the_caller_and_init(world: World) -> None:
     assert world.sent() == [(11, SIGTERM, "group")]
 
 
-def test_kill_of_a_process_group(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_kill_of_a_process_group(world: World) -> None:
     leader = world.mine.host_tid
-    world.pgids(monkeypatch, {world.init: 1, world.mine: leader, world.friend: leader, world.other: leader})
+    world.group(leader, world.mine, world.friend, world.other)
     assert errno(sys_kill, world.mine, -10, SIGTERM) == 0
     assert world.sent() == [(10, SIGTERM, "group"), (11, SIGTERM, "group")]
     assert errno(sys_kill, world.mine, 0, SIGTERM) == 0
     assert len(world.sent()) == 2
     assert errno(sys_kill, world.mine, -99, SIGTERM) == ESRCH
     world.mine.creds = world.mine.creds._replace(uid=9, euid=9)
-    world.pgids(monkeypatch, {world.init: 1, world.mine: 1, world.friend: leader, world.other: leader})
+    world.group(world.init.host_tid, world.mine)
     assert errno(sys_kill, world.mine, -10, SIGTERM) == EPERM
     assert world.sent() == []
 
@@ -209,14 +208,11 @@ def test_init_is_not_killed_or_stopped_from_inside(world: World) -> None:
 
 
 def test_a_zombie_can_be_signalled_without_effect(world: World) -> None:
-    world.status(world.friend, state="Z")
-    world.dies(world.friend)
+    world.becomes_zombie(world.friend)
+    world.done()
     assert errno(sys_kill, world.mine, 11, SIGTERM) == 0
-    world.other.creds = USER
-    world.status(world.other, state="Z")
-    world.dies(world.other)
-    (world.folder / str(world.other.host_tid) / "stat").unlink()
-    assert errno(sys_kill, world.mine, 12, SIGTERM) == ESRCH
+    world.reaped(world.friend)
+    assert errno(sys_kill, world.mine, 11, SIGTERM) == ESRCH
     assert world.sent() == []
 
 
