@@ -201,6 +201,8 @@ int nc_set_watched(int on); /* somebody watches files (inotify): writes to regul
 int nc_fdt_stub(const nc_fdt *fdt);
 int nc_fdt_set_stub(nc_fdt *fdt, int fd);
 int nc_fdt_injected(const nc_fdt *fdt, int fd);
+/* After a close that gave 1, in that call: 0: the host shall run the close too; 1: done. */
+int nc_fdt_uninject(nc_fdt *fdt, uint64_t id, int fd);
 /* For a blocked mmap(2), notification `id`: puts host_fd at `fd` of the guest's host table, the stub out of its way. */
 int nc_fdt_inject(nc_fdt *fdt, uint64_t id, int host_fd, int fd);
 

@@ -138,8 +138,7 @@ static int64_t sys_close(const struct call *call) {
     int fd = (int)call->args[0];
     int closed = nc_fdt_close(call->fdt, fd);
     if (closed <= 0) return closed;
-    call->fdt->slots[fd].injected = 0;
-    return HOST;
+    return nc_fdt_uninject(call->fdt, call->id, fd) ? 0 : HOST;
 }
 
 static int64_t sys_dup(const struct call *call) {

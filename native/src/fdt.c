@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define ALONE 2 /* references: Python's, and that of the one task */
+
 nc_fdt *nc_fdt_new(int limit) {
     nc_fdt *fdt = calloc(1, sizeof *fdt);
     if (!fdt) return NULL;
@@ -200,6 +202,15 @@ int nc_fdt_inject(nc_fdt *fdt, uint64_t id, int host_fd, int fd) {
     if (put < 0) return put;
     fdt->slots[fd].injected = 1;
     return 0;
+}
+
+/* Takes back what was injected at `fd`, which has just been closed. 0: there is only one thread, and it may let the host do
+ * it. Of several, another may have a new file at that number, and map it, before the host gets to run this one's close. */
+int nc_fdt_uninject(nc_fdt *fdt, uint64_t id, int fd) {
+    fdt->slots[fd].injected = 0;
+    if (fdt->refs <= ALONE) return 0;
+    nc_addfd(id, nc_stub_memfd, fd, 1);
+    return 1;
 }
 
 int nc_fdt_injected(const nc_fdt *fdt, int fd) {

@@ -282,6 +282,10 @@ class FdTable:
     def stub_fd(self, fd: int) -> None:
         lib.nc_fdt_set_stub(self.nc, fd)
 
+    def uninject(self, call_id: int, fd: int) -> bool:
+        """In a close(2) that gave True: whether the host need not close its copy any more."""
+        return bool(lib.nc_fdt_uninject(self.nc, call_id, fd))
+
     def inject(self, call_id: int, fd: int, host_fd: int) -> None:
         """For a blocked mmap(2) of guest descriptor `fd`: put `host_fd` at that number of its host table."""
         error = lib.nc_fdt_inject(self.nc, call_id, host_fd, fd)

@@ -212,8 +212,8 @@ class Kernel:
 
     def _dispatch(self, task: Task, entry: "Entry", nr: int, call_id: int, args: tuple[int, ...]) -> int | None:
         """Run a handler. The value or -errno to answer with, or None when the call waits or was answered."""
-        if task.call is not None:  # it has got out of a wait: its code was changed, or a handler set, as we resumed it
-            self.waiting.drop(task)
+        if isinstance(task.call, Call):
+            self.waiting.escaped(task)
         if self.on_call is not None:
             self.on_call(task, entry, args)
         try:

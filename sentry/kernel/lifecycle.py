@@ -20,6 +20,7 @@ from sentry.abi.linux import (
     SIGBUS,
     SIGFPE,
     SIGILL,
+    SIGKILL,
     SIGSEGV,
     SIGSTOP,
     SIGSYS,
@@ -27,6 +28,7 @@ from sentry.abi.linux import (
 )
 from sentry.ipc import sem
 from sentry.kernel.calls import STOP_SIGNALS
+from sentry.kernel.rewrite import CALL_STOP, RewrittenCall
 from sentry.kernel.task import Task, ThreadGroup
 
 if TYPE_CHECKING:
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
 
 EVENT_FORK, EVENT_VFORK, EVENT_CLONE, EVENT_EXEC, EVENT_SECCOMP, EVENT_STOP = 1, 2, 3, 4, 7, 128
 MAGIC_LOAD, MAGIC_ZYGOTE = 5000, 5001
+ORPHAN_AFTER_NS = 1_000_000_000  # a parent's event is some microseconds behind its child's first stop
 FAULTS = frozenset((SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP, SIGSYS))
 
 
@@ -46,7 +49,9 @@ class Lifecycle:
         self.zygote_tid = 0
         self._zygote_call = 0  # its open notification: answering it makes it fork
         self._spawns: list[Spawn] = []  # asked for, not yet forked
-        self._early: dict[int, int] = {}  # children stopped before their parent's event: tid -> signal
+        self._early: dict[int, int] = {}  # children stopped before their parent's event: tid -> parent process
+        self._seen: set[int] = set()  # those at the last look for orphans
+        self._looking = False
         self.on_exit: Callable[[Task, int], None] | None = None
         self.execute: Callable[[Task, int], None]  # kernel/program.py: an execve at its seccomp stop
         self.load: Callable[[Task, int, int, int], int]  # the loader stub asks for its plan
@@ -108,6 +113,9 @@ class Lifecycle:
     def _signal(self, task: Task, signal: int) -> None:
         """A signal-delivery stop that C left to us."""
         kernel, tid = self.kernel, task.host_tid
+        if signal == CALL_STOP and not isinstance(task.call, RewrittenCall):  # it has got out of one
+            kernel.platform.resume(tid, 0)
+            return
         kernel.signals.identify(tid)
         if kernel.waiting.stopped(task, False, signal):
             return
@@ -120,7 +128,9 @@ class Lifecycle:
     def _stranger(self, tid: int, what: int, signal: int) -> None:
         """A stop of the zygote, or of a child whose parent's event is still to come."""
         if tid != self.zygote_tid:
-            self._early[tid] = signal
+            self._early[tid] = self._parent_of(tid)
+            if not self._looking:
+                self._look_later()
             return
         if what in (EVENT_FORK, EVENT_VFORK, EVENT_CLONE):
             child = self.kernel.platform.event_message(tid)
@@ -140,21 +150,52 @@ class Lifecycle:
     def _forked(self, parent: Task, child_tid: int, flags: int) -> None:
         """fork(2), vfork(2), clone(2): the host kernel has made the child."""
         if child_tid > 0:
-            group = parent.group
-            if not flags & CLONE_THREAD:
-                origin = group.parent if flags & CLONE_PARENT else group
-                new = ThreadGroup(self.kernel, child_tid, origin)
-                new.rlimits, new.exe, new.argv = group.rlimits.copy(), group.exe, group.argv
-                new.mounts, new.container, new.oom_score_adj = group.mounts, group.container, group.oom_score_adj
-                group = new
-            fs = parent.fs if flags & CLONE_FS else parent.fs.copy()
-            fds = parent.fds.share() if flags & CLONE_FILES else parent.fds.fork()
-            child = Task(self.kernel, child_tid, group, fs, fds)
-            child.name = parent.name
-            child.comm_override = parent.comm_override
-            child.creds = parent.creds
-            self._adopt(child)
+            self._make_child(parent, child_tid, flags)
         self.kernel.platform.resume(parent.host_tid, 0)
+
+    def _make_child(self, parent: Task, child_tid: int, flags: int) -> None:
+        group = parent.group
+        if not flags & CLONE_THREAD:
+            origin = group.parent if flags & CLONE_PARENT else group
+            new = ThreadGroup(self.kernel, child_tid, origin)
+            new.rlimits, new.exe, new.argv = group.rlimits.copy(), group.exe, group.argv
+            new.mounts, new.container, new.oom_score_adj = group.mounts, group.container, group.oom_score_adj
+            group = new
+        fs = parent.fs if flags & CLONE_FS else parent.fs.copy()
+        fds = parent.fds.share() if flags & CLONE_FILES else parent.fds.fork()
+        child = Task(self.kernel, child_tid, group, fs, fds)
+        child.name = parent.name
+        child.comm_override = parent.comm_override
+        child.creds = parent.creds
+        self._adopt(child)
+
+    def _parent_of(self, tid: int) -> int:
+        """The host's id of the process whose child `tid` is; 0 for a thread."""
+        text = self.kernel.pids.read(tid, "status", 512)
+        _, here, rest = text.partition(b"\nTgid:\t%d\n" % tid)
+        if not here:
+            return 0
+        return int(rest.partition(b"\nPPid:\t")[2].partition(b"\n")[0] or b"0")
+
+    def _orphans(self, parent: Task) -> None:
+        """Children whose maker was killed before it could report them: `parent` is the last of the threads it can have been.
+        They live on, as after a plain fork."""
+        for tid in [tid for tid, maker in self._early.items() if maker == parent.group.host_tgid]:
+            self._make_child(parent, tid, 0)
+
+    def _look_later(self) -> None:
+        self._looking = True
+        self.kernel.scheduler.call_at(self.kernel.scheduler.now_ns() + ORPHAN_AFTER_NS, self._look_for_orphans)
+
+    def _look_for_orphans(self) -> None:
+        """A child that nobody reports: its maker was gone before the child's first stop. It never ran, and never will."""
+        for tid in self._seen.intersection(self._early):
+            del self._early[tid]
+            self.kernel.platform.signal(tid, 0, SIGKILL, 0, 0, 0, 0)
+        self._seen = set(self._early)
+        self._looking = False
+        if self._early:
+            self._look_later()
 
     def _adopt(self, task: Task) -> None:
         """Make a new task known to the C core and let it run."""
@@ -185,7 +226,11 @@ class Lifecycle:
                 lib.nc_task_new(tid, winner.fds.nc)
                 self.kernel.platform.started(tid)
                 winner.set_creds(winner.creds)
+                if kernel.on_call is not None:
+                    lib.nc_task_set_fast(tid, 0)
                 task = winner
+        if self._early:
+            self._orphans(task)
         self.executed(task)
         self.kernel.platform.resume(tid, 0)
 
@@ -200,6 +245,8 @@ class Lifecycle:
         kernel = self.kernel
         del kernel.tasks[tid]
         group = task.group
+        if self._early and len(group.tasks) == 1:
+            self._orphans(task)
         if tid == group.host_tgid:
             group.tgid  # noqa: B018 - learnt now, while a status line can still be read, for those who ask later
         self._release(task)

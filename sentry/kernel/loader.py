@@ -17,7 +17,7 @@ from sentry.abi.linux import (
     PROT_READ,
     PROT_WRITE,
 )
-from sentry.errors import ENOMEM
+from sentry.errors import EFAULT, ENOMEM
 from sentry.kernel.elf import ET_DYN, PAGE, PF_R, PF_W, PF_X, PHDR_SIZE, Elf
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 AT_NULL, AT_PHDR, AT_PHENT, AT_PHNUM, AT_BASE, AT_ENTRY = 0, 3, 4, 5, 7, 9
 AT_UID, AT_EUID, AT_GID, AT_EGID, AT_SECURE, AT_EXECFN = 11, 12, 13, 14, 23, 31
 PLAN_MAX = 24
+_BLOCK_MAX = 16 << 20  # the host lets arguments, environment and their pointers have 6 MiB
 _PLAN = Struct("<QQQ16s")
 _SEGMENT = Struct("<QQQQQQQQ")
 # Where Linux puts position-independent programs, and a range of its own for interpreters below the host's mmap area.
@@ -105,12 +106,15 @@ def build_stack(task: "Task", sp: int, path: bytes, patches: dict[int, int]) -> 
 def _read_block(task: "Task", sp: int) -> bytes:
     """Memory from `sp` to past the end of the auxiliary vector: grows until AT_NULL is in it."""
     size = 16384
-    while True:
+    while size <= _BLOCK_MAX:
         data = task.mem.read_some(sp, size)
         data = data[: len(data) & -8]
-        if _complete(data) or len(data) < (size & -8):
+        if _complete(data):
             return data
+        if len(data) < (size & -8):
+            break
         size *= 4
+    raise EFAULT("somebody wrote over it: the host kernel laid out a whole one")
 
 
 def _complete(data: bytes) -> bool:

@@ -6,6 +6,7 @@ the host kernel has executed the stub (PTRACE_EVENT_EXEC), the old program is go
 credentials change. The stub then asks for its plan (loader.py).
 """
 
+import os
 from struct import pack
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -22,6 +23,7 @@ from sentry.abi.linux import (
     S_ISGID,
     S_ISUID,
     S_IXGRP,
+    SIGKILL,
 )
 from sentry.abi.x86_64 import NUMBERS
 from sentry.errors import (
@@ -187,6 +189,7 @@ class Executor:
     def __init__(self, kernel: "Kernel") -> None:
         self.kernel = kernel
         self._regs = ffi.new("struct nc_regs *")
+        self._stub: tuple[int, int] | None = None  # its device and inode
         life = kernel.life
         life.execute, life.executed, life.load = self.at_stop, self.executed, self.load
 
@@ -249,10 +252,13 @@ class Executor:
 
     def executed(self, task: "Task") -> None:
         """PTRACE_EVENT_EXEC: the point of no return is behind us."""
-        program = task.image
-        if program is None:  # nothing of ours was under way: never trust such a task
-            self.kernel.platform.resume(task.host_tid, 9)
+        program, task.image = task.image, None
+        if program is None or not self._is_stub(task.host_tid):
+            # Nothing of ours was under way, or another thread has put a file of its own where the stub's descriptor was:
+            # it must not run with the program's credentials.
+            self.kernel.platform.signal(task.group.host_tgid, 0, SIGKILL, 0, 0, 0, 0)
             return
+        task.loading = program
         if task.fds.users > 1:
             fds = task.fds.fork()
             task.fds.drop()
@@ -267,12 +273,22 @@ class Executor:
         task.set_creds(program.creds)
         lib.nc_task_set_loading(task.host_tid, 1)
 
+    def _is_stub(self, tid: int) -> bool:
+        """Whether the thread's program is our stub."""
+        try:
+            found = os.stat(b"%d/exe" % tid, dir_fd=self.kernel.host_proc)
+        except OSError:
+            return False
+        if self._stub is None:
+            stub = os.fstat(lib.nc_stub())
+            self._stub = stub.st_dev, stub.st_ino
+        return (found.st_dev, found.st_ino) == self._stub
+
     def load(self, task: "Task", call_id: int, plan_at: int, sp: int) -> int:
         """The loader stub's magic call: 0 once its plan is written."""
-        program = task.image
+        program, task.loading = task.loading, None
         if program is None:
             raise EINVAL
-        task.image = None
         stub = lib.nc_fdt_stub(task.fds.nc)
         base = loader.pick_base(program.elf, False)
         entries = loader.segments(program.elf, base, stub + 1)

@@ -89,7 +89,7 @@ CloseFlags = Annotated[
 
 @syscall(fast=FAST, may_continue=CLOSE_TOO)
 def sys_close(task: Task, fd: Fd) -> int | Continue:
-    return CONTINUE if task.fds.close(fd) else 0
+    return CONTINUE if task.fds.close(fd) and not task.fds.uninject(task.kernel.call_id, fd) else 0
 
 
 @syscall

@@ -182,8 +182,11 @@ def sys_clone(task: Task, flags: ULong, stack: ULong, ptid: ULong, ctid: ULong, 
     return CONTINUE
 
 
-@syscall(partial="CLONE_FILES, CLONE_FS and CLONE_NEWNS only; other namespaces are EPERM")
-def sys_unshare(task: Task, flags: ULong) -> int:
+@syscall(
+    partial="CLONE_FILES, CLONE_FS and CLONE_NEWNS only; other namespaces are EPERM",
+    may_continue="the host's table, which holds copies of mapped descriptors, is parted as ours was",
+)
+def sys_unshare(task: Task, flags: ULong) -> Any:
     if flags & ~(CLONE_FILES | CLONE_FS | _NAMESPACES | _OTHER_SHARES):
         raise EINVAL
     if flags & _OTHER_SHARES and len(task.group.tasks) > 1:
@@ -193,14 +196,16 @@ def sys_unshare(task: Task, flags: ULong) -> int:
         raise EPERM
     if flags & CLONE_FS or namespaces:
         task.fs = task.fs.copy()
+    parted = False
     if flags & CLONE_FILES and task.fds.users > 1:
         fds = task.fds.fork()
         task.fds.drop()
         task.set_fds(fds)
+        parted = True
     if namespaces:
         task.group.mounts, became = task.group.mounts.copy()
         task.fs.moved(became)
-    return 0
+    return CONTINUE if parted and not namespaces else 0
 
 
 @syscall(partial="joining namespaces is EPERM")
