@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 NO_RESULT = frozenset(("exit", "exit_group"))
 
+OURS = frozenset(("load",))  # the loader stub's question is no call of the guest's
+
 
 class Tracer:
     """Writes the lines to a host descriptor."""
@@ -31,7 +33,7 @@ class Tracer:
             self._write(task, format_line(entry, task, args, None))
 
     def on_result(self, task: "Task", entry: "Entry", args: tuple[int, ...], result: int) -> None:
-        if entry.name not in NO_RESULT:
+        if entry.name not in NO_RESULT and entry.name not in OURS:
             self._write(task, format_line(entry, task, args, result))
 
     def _write(self, task: "Task", line: str) -> None:
