@@ -120,15 +120,27 @@ static int64_t sys_lseek(const struct call *call) {
     return nc_file_seek(file, (int64_t)call->args[1], (int)call->args[2]);
 }
 
-static int64_t sys_fstat(const struct call *call) {
-    nc_file *file = file_at(call, (int)call->args[0]);
-    if (!file) return -EBADF;
+static int64_t stat_file(const struct call *call, nc_file *file, uint64_t to) {
     if (file->kind != NC_REG) return PYTHON;
     struct stat stat;
     int error = nc_reg_stat(file->inode, &stat);
     if (error == -EAGAIN) return PYTHON;
     if (error) return error;
-    return nc_write_mem(call->task->tid, call->args[1], &stat, sizeof stat) == sizeof stat ? 0 : -EFAULT;
+    return nc_write_mem(call->task->tid, to, &stat, sizeof stat) == sizeof stat ? 0 : -EFAULT;
+}
+
+static int64_t sys_fstat(const struct call *call) {
+    nc_file *file = file_at(call, (int)call->args[0]);
+    return file ? stat_file(call, file, call->args[1]) : -EBADF;
+}
+
+/* C libraries make fstat of newfstatat(fd, "", buf, AT_EMPTY_PATH). */
+static int64_t sys_newfstatat(const struct call *call) {
+    char first;
+    nc_file *file = file_at(call, (int)call->args[0]);
+    if ((int)call->args[3] != AT_EMPTY_PATH || !file || file->kind != NC_REG) return PYTHON;
+    if (nc_read_mem(call->task->tid, call->args[1], &first, 1) != 1 || first) return PYTHON;
+    return stat_file(call, file, call->args[2]);
 }
 
 /* ---- descriptors ---- */
@@ -289,6 +301,7 @@ static int64_t answer(const struct call *call, int nr) {
     case SYS_pwritev: return rwv(call, true, true);
     case SYS_lseek: return sys_lseek(call);
     case SYS_fstat: return sys_fstat(call);
+    case SYS_newfstatat: return sys_newfstatat(call);
     case SYS_close: return sys_close(call);
     case SYS_dup: return sys_dup(call);
     case SYS_dup2: return sys_dup2(call);

@@ -70,7 +70,7 @@ async def sys_lstat(task: Task, path: PathArg, buffer: Addr) -> None:
     await _write_stat(task, (await resolve(task, AT_FDCWD, path, False)).inode, buffer)
 
 
-@syscall
+@syscall(fast="fstat of a regular file, as C libraries make it")
 async def sys_newfstatat(task: Task, dirfd: DirFd, path: PathArg, buffer: Addr, flags: StatFlags) -> None:
     if flags & AT_EMPTY_PATH and not path and dirfd != AT_FDCWD:
         task.mem.write(buffer, stat_bytes(await task.fds.get(dirfd).getattr()))

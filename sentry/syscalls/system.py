@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 from time import CLOCK_BOOTTIME, clock_gettime
+from functools import lru_cache
 from typing import TYPE_CHECKING, Annotated
 
 from native import lib
@@ -62,12 +63,13 @@ Resource = Annotated[
 @syscall
 def sys_uname(task: Task, buf: Addr) -> None:
     kernel = task.kernel
-    task.mem.write(
-        buf,
-        pack_utsname(
-            facts.SYSNAME, kernel.hostname, facts.RELEASE, facts.VERSION, facts.MACHINE, kernel.domainname
-        ),
-    )
+    task.mem.write(buf, _utsname(kernel.hostname, kernel.domainname))
+
+
+@lru_cache(maxsize=4)
+def _utsname(hostname: bytes, domainname: bytes) -> bytes:
+    """struct new_utsname; the names hardly ever change."""
+    return pack_utsname(facts.SYSNAME, hostname, facts.RELEASE, facts.VERSION, facts.MACHINE, domainname)
 
 
 @syscall
