@@ -5,8 +5,8 @@ what a container without privileges is refused.
 from __future__ import annotations
 
 import os
-from time import CLOCK_BOOTTIME, clock_gettime
 from functools import lru_cache
+from time import CLOCK_BOOTTIME, clock_gettime
 from typing import TYPE_CHECKING, Annotated
 
 from native import lib
