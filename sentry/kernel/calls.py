@@ -262,6 +262,6 @@ class Waiting:
 
     def escaped(self, task: "Task") -> None:
         """The task makes a call although it waits in one: it has changed the code it was to sleep in, or set a handler
-        as the signal was on its way. The wait is over; were its result still to come, it would be taken for the new call's."""
+        as the signal was on its way. The wait is over: its result would be taken for the new call's."""
         self.drop(task)
         self.kernel.platform.unparked(task.host_tid)

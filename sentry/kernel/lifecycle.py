@@ -178,8 +178,8 @@ class Lifecycle:
         return int(rest.partition(b"\nPPid:\t")[2].partition(b"\n")[0] or b"0")
 
     def _orphans(self, parent: Task) -> None:
-        """Children whose maker was killed before it could report them: `parent` is the last of the threads it can have been.
-        They live on, as after a plain fork."""
+        """Children whose maker was killed before it could report them: `parent` is the last of the threads it can
+        have been. They live on, as after a plain fork."""
         for tid in [tid for tid, maker in self._early.items() if maker == parent.group.host_tgid]:
             self._make_child(parent, tid, 0)
 
@@ -188,7 +188,7 @@ class Lifecycle:
         self.kernel.scheduler.call_at(self.kernel.scheduler.now_ns() + ORPHAN_AFTER_NS, self._look_for_orphans)
 
     def _look_for_orphans(self) -> None:
-        """A child that nobody reports: its maker was gone before the child's first stop. It never ran, and never will."""
+        """A child that nobody reports: its maker was gone before its own first stop. It never ran and never will."""
         for tid in self._seen.intersection(self._early):
             del self._early[tid]
             self.kernel.platform.signal(tid, 0, SIGKILL, 0, 0, 0, 0)

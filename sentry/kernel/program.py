@@ -254,8 +254,8 @@ class Executor:
         """PTRACE_EVENT_EXEC: the point of no return is behind us."""
         program, task.image = task.image, None
         if program is None or not self._is_stub(task.host_tid):
-            # Nothing of ours was under way, or another thread has put a file of its own where the stub's descriptor was:
-            # it must not run with the program's credentials.
+            # Nothing of ours was under way, or another thread has put a file of its own where the stub's descriptor
+            # was: it must not run with the program's credentials.
             self.kernel.platform.signal(task.group.host_tgid, 0, SIGKILL, 0, 0, 0, 0)
             return
         task.loading = program
