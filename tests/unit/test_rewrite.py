@@ -15,7 +15,7 @@ class Platform:
     """A stopped thread's registers, and what was asked for."""
 
     def __init__(self) -> None:
-        self.regs = dict(rip=1002, rax=-ERESTARTSYS & (1 << 64) - 1, orig_rax=NR, rdi=3, rsi=7)
+        self.regs = {"rip": 1002, "rax": -ERESTARTSYS & (1 << 64) - 1, "orig_rax": NR, "rdi": 3, "rsi": 7}
         self.asked: list[Any] = []
         self.dying = 0
 
