@@ -18,6 +18,7 @@ from sentry.abi.linux import (
     MS_NOEXEC,
     MS_NOSUID,
     O_RDONLY,
+    S_IFLNK,
     S_IFMT,
     S_IFREG,
     S_ISGID,
@@ -52,7 +53,7 @@ if TYPE_CHECKING:
     from sentry.vfs.file import File
     from sentry.vfs.mount import Path
 
-SCRIPT_DEPTH = 5
+SCRIPT_DEPTH = 5  # scripts of scripts; then a program
 SCRIPT_LINE = 256
 MAX_ARGS = 0x7FFFFFFF // 8
 _EXECVE, _EXECVEAT = NUMBERS["execve"], NUMBERS["execveat"]
@@ -93,7 +94,7 @@ async def find(task: "Task", dirfd: int, path: bytes, flags: int = 0) -> Program
         comm = shown.rpartition(b"/")[2]
     head: list[bytes] | None = None
     creds, secure = task.creds, False
-    for _ in range(SCRIPT_DEPTH):
+    for _ in range(SCRIPT_DEPTH + 1):
         file = await open_executable(task, place)
         data = await file.pread(task, SCRIPT_LINE, 0)
         if data[:2] != b"#!":
@@ -106,7 +107,9 @@ async def find(task: "Task", dirfd: int, path: bytes, flags: int = 0) -> Program
         if head is None:
             head = [*words, shown]
         else:
-            head = [*words, *head[:1], *head[1:]]
+            head = [*words, *head]
+        if not words[0]:
+            raise EACCES  # Linux looks for no name at all, and finds the working directory
         place = await resolve(task, AT_FDCWD, words[0])
     raise ELOOP
 
@@ -114,6 +117,8 @@ async def find(task: "Task", dirfd: int, path: bytes, flags: int = 0) -> Program
 async def open_executable(task: "Task", place: "Path") -> "File":
     """The file for reading, if it may be executed. Read permission is not needed."""
     inode = place.inode
+    if inode.mode & S_IFMT == S_IFLNK:
+        raise ELOOP  # AT_SYMLINK_NOFOLLOW
     if inode.mode & S_IFMT != S_IFREG or place.mount.flags & MS_NOEXEC or not allowed(task, inode, MAY_EXEC):
         raise EACCES
     file = inode.open_now(task, place, O_RDONLY)
@@ -121,16 +126,16 @@ async def open_executable(task: "Task", place: "Path") -> "File":
 
 
 def _script_words(data: bytes) -> list[bytes]:
-    """The interpreter and its optional argument of a #! line (fs/binfmt_script.c)."""
+    """The interpreter and its optional argument of a #! line (fs/binfmt_script.c). A NUL ends either."""
     line, newline, _ = data[2:].partition(b"\n")
-    text = line.strip(b" \t")
-    if not text:
+    text = line.lstrip(b" \t")
+    if not text and (newline or len(data) >= SCRIPT_LINE):
         raise ENOEXEC
-    if not newline and len(data) >= SCRIPT_LINE and not text.strip(b" \t").count(b" ") and b"\t" not in text:
+    end = next((at for at, byte in enumerate(text) if byte in b" \t\0"), len(text))
+    if not newline and len(data) >= SCRIPT_LINE and end == len(text):
         raise ENOEXEC  # the interpreter's own path is cut off
-    interp, _, argument = text.replace(b"\t", b" ", 1).partition(b" ") if b" " not in text else text.partition(b" ")
-    argument = argument.strip(b" \t")
-    return [interp, argument] if argument else [interp]
+    argument = b"" if text[end : end + 1] == b"\0" else text[end:].strip(b" \t").partition(b"\0")[0]
+    return [text[:end], argument] if argument else [text[:end]]
 
 
 async def _elf_program(
@@ -149,12 +154,13 @@ async def _elf_program(
     interp_file = interp_elf = None
     if image.interp is not None:
         offset, size = image.interp
-        name = await file.pread(task, size, offset)
-        if len(name) != size or name[-1:] != b"\0":
+        name = await _read_at(task, file, size, offset)
+        if name[-1:] != b"\0":
             raise ENOEXEC
-        interp_file = await open_executable(task, await resolve(task, AT_FDCWD, name.rstrip(b"\0")))
+        interp_file = await open_executable(task, await resolve(task, AT_FDCWD, name.partition(b"\0")[0]))
+        head_data = await _read_at(task, interp_file, elf.HEADER_SIZE, 0)
         try:
-            interp_elf = await _read_elf(task, interp_file, await interp_file.pread(task, elf.HEADER_SIZE, 0))
+            interp_elf = await _read_elf(task, interp_file, head_data)
         except ENOEXEC:
             raise ELIBBAD from None
         if interp_elf.type != elf.ET_DYN:
@@ -165,10 +171,21 @@ async def _elf_program(
 
 async def _read_elf(task: "Task", file: "File", data: bytes) -> elf.Elf:
     offset, size = elf.header(data)
-    phdrs = await file.pread(task, size, offset)
-    if len(phdrs) != size:
-        raise EIO
+    try:
+        phdrs = await _read_at(task, file, size, offset)
+    except (EINVAL, EIO):
+        raise ENOEXEC from None
     return elf.parse(data, phdrs)
+
+
+async def _read_at(task: "Task", file: "File", size: int, offset: int) -> bytes:
+    """All of it, at a place that a header names (elf_read() of fs/binfmt_elf.c)."""
+    if offset >= 1 << 63:
+        raise EINVAL
+    data = await file.pread(task, size, offset)
+    if len(data) != size:
+        raise EIO
+    return data
 
 
 def _new_credentials(task: "Task", place: "Path") -> tuple[Credentials, bool]:
