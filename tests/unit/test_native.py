@@ -82,8 +82,13 @@ def test_calls_with_descriptors_or_paths_are_intercepted():
         "socket",
         "kill",
         "ptrace",
-        "prctl",
         "process_madvise",
     ):
         entry = TABLE.get(NUMBERS[name])
         assert entry is None or not entry.is_native, name
+
+
+def test_the_host_runs_prctl_only_to_name_the_caller():
+    when = TABLE[NUMBERS["prctl"]].when
+    assert when is not None
+    assert [option for option in range(100) if when.holds((option, 0, 0, 0, 0, 0))] == [linux.PR_SET_NAME]
