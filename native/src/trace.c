@@ -13,6 +13,7 @@
 #include "trace.h"
 
 #define ERESTARTSYS 512
+#define ERESTARTNOINTR 513
 
 static int trace(long request, int tid, void *addr, long data) {
     return ptrace(request, tid, addr, data) < 0 ? -errno : 0;
@@ -150,11 +151,26 @@ static int fault_signal(int sig) {
     return sig == SIGSEGV || sig == SIGBUS || sig == SIGILL || sig == SIGFPE || sig == SIGTRAP || sig == SIGSYS;
 }
 
+/* A signal that comes before the listener has received a notification ends the call with -ERESTARTSYS, which a handler
+ * without SA_RESTART would turn into an EINTR that calls such as pipe2(2) never give. Nothing has happened yet, so the call is
+ * made again whatever the handler asks for. Calls of the host kernel's own that end so are left alone. */
+static void make_unreceived_call_again(int tid) {
+    struct nc_regs regs;
+    if (nc_getregs(tid, &regs) || (int64_t)regs.rax != -ERESTARTSYS) return;
+    if (regs.orig_rax == SYS_wait4 || regs.orig_rax == SYS_waitid || regs.orig_rax == SYS_futex ||
+        regs.orig_rax == (uint64_t)-1)
+        return;
+    regs.rax = (uint64_t)-ERESTARTNOINTR;
+    nc_setregs(tid, &regs);
+}
+
 int nc_stop_answered(int tid, int status) {
     if (!WIFSTOPPED(status)) return 0;
     nc_task *task = nc_task_find(tid);
-    if (!task || task->stop_wanted) return 0;
+    if (!task) return 0;
     int event = status >> 16, sig = WSTOPSIG(status);
+    if (!event && !task->parked) make_unreceived_call_again(tid);
+    if (task->stop_wanted) return 0;
     if (event == PTRACE_EVENT_STOP) {
         if (task->fresh) {
             task->fresh = 0;
