@@ -378,4 +378,3 @@ async def sys_vmsplice(task: Task, file: File, iov: Addr, count: ULong, flags: S
     if file.writable:
         return await file.write_from(task, task.mem.host_tid, buffers, nowait=nowait)
     return await file.read_into(task, task.mem.host_tid, buffers, nowait=nowait)
-

@@ -1,3 +1,5 @@
+"""Each life-cycle test runs over the fake sandbox and, where one can be had, over a real one."""
+
 import pytest
 
 from tests.cli.rig import Rig

@@ -1,4 +1,11 @@
-"""The state machine of a container and everything callers rely on around it, over the fake sandbox."""
+"""The state machine of a container and everything callers rely on around it, over the fake sandbox.
+
+Covers: runsc_py.build, runsc_py.console, runsc_py.foreground, runsc_py.inside, runsc_py.lifecycle
+Covers: runsc_py.verbs.create, runsc_py.verbs.delete, runsc_py.verbs.do, runsc_py.verbs.events
+Covers: runsc_py.verbs.exec, runsc_py.verbs.kill, runsc_py.verbs.list, runsc_py.verbs.pause
+Covers: runsc_py.verbs.ps, runsc_py.verbs.resume, runsc_py.verbs.run, runsc_py.verbs.start
+Covers: runsc_py.verbs.state, runsc_py.verbs.update, runsc_py.verbs.wait
+"""
 
 import json
 import os

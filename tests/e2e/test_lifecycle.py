@@ -1,6 +1,8 @@
 """The OCI life cycle by hand: every verb, every error of the state machine, what is left behind.
 
 Each test also runs against runc where that is installed, which judges the test.
+
+Covers: runsc_py.verbs.features, runsc_py.verbs.spec
 """
 
 from __future__ import annotations

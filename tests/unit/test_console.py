@@ -1,4 +1,7 @@
-"""The container's console over a host pty, and standard streams that are no terminal."""
+"""The container's console over a host pty, and standard streams that are no terminal.
+
+Covers: sentry.fs.tty.console
+"""
 
 import fcntl
 import os

@@ -1,4 +1,7 @@
-"""Data between descriptors and memory: sentry/syscalls/fdio.py, sentry/fs/hostfile.py, sentry/fs/io.py."""
+"""Data between descriptors and memory: sentry/syscalls/fdio.py, sentry/fs/hostfile.py, sentry/fs/io.py.
+
+Covers: sentry.fs.hostfile, sentry.fs.io, sentry.syscalls.fdio
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Descriptor tables, pipes, eventfds, locks: sentry/kernel/fdtable.py, sentry/syscalls/fds.py."""
+"""Descriptor tables, pipes, eventfds, locks: sentry/kernel/fdtable.py, sentry/syscalls/fds.py.
+
+Covers: sentry.fs.locks, sentry.syscalls.fds
+"""
 
 from __future__ import annotations
 

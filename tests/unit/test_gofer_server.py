@@ -1,4 +1,7 @@
-"""The gofer's operations, one by one, over the socket. (What must be refused: tests/security.)"""
+"""The gofer's operations, one by one, over the socket. (What must be refused: tests/security.)
+
+Covers: gofer.server, gofer.hostcalls
+"""
 
 import errno
 import os

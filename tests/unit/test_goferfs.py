@@ -285,5 +285,3 @@ def test_death_of_the_gofer_fails_what_waits(rig: Rig) -> None:
         rig.walk(rig.exclusive.root, b"file")
     assert caught.value.errno == errno.EIO
     assert rig.client.closed
-
-

@@ -1,4 +1,8 @@
-"""Inet sockets against the host kernel's, on the host's own loopback, and what the sentry adds to them."""
+"""Inet sockets against the host kernel's, on the host's own loopback, and what the sentry adds to them.
+
+Covers: sentry.net.hostsock, sentry.net.inet, sentry.net.inet_options, sentry.net.options
+Covers: sentry.net.sockaddr
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""System V semaphores and message queues, POSIX message queues."""
+"""System V semaphores and message queues, POSIX message queues.
+
+Covers: sentry.ipc.ids
+"""
 
 import struct
 

@@ -1,4 +1,7 @@
-"""Netlink, interface ioctls and the texts of /proc/net, against the host's own answers."""
+"""Netlink, interface ioctls and the texts of /proc/net, against the host's own answers.
+
+Covers: sentry.fs.proc.net, sentry.net
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""poll(2), select(2), epoll(7), timerfd_create(2): sentry/syscalls/poll.py over a clock the test moves."""
+"""poll(2), select(2), epoll(7), timerfd_create(2): sentry/syscalls/poll.py over a clock the test moves.
+
+Covers: sentry.fs.epoll, sentry.fs.timerfd, sentry.syscalls.poll
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""/proc: translated facts of tasks, permission to look, texts in the form programs parse."""
+"""/proc: translated facts of tasks, permission to look, texts in the form programs parse.
+
+Covers: sentry.fs.proc.fds, sentry.fs.proc.maps, sentry.fs.proc.mounts, sentry.fs.proc.status
+Covers: sentry.fs.proc.task
+"""
 
 import os
 import re

@@ -1,4 +1,7 @@
-"""Ptys, job control and controlling terminals, with processes that are only names."""
+"""Ptys, job control and controlling terminals, with processes that are only names.
+
+Covers: sentry.fs.tty.pty, sentry.fs.tty.tty
+"""
 
 import os
 import struct

@@ -1,4 +1,7 @@
-"""AF_UNIX sockets against the host kernel's, and their waiting with a moved clock."""
+"""AF_UNIX sockets against the host kernel's, and their waiting with a moved clock.
+
+Covers: sentry.net.unix, sentry.net.unix_dgram, sentry.net.unix_stream
+"""
 
 from __future__ import annotations
 
