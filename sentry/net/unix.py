@@ -33,7 +33,7 @@ from sentry.abi.linux import (
     TCP_LISTEN,
     TIOCOUTQ,
 )
-from sentry.errors import EAGAIN, EINVAL, ENOTCONN, ENOTTY, EOPNOTSUPP, EPIPE, LinuxError, from_errno
+from sentry.errors import EADDRINUSE, EAGAIN, EINVAL, ENOTCONN, ENOTTY, EOPNOTSUPP, EPIPE, LinuxError, from_errno
 from sentry.kernel.sched import WaitQueue
 from sentry.net import sockaddr, unix_names
 from sentry.net.scm import NO_PEER, NOBODY, Control, Rights, Ucred, own_ucred, send_rights
@@ -142,8 +142,8 @@ class UnixSocket(Socket):
                 unix_names.autobind(self)
             return
         name = sockaddr.parse_unix(addr)
-        if self.addr:
-            raise EINVAL("bound already")
+        if self.addr:  # Linux makes the name first
+            raise EADDRINUSE if await unix_names.taken(task, name) else EINVAL("bound already")
         await unix_names.bind(task, self, name)
 
     def getsockname(self) -> bytes:

@@ -8,7 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sentry.abi.linux import AT_FDCWD, S_IFMT, S_IFSOCK
-from sentry.errors import EADDRINUSE, ECONNREFUSED, EEXIST, ENOSPC, EPROTOTYPE
+from sentry.errors import EADDRINUSE, ECONNREFUSED, EEXIST, ENOENT, ENOSPC, EPROTOTYPE
+from sentry.vfs.walk import resolve
 
 if TYPE_CHECKING:
     from sentry.kernel.task import Task
@@ -34,6 +35,17 @@ async def bind(task: Task, sock: UnixSocket, name: bytes) -> None:
             raise EADDRINUSE
         sock.place.inode.socket = sock
     sock.addr = name
+
+
+async def taken(task: Task, name: bytes) -> bool:
+    """Whether a path that a socket shall get is there already."""
+    if name[0] == 0:
+        return False
+    try:
+        await resolve(task, AT_FDCWD, name[:-1], False)
+    except ENOENT:
+        return False
+    return True
 
 
 def autobind(sock: UnixSocket) -> None:

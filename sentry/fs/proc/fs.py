@@ -51,6 +51,12 @@ class RootDirectory(PseudoInode):
         tree[b"sys"] = sysctl.tree(fs.kernel)
         self._static = PseudoDirectory(fs, tree)
 
+    async def create(self, name: bytes, mode: int, uid: int, gid: int) -> Inode:
+        raise ENOENT  # there are no negative dentries to make something of
+
+    async def mkdir(self, name: bytes, mode: int, uid: int, gid: int) -> Inode:
+        raise ENOENT
+
     async def lookup(self, name: bytes) -> Inode:
         if name.isdigit():
             if len(name) > 10 or name[:1] == b"0":
