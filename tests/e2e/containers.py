@@ -103,6 +103,11 @@ class Container:
             assert time.monotonic() < deadline, f"no {text!r} in {self.text()!r}"
             time.sleep(0.01)
 
+    def reaped(self) -> None:
+        """Whatever became of it: no zombie of it is left to us."""
+        with contextlib.suppress(ChildProcessError):
+            self.exit_code()
+
     def exit_code(self, timeout: float = 20) -> int:
         """Wait for the init pid, which is our child since `create` ended: its status is the container's."""
         deadline = time.monotonic() + timeout
