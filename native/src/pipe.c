@@ -245,7 +245,13 @@ int64_t nc_pipe_write(nc_pipe *pipe, struct nc_iter *from, bool packets) {
     } else {
         uint64_t room = nc_pipe_room(pipe), n = from->left;
         if (full_of_packets(pipe) || !room || (n > room && n <= PIPE_BUF)) return -EAGAIN;
-        put = put_bytes(pipe, from, n < room ? n : room);
+        if (n > room) n = room;
+        put = put_bytes(pipe, from, n);
+        if ((uint64_t)put < n) { /* Linux fills page by page, and throws the one away whose copy faults */
+            int64_t lost = put % NC_PAGE;
+            pipe->tail -= (uint64_t)lost;
+            put -= lost;
+        }
         if (!put) return -EFAULT;
     }
     if (put > 0) nc_source_wake(&pipe->source, IN);
