@@ -20,19 +20,23 @@ from signal import SIGTRAP
 from types import SimpleNamespace
 from typing import Any
 
-from native import lib
+from native import ffi, lib
 from sentry.abi.linux import ERESTARTSYS
+from sentry.abi.x86_64 import NUMBERS
+from sentry.errors import LinuxError
 from sentry.fs.store import Store
 from sentry.fs.tmpfs import Tmpfs
 from sentry.kernel.creds import ALL_CAPS, Credentials
 from sentry.kernel.fdtable import FdTable, drain
 from sentry.kernel.kernel import Kernel
 from sentry.kernel.lifecycle import EVENT_CLONE, EVENT_EXEC, EVENT_FORK, EVENT_SECCOMP, EVENT_STOP
-from sentry.kernel.sched import Job
 from sentry.kernel.task import Task, ThreadGroup
-from sentry.syscalls.declare import CONTINUE
+from sentry.syscalls import load_all
+from sentry.syscalls.declare import CONTINUE, lookup
 from sentry.vfs.context import FsContext
 from sentry.vfs.mount import Mount, MountNamespace
+
+load_all()
 
 ROOT = Credentials(cap_permitted=ALL_CAPS, cap_effective=ALL_CAPS)
 ESRCH = 3
@@ -331,12 +335,35 @@ class KernelRig:
         return [note for note in notes if note[0] not in QUIET]
 
 
-def ended(job: Job) -> Any:
-    """The result of a job that has ended."""
-    assert job.ended
-    if job.error is not None:
-        raise job.error
-    return job.value
+def answer(task: Task, name: str, *args: int) -> Any:
+    """A call that does not wait, through its declared entry: the value, -errno or CONTINUE."""
+    entry = lookup(NUMBERS[name])
+    registers = tuple(arg & (1 << 64) - 1 for arg in args) + (0,) * (6 - len(args))
+    try:
+        result = entry.handler(task, registers)
+    except LinuxError as error:
+        return -error.errno
+    return 0 if result is None else result
+
+
+class Buffer:
+    """Memory of this process, which plays the guest's: `with_memory` makes a task use it."""
+
+    def __init__(self, size: int = 4096) -> None:
+        self._memory = ffi.new("char[]", size)
+        self.addr = int(ffi.cast("uintptr_t", self._memory))
+
+    def put(self, data: bytes) -> int:
+        ffi.memmove(self._memory, data, len(data))
+        return self.addr
+
+    def get(self, size: int) -> bytes:
+        return bytes(ffi.buffer(self._memory, size))
+
+
+def with_memory(task: Task) -> Task:
+    task.mem.host_tid = os.getpid()
+    return task
 
 
 def container(rig: KernelRig) -> Any:

@@ -1,0 +1,241 @@
+"""sentry/syscalls/process.py and memory.py: prctl, clone's checks, unshare, file mappings."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from errno import EACCES, EBADF, EFAULT, EINVAL, ENODEV, ENOMEM, EPERM
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sentry.abi import linux
+from sentry.abi.linux import CLONE_FILES, CLONE_FS, CLONE_NEWNS
+from sentry.fs.anon import anon_inode
+from sentry.fs.memfd import create_memfd
+from sentry.kernel.creds import Credentials
+from sentry.kernel.task import Task
+from sentry.syscalls import memory, process
+from sentry.syscalls.declare import CONTINUE
+from sentry.vfs.file import File
+from tests.unit.kernel_rig import Buffer, KernelRig, answer, with_memory
+from tests.unit.test_lifecycle import THREAD
+
+USER = Credentials(5, 5, 5, 5, 5, 5, 5, 5)
+
+
+@pytest.fixture
+def rig(tmp_path: Path) -> Iterator[KernelRig]:
+    made = KernelRig(tmp_path)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def task(rig: KernelRig) -> Task:
+    return with_memory(rig.first_task())
+
+
+def prctl(task: Task, option: int, *args: int) -> Any:
+    return answer(task, "prctl", option, *args)
+
+
+# --- prctl
+
+
+def test_no_new_privs_is_for_ever(task: Task) -> None:
+    assert prctl(task, linux.PR_GET_NO_NEW_PRIVS) == 0
+    for args in ((0,), (2,), (1, 1), (1, 0, 0, 5)):
+        assert prctl(task, linux.PR_SET_NO_NEW_PRIVS, *args) == -EINVAL
+    assert prctl(task, linux.PR_SET_NO_NEW_PRIVS, 1) == 0
+    assert prctl(task, linux.PR_GET_NO_NEW_PRIVS) == 1
+    assert prctl(task, linux.PR_GET_NO_NEW_PRIVS, 1) == -EINVAL
+
+
+def test_the_bounding_set_only_shrinks(task: Task) -> None:
+    assert prctl(task, linux.PR_CAPBSET_READ, 5) == 1
+    assert prctl(task, linux.PR_CAPBSET_DROP, 5) == 0
+    assert prctl(task, linux.PR_CAPBSET_READ, 5) == 0
+    assert prctl(task, linux.PR_CAPBSET_READ, 63) == -EINVAL
+    assert prctl(task, linux.PR_CAPBSET_DROP, 63) == -EINVAL
+    task.creds = USER
+    assert prctl(task, linux.PR_CAPBSET_DROP, 6) == -EPERM
+
+
+def test_the_ambient_set_needs_permitted_and_inheritable(task: Task) -> None:
+    def ambient(what: int, *args: int) -> Any:
+        return prctl(task, linux.PR_CAP_AMBIENT, what, *args)
+
+    task.creds = USER._replace(cap_permitted=0b11, cap_inheritable=0b10)
+    assert ambient(linux.PR_CAP_AMBIENT_RAISE, 0) == -EPERM
+    assert ambient(linux.PR_CAP_AMBIENT_RAISE, 1) == 0
+    assert ambient(linux.PR_CAP_AMBIENT_IS_SET, 1) == 1 and ambient(linux.PR_CAP_AMBIENT_IS_SET, 0) == 0
+    assert ambient(linux.PR_CAP_AMBIENT_LOWER, 1) == 0 and task.creds.cap_ambient == 0
+    assert ambient(linux.PR_CAP_AMBIENT_RAISE, 1) == 0
+    assert ambient(linux.PR_CAP_AMBIENT_CLEAR_ALL, 1) == -EINVAL
+    assert ambient(linux.PR_CAP_AMBIENT_CLEAR_ALL) == 0 and task.creds.cap_ambient == 0
+    assert ambient(linux.PR_CAP_AMBIENT_RAISE, 63) == -EINVAL
+    assert ambient(linux.PR_CAP_AMBIENT_RAISE, 1, 1) == -EINVAL
+    assert ambient(9, 1) == -EINVAL
+    task.creds = task.creds._replace(securebits=0x40)  # SECBIT_NO_CAP_AMBIENT_RAISE
+    assert ambient(linux.PR_CAP_AMBIENT_RAISE, 1) == -EPERM
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "result"),
+    [
+        (0, 0x03, 0),  # noroot, locked
+        (0, 0x100, -EPERM),  # no such bit
+        (0x02, 0x03, -EPERM),  # locked: may not be set
+        (0x03, 0x02, -EPERM),  # nor cleared
+        (0x03, 0x01, -EPERM),  # a lock is never taken off
+        (0x03, 0x07, 0),
+    ],
+)
+def test_secure_bits_and_their_locks(task: Task, old: int, new: int, result: int) -> None:
+    task.creds = task.creds._replace(securebits=old)
+    assert prctl(task, linux.PR_SET_SECUREBITS, new) == result
+    assert prctl(task, linux.PR_GET_SECUREBITS) == (old if result else new)
+    task.creds = USER
+    assert prctl(task, linux.PR_SET_SECUREBITS, 0) == -EPERM
+
+
+def test_keepcaps_is_a_secure_bit(task: Task) -> None:
+    assert prctl(task, linux.PR_SET_KEEPCAPS, 1) == 0
+    assert (prctl(task, linux.PR_GET_KEEPCAPS), task.creds.securebits) == (1, 0x10)
+    assert prctl(task, linux.PR_SET_KEEPCAPS, 0) == 0 and prctl(task, linux.PR_GET_KEEPCAPS) == 0
+    assert prctl(task, linux.PR_SET_KEEPCAPS, 2) == -EINVAL
+
+
+def test_properties_of_the_process(task: Task) -> None:
+    buffer = Buffer()
+    assert prctl(task, linux.PR_SET_DUMPABLE, 0) == 0 and prctl(task, linux.PR_GET_DUMPABLE) == 0
+    assert prctl(task, linux.PR_SET_DUMPABLE, 2) == -EINVAL
+    assert prctl(task, linux.PR_SET_CHILD_SUBREAPER, 7) is CONTINUE and task.group.subreaper
+    assert prctl(task, linux.PR_GET_CHILD_SUBREAPER, buffer.addr) == 0 and buffer.get(4) == b"\1\0\0\0"
+    assert prctl(task, linux.PR_SET_PDEATHSIG, 9) is CONTINUE
+    assert prctl(task, linux.PR_GET_PDEATHSIG, buffer.addr) == 0 and buffer.get(4) == b"\x09\0\0\0"
+    assert prctl(task, linux.PR_SET_PDEATHSIG, 65) == -EINVAL
+    assert prctl(task, linux.PR_GET_PDEATHSIG, 0) == -EFAULT
+    assert prctl(task, 0x7FFF) == -EINVAL
+
+
+def test_every_option_is_known_by_its_name() -> None:
+    names = {value for name, value in vars(linux).items() if name.startswith("PR_")}
+    assert set(process._PRCTL) <= names
+
+
+# --- clone, unshare
+
+
+@pytest.mark.parametrize(
+    ("flags", "result"),
+    [
+        (17, CONTINUE),
+        (THREAD, CONTINUE),
+        (CLONE_FS | CLONE_NEWNS, -EINVAL),
+        (linux.CLONE_THREAD | linux.CLONE_VM, CONTINUE),  # the host kernel's to refuse
+        (linux.CLONE_PARENT | linux.CLONE_THREAD | linux.CLONE_VM, -EINVAL),
+        (linux.CLONE_PARENT | linux.CLONE_SIGHAND, -EINVAL),
+        (CLONE_NEWNS, -EPERM),
+        (linux.CLONE_NEWUSER, -EPERM),
+        (linux.CLONE_UNTRACED, -EPERM),
+        (linux.CLONE_PTRACE, -EPERM),
+        (linux.CLONE_PARENT, -EINVAL),  # container init's parent is not a guest's to give children
+    ],
+)
+def test_clone_of_container_init(task: Task, flags: int, result: Any) -> None:
+    assert answer(task, "clone", flags) == result
+
+
+def test_clone_parent_of_a_guests_child(rig: KernelRig, task: Task) -> None:
+    assert answer(rig.fork(task), "clone", linux.CLONE_PARENT | 17) is CONTINUE
+
+
+def test_unshare_takes_tables_of_its_own(rig: KernelRig, task: Task) -> None:
+    thread = rig.fork(task, THREAD)
+    before = thread.fds
+    assert answer(thread, "unshare", CLONE_FS | CLONE_FILES) in (0, CONTINUE)
+    assert thread.fs is not task.fs and thread.fds is not before
+    assert task.fds.users == thread.fds.users == 1
+    assert answer(thread, "unshare", linux.CLONE_VM) == -EINVAL  # it has other threads
+
+
+def test_unshare_of_mounts_needs_the_capability(task: Task) -> None:
+    mounts = task.mounts
+    assert answer(task, "unshare", CLONE_NEWNS) == 0
+    assert task.mounts is not mounts and task.fs.root.mount is task.mounts.root
+    task.group.mounts.drop()
+    task.group.mounts = mounts
+    task.creds = USER
+    assert answer(task, "unshare", CLONE_NEWNS) == -EPERM
+    assert answer(task, "unshare", linux.CLONE_NEWNET) == -EPERM
+    assert answer(task, "unshare", 1) == -EINVAL
+
+
+def test_setns_looks_at_the_descriptor_first(task: Task) -> None:
+    assert answer(task, "setns", 99, 0) == -EBADF
+    fd = task.fds.install(File(anon_inode(), None, 0))
+    assert answer(task, "setns", fd, 0) == -EPERM
+
+
+# --- mmap
+
+READ, WRITE, EXEC = linux.PROT_READ, linux.PROT_WRITE, linux.PROT_EXEC
+SHARED, PRIVATE, ANONYMOUS = linux.MAP_SHARED, linux.MAP_PRIVATE, linux.MAP_ANONYMOUS
+
+
+def mmap(task: Task, prot: int, flags: int, fd: int = -1, length: int = 4096, offset: int = 0) -> Any:
+    return answer(task, "mmap", 0, length, prot, flags, fd, offset)
+
+
+def test_anonymous_memory_is_the_hosts(task: Task) -> None:
+    assert mmap(task, READ, PRIVATE | ANONYMOUS) is CONTINUE
+    assert mmap(task, READ, PRIVATE | ANONYMOUS | linux.MAP_HUGETLB) == -ENOMEM
+    assert memory.PAGE == os.sysconf("SC_PAGESIZE")
+
+
+@pytest.fixture
+def descriptors(task: Task) -> dict[str, int]:
+    """A memory file, opened in each way."""
+    whole: Any = create_memfd(task, b"data", False, 0o600)
+    found = {"rw": task.fds.install(whole)}
+    for name, flags in (("r", os.O_RDONLY), ("w", os.O_WRONLY)):
+        found[name] = task.fds.install(whole.inode.describe(whole.path, flags))
+    found["path"] = task.fds.install(File(anon_inode(), None, linux.O_PATH))
+    found["none"] = task.fds.install(File(anon_inode(), None, os.O_RDWR))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("name", "prot", "flags", "result"),
+    [
+        ("w", READ, PRIVATE, -EACCES),  # what is mapped can be read
+        ("w", WRITE, SHARED, -EACCES),
+        ("r", READ | WRITE, SHARED, -EACCES),
+        ("path", READ, PRIVATE, -EBADF),
+        ("none", READ, PRIVATE, -ENODEV),
+        ("rw", READ, 0, -EINVAL),
+        ("rw", READ, 0xF, -EINVAL),
+    ],
+)
+def test_file_mappings_that_are_refused(
+    task: Task, descriptors: dict[str, int], name: str, prot: int, flags: int, result: int
+) -> None:
+    assert mmap(task, prot, flags, descriptors[name]) == result
+
+
+def test_the_order_of_the_checks(task: Task, descriptors: dict[str, int]) -> None:
+    assert mmap(task, READ, PRIVATE, 99) == -EBADF
+    assert mmap(task, READ, PRIVATE, 99, offset=5) == -EINVAL  # the offset comes first
+    assert mmap(task, READ, PRIVATE, descriptors["rw"], length=0) == -EINVAL
+
+
+def test_a_noexec_mount_gives_no_program_text(rig: KernelRig, task: Task, descriptors: dict[str, int]) -> None:
+    file = task.fds.get(descriptors["rw"])
+    file.path = rig.mounts.root_path
+    rig.mounts.root.flags |= linux.MS_NOEXEC
+    assert mmap(task, READ | EXEC, PRIVATE, descriptors["rw"]) == -EPERM
+
+
