@@ -14,7 +14,7 @@ from sentry import confine
 from sentry.abi.linux import SIGKILL
 from sentry.boot import STUB_FD, BootError, Inherited, ProcessConfig, SandboxConfig, report_failure, seize_zygote
 from sentry.container import Container, build
-from sentry.control import ControlServer, Message, Reply
+from sentry.control import ControlError, ControlServer, Message, Reply
 from sentry.errors import LinuxError
 from sentry.kernel.fdtable import drain
 from sentry.kernel.kernel import Kernel
@@ -188,24 +188,30 @@ class Service:
         )
         container = self.container
         if container is None or container.init_group is None or container.init_group.exited:
-            reply.fail("cannot exec in a stopped container")
-            return
+            raise ControlError("cannot exec in a stopped container")
         self.kernel.scheduler.spawn(
-            self._exec(container, process, dict(zip(numbers, fds, strict=True)), reply)
+            self._exec(container, process, dict(zip(numbers, fds, strict=True))),
+            None,
+            lambda job: self._execed(job, reply),
         )
 
-    async def _exec(self, container: Container, process: ProcessConfig, fds: dict[int, int], reply: Reply) -> None:
+    async def _exec(self, container: Container, process: ProcessConfig, fds: dict[int, int]) -> int:
         files = container.exec_files(process.terminal, fds)
         spawn = Spawn(self.kernel, self.executor, container, process, files, STUB_FD)
         self.kernel.life.order(spawn)
-        try:
-            task = await spawn.ready.wait()
-            pid = self._register(task)
-            spawn.go()
-        except SpawnError as error:
-            reply.fail(str(error))
+        task = await spawn.ready.wait()
+        pid = self._register(task)
+        spawn.go()
+        return pid
+
+    def _execed(self, job: Job, reply: Reply) -> None:
+        error = job.error
+        if error is None:
+            reply.send({"pid": job.value})
             return
-        reply.send({"pid": pid})
+        if not isinstance(error, (SpawnError, BootError, LinuxError, OSError)):
+            self.on_bug(None, None, (), error)
+        reply.fail(str(error))
 
     def on_wait(self, message: Message, fds: list[int], reply: Reply) -> None:
         pid = int(message["pid"])

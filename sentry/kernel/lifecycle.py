@@ -269,6 +269,8 @@ class Lifecycle:
         if task.executing is not None:
             task.executing.cancel()
             task.executing = None
+        if task.spawn is not None:
+            task.spawn.died()
         if task in task.group.tasks:
             task.group.tasks.remove(task)
         task.fds.drop()

@@ -182,6 +182,10 @@ class Spawn:
         self.ready.fail(error if isinstance(error, SpawnError) else SpawnError(_reason(error)))
         self.kernel.platform.signal(task.host_tid, 0, 9, 0, 0, 0, 0)
 
+    def died(self) -> None:
+        """The task has ended before its program began: whoever waits for it is told."""
+        self.ready.fail(SpawnError("the process was killed before it began"))
+
     def go(self) -> None:
         """Start the program. SpawnError when its arguments are too long."""
         task, program = self.task, self._program
