@@ -193,7 +193,7 @@ def mmap(task: Task, prot: int, flags: int, fd: int = -1, length: int = 4096, of
 def test_anonymous_memory_is_the_hosts(task: Task) -> None:
     assert mmap(task, READ, PRIVATE | ANONYMOUS) is CONTINUE
     assert mmap(task, READ, PRIVATE | ANONYMOUS | linux.MAP_HUGETLB) == -ENOMEM
-    assert memory.PAGE == os.sysconf("SC_PAGESIZE")
+    assert os.sysconf("SC_PAGESIZE") == memory.PAGE
 
 
 @pytest.fixture
