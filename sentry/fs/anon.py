@@ -25,6 +25,7 @@ class PseudoFs(Filesystem):
         return self._next_ino
 
 
+PIPEFS_MAGIC = 0x50495045
 _pipefs: PseudoFs | None = None
 _anon_inode: Inode | None = None
 
@@ -33,7 +34,7 @@ def pipe_inode(task: Task | None) -> Inode:
     """A new pipe's inode: mode 0600, the creator's."""
     global _pipefs
     if _pipefs is None:
-        _pipefs = PseudoFs(b"pipefs", 0x50495045)
+        _pipefs = PseudoFs(b"pipefs", PIPEFS_MAGIC)
     uid, gid = (task.creds.fsuid, task.creds.fsgid) if task is not None else (0, 0)
     return Inode(_pipefs, _pipefs.next_ino(), S_IFIFO | 0o600, uid, gid)
 

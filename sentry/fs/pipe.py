@@ -20,7 +20,7 @@ from sentry.abi.linux import (
     SIGPIPE,
 )
 from sentry.errors import EAGAIN, EBUSY, EINVAL, ENXIO, EPERM, EPIPE, Interrupted, from_errno
-from sentry.fs.anon import pipe_inode
+from sentry.fs.anon import PIPEFS_MAGIC, pipe_inode
 from sentry.fs.hostfile import AT_POS, CFile, IoVec, skip
 from sentry.kernel.fdtable import SourceQueue, hold, release_unused, unhold
 from sentry.kernel.sched import wait
@@ -160,16 +160,20 @@ def make_pipe(task: Task | None, flags: int = 0) -> tuple[PipeEnd, PipeEnd]:
 
 
 async def open_fifo(task: Task, inode: Inode, path: Path, flags: int) -> PipeEnd:
-    """open(2) of a FIFO. The pipe lives while somebody has it open, and so does what is in it."""
+    """open(2) of a FIFO. The pipe lives while somebody has it open, and so does what is in it.
+
+    A pipe without a name, opened through /proc/PID/fd, waits for nobody: its other end may have gone for good.
+    """
     access = flags & O_ACCMODE
+    unnamed = inode.fs.magic == PIPEFS_MAGIC
     pipe = inode.pipe
     if pipe is None:
         pipe = Pipe()
-    if access == O_WRONLY and flags & O_NONBLOCK and not pipe.count(READERS):
+    if access == O_WRONLY and flags & O_NONBLOCK and not unnamed and not pipe.count(READERS):
         raise ENXIO
     inode.pipe = pipe
     file = PipeEnd(inode, path, flags, pipe)
-    if access == O_RDWR or flags & O_NONBLOCK:
+    if access == O_RDWR or flags & O_NONBLOCK or unnamed:
         return file
     others, ever = (WRITERS, WRITERS_EVER) if access == O_RDONLY else (READERS, READERS_EVER)
     if pipe.count(others):

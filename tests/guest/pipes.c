@@ -272,3 +272,23 @@ PROBE(eventfd_blocks) {
     pthread_join(thread, NULL);
     SHOW(value);
 }
+
+PROBE(pipe_end_opened_again_by_its_descriptor) {
+    char name[32], got[8] = "";
+    int p[2];
+    MUST(pipe(p));
+    MUST(write(p[1], "left", 4));
+    close(p[1]);
+    snprintf(name, sizeof name, "/proc/self/fd/%d", p[0]);
+    alarm(5);
+    int again = MUST(open(name, O_RDONLY)); // no writer is left, and none can come: a FIFO would wait
+    SHOW(read(again, got, sizeof got));
+    SHOW(read(again, got, sizeof got));
+    int writer = MUST(open(name, O_WRONLY));
+    SHOW(write(writer, "more", 4));
+    SHOW(read(p[0], got, sizeof got));
+    close(p[0]);
+    close(again);
+    snprintf(name, sizeof name, "/proc/self/fd/%d", writer);
+    SHOW(open(name, O_WRONLY | O_NONBLOCK) >= 0);
+}
