@@ -214,5 +214,5 @@ async def _cover(task: Any, path: bytes, readable: bool) -> None:
         from sentry.fs.dev import null_inode_path
 
         source = null_inode_path(task.kernel)
-        mount = Mount(source.mount.fs, flags, b"none", source.dentry)
+        mount = Mount(source.mount.fs, MS_NOSUID | MS_NOEXEC, b"none", source.dentry)  # a device that can be opened
     task.mounts.mount(mount, place)

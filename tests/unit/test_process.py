@@ -237,5 +237,3 @@ def test_a_noexec_mount_gives_no_program_text(rig: KernelRig, task: Task, descri
     file.path = rig.mounts.root_path
     rig.mounts.root.flags |= linux.MS_NOEXEC
     assert mmap(task, READ | EXEC, PRIVATE, descriptors["rw"]) == -EPERM
-
-
