@@ -81,7 +81,7 @@ def test_script(name: str, same: Callable[..., object], busybox_root: Path) -> N
 
 def test_ps(same: Callable[..., object], busybox_root: Path) -> None:
     """The processes and their commands; not their memory."""
-    script = "sleep 50 & sleep 51 & ps -o pid,ppid,comm,args; kill $(jobs -p) 2>/dev/null"
+    script = "sleep 50 & sleep 51 & sleep 0.3; ps -o pid,ppid,comm,args; kill $(jobs -p) 2>/dev/null"
 
     def rows(text: str) -> str:
         return "\n".join(re.sub(r"^ *\d+ ", lambda pid: "1 " if int(pid[0]) == 1 else "pid ", row) for row in text.splitlines())

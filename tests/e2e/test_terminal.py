@@ -89,18 +89,20 @@ def test_interrupt_in_a_busy_loop(bash: Terminal) -> None:
 
 
 def test_stop_and_foreground(bash: Terminal) -> None:
-    bash.send("cat\n")
-    bash.expect("cat\r\n")
+    # cat says nothing when it starts, and what is typed before it has the terminal is not echoed.
+    bash.send("sh -c 'echo rea''ding; exec cat'\n")
+    bash.expect("\nreading\r\n")
     bash.send("line\n")  # echoed by the terminal, then by cat: it has the terminal now
     bash.expect("line\r\nline\r\n")
     bash.send("\x1a")
     bash.expect("Stopped")
     bash.expect("ready> ")
     bash.send("jobs\n")
-    bash.expect(r"\[1\]\+ +Stopped +cat")
+    bash.expect(r"\[1\]\+ +Stopped +sh")
     bash.expect("ready> ")
-    bash.send("fg\n")
-    bash.expect("cat\r\n")
+    bash.send("echo sta''rted; fg\n")  # one line: bash has left its own terminal settings when it says so
+    bash.expect("\nstarted\r\n")
+    bash.expect("cat'\r\n")
     bash.send("again\n")
     bash.expect("again\r\nagain\r\n")
     bash.send("\x04")
@@ -177,7 +179,8 @@ def test_python_prompt(start: Start) -> None:
     python.expect(">>> ")
     python.send("6 * 7\n")
     python.expect("42\r\n")
-    python.send("import time; print('u' 'p'); time.sleep(1000)\n")
+    # In steps: a signal between Python's look at its flags and one long sleep would wait for the sleep's end.
+    python.send("import time; print('u' 'p'); [time.sleep(0.05) for _ in iter(int, 1)]\n")
     python.expect("\nup\r\n")
     python.send("\x03")
     python.expect("KeyboardInterrupt")
