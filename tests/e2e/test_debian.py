@@ -36,7 +36,7 @@ COREUTILS = {
     "devices": "head -c 5 /dev/zero | od -An -c; echo x > /dev/null; echo x > /dev/full; echo $?; dd if=/dev/urandom bs=1k count=3 2>/dev/null | wc -c; mknod p p; stat -c %F p; test -c /dev/tty && echo tty; stty 2>&1 < /dev/null | wc -l",
     "find_and_friends": "mkdir -p a/{b,c}/d; touch a/{1..20}.txt; find a -name '*.txt' -newermt 2020-01-01 | wc -l; find a -type d -printf '%P %y\\n' | sort; find a -name '1*' -delete; ls a | wc -l; find a -empty -type f -print0 | xargs -0 rm; find a | sort; grep -rl root /etc/passwd; zcat <(gzip -c /etc/passwd) | diff - /etc/passwd && echo zipped; tar cJf t.tar.xz a; tar tJf t.tar.xz | sort",
     "text_processors": "awk 'BEGIN{srand(1); for(i=0;i<3;i++) x[i]=i*i; for(k in x) n+=x[k]; print n; \"date -u -d @0 +%Y\" | getline y; print y}'; sed -E 's/(.)(.)/\\2\\1/g' <<< abcd; bc <<< 'scale=20; 4*a(1)' -l; diff -u <(seq 3) <(seq 4) | tail -1; patch -s <(seq 3) /dev/null && echo patched; file -b /bin/true | cut -d, -f1; sqlite3 :memory: 'select 6*7, upper(\"x\")'; strings /bin/true | grep -c GLIBC > /dev/null; echo $?; less /etc/hosts | cat; ldd /bin/true | grep -c libc",
-    "processes": "sleep 30 & ps -o ppid=,comm= > p; sort p | tr -s ' '; pgrep sleep | wc -l; pkill sleep; wait; ps -e -o comm= > p; sort p; ps aux | head -1; free | wc -l; cat /proc/1/comm; vmstat > /dev/null; echo $?; top -b -n1 | grep -c top",
+    "processes": "sleep 30 & ps -o ppid=,comm= > p; sort p | tr -s ' '; pgrep sleep | wc -l; pkill sleep; wait; ps -e -o comm= > p; sort p; ps aux | head -1 | tr -s " "; free | wc -l; cat /proc/1/comm; vmstat > /dev/null; echo $?; top -b -n1 | grep -c top",
 }
 
 PERL = {
