@@ -111,6 +111,13 @@ def _copy(master: int, done: int) -> None:
                 backlog = backlog[_write_some(master, backlog) :]
             else:
                 poller.unregister(0)
+                if ready[0] & select.POLLHUP:  # our own terminal is gone: hang up the container's too
+                    null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+                    os.dup2(null, master, inheritable=False)
+                    os.close(null)
+                    poller.unregister(master)
+                    poller.poll()
+                    return
 
 
 def _pump(master: int, limit: int = 16) -> bool:

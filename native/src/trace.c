@@ -176,8 +176,8 @@ int nc_stop_answered(int tid, int status) {
             task->fresh = 0;
             return nc_resume(tid, 0) == 0;
         }
-        if (sig == SIGSTOP || sig == SIGTSTP || sig == SIGTTIN || sig == SIGTTOU) return nc_listen(tid) == 0;
         if (task->parked) return 0;
+        if (sig == SIGSTOP || sig == SIGTSTP || sig == SIGTTIN || sig == SIGTTOU) return nc_listen(tid) == 0;
         return nc_resume(tid, 0) == 0;
     }
     if (event || sig & 0x80) return 0;

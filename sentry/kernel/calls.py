@@ -177,6 +177,10 @@ class Waiting:
         platform = self.kernel.platform
         if event_stop:
             call.stopped = signal in STOP_SIGNALS
+            if call.stopped:
+                call.job.freeze()
+            elif call.job.frozen:
+                call.job.thaw()  # its result, if it has one now, comes after the resume below
             if state == HANDLER:
                 self._at_handler(call)
                 if call.stopped:

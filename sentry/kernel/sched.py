@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 ALL = 0xFFFFFFFF
+_VOID_KEPT = 256
 
 
 class WaitQueue:
@@ -58,14 +59,17 @@ class WaitQueue:
 class Timer:
     """A deadline that calls back once; `cancel` makes it void."""
 
-    __slots__ = ("callback", "deadline_ns")
+    __slots__ = ("callback", "deadline_ns", "scheduler")
 
-    def __init__(self, deadline_ns: int, callback: Callable[[], None]) -> None:
+    def __init__(self, deadline_ns: int, callback: Callable[[], None], scheduler: "Scheduler") -> None:
         self.deadline_ns = deadline_ns
         self.callback: Callable[[], None] | None = callback
+        self.scheduler = scheduler
 
     def cancel(self) -> None:
-        self.callback = None
+        if self.callback is not None:
+            self.callback = None
+            self.scheduler.timer_voided()
 
 
 class Sleeper:
@@ -163,7 +167,7 @@ class Future(Generic[T]):
 class Job:
     """A coroutine under way. `done(job)` is called once, when it has ended: look at `error`, then `value`."""
 
-    __slots__ = ("coro", "done", "ended", "error", "sleeper", "task", "value")
+    __slots__ = ("coro", "done", "ended", "error", "frozen", "held", "sleeper", "task", "value")
 
     def __init__(
         self, coro: Coroutine[Any, Any, Any], task: "Task | None", done: "Callable[[Job], None] | None"
@@ -172,6 +176,8 @@ class Job:
         self.task = task
         self.done = done
         self.sleeper: Sleeper | None = None
+        self.frozen = False
+        self.held: tuple[Sleeper, object] | None = None  # what woke it while it was frozen
         self.ended = False
         self.value: Any = None
         self.error: BaseException | None = None
@@ -204,6 +210,17 @@ class Job:
         sleeper.fire(Interrupted())
         return True
 
+    def freeze(self) -> None:
+        """Its task is stopped (SIGSTOP and its like): what wakes it waits, so that it takes nothing from anybody."""
+        self.frozen = True
+
+    def thaw(self) -> None:
+        """The task goes on; a wake that came meanwhile counts now."""
+        self.frozen = False
+        if self.held is not None:
+            held, self.held = self.held, None
+            held[0].scheduler.ready.append(held)
+
     def cancel(self) -> None:
         """End the coroutine where it waits (its task is gone); `done` is not called."""
         self.done = None
@@ -230,6 +247,7 @@ class Scheduler:
         self.ready: deque[tuple[Sleeper, object]] = deque()
         self._timers: list[tuple[int, int, Timer]] = []
         self._sequence = 0
+        self._void = 0  # timers in the heap that were cancelled
         self._watches: dict[int, Callable[[int], None]] = {}
         _current = self
 
@@ -245,16 +263,26 @@ class Scheduler:
         return job
 
     def call_at(self, deadline_ns: int, callback: Callable[[], None]) -> Timer:
-        timer = Timer(deadline_ns, callback)
+        timer = Timer(deadline_ns, callback, self)
         self._sequence += 1
         heapq.heappush(self._timers, (deadline_ns, self._sequence, timer))
         return timer
+
+    def timer_voided(self) -> None:
+        """Void timers stay in the heap until their time; not so many that waits which end early fill the memory."""
+        self._void += 1
+        timers = self._timers
+        if self._void > _VOID_KEPT and self._void > len(timers) // 2:
+            timers[:] = [entry for entry in timers if entry[2].callback is not None]
+            heapq.heapify(timers)
+            self._void = 0
 
     def next_deadline_ns(self) -> int | None:
         """The earliest deadline still wanted."""
         timers = self._timers
         while timers and timers[0][2].callback is None:
             heapq.heappop(timers)
+            self._void -= 1
         return timers[0][0] if timers else None
 
     def run_timers(self) -> None:
@@ -266,6 +294,8 @@ class Scheduler:
             callback, timer.callback = timer.callback, None
             if callback is not None:
                 callback()
+            else:
+                self._void -= 1
 
     def run_ready(self) -> None:
         """Resume every job that has been woken, those woken meanwhile included."""
@@ -274,7 +304,10 @@ class Scheduler:
             sleeper, value = ready.popleft()
             job = sleeper.job
             if job is not None and job.sleeper is sleeper:
-                job.step(value)
+                if job.frozen:
+                    job.held = (sleeper, value)
+                else:
+                    job.step(value)
 
     def run_until_idle(self) -> None:
         """For tests with a moved clock: timers and jobs until nothing is due."""

@@ -329,9 +329,11 @@ def test_a_group_stop_of_a_parked_task_lasts_until_sigcont(world: World) -> None
     world.paused()
     world.event_stop(world.task, SIGSTOP)
     assert world.done() == [("listen", world.tid)]
-    world.wake()  # the result is there, but the process is stopped
+    world.wake()  # what it waits for is there, but a stopped process takes nothing
     assert world.done() == [] and world.state == PAUSED
     world.event_stop(world.task)  # SIGCONT ended the stop
+    assert world.done() == [("resume", world.tid, 0), ("interrupt", world.tid)]
+    world.event_stop(world.task)
     assert world.done() == [("unparked", world.tid), ("finish", world.tid, 42, 0)]
 
 
@@ -351,7 +353,7 @@ def test_a_stop_signal_that_comes_before_the_parking_parks_the_task_stopped(worl
     world.wake()
     assert world.done() == []
     world.event_stop(world.task)
-    assert world.done() == [("unparked", world.tid), ("finish", world.tid, 42, 0)]
+    assert world.done() == [("resume", world.tid, 0), ("interrupt", world.tid)]
 
 
 def test_a_group_stop_while_unparking_keeps_the_finished_task_stopped(world: World) -> None:

@@ -26,6 +26,7 @@ from sentry.abi.linux import (
     TIOCSWINSZ,
 )
 from sentry.abi.x86_64 import TERMIOS
+from sentry.errors import from_host
 from sentry.fs.tty.termios import Termios, console_termios
 from sentry.fs.tty.tty import Tty
 from sentry.kernel.sched import Timer, sched, wait
@@ -164,7 +165,10 @@ class HostConsole(Tty):
         return self.winsize
 
     def set_winsize(self, size: bytes) -> None:
-        ioctl(self.host_fd, TIOCSWINSZ, size)
+        try:
+            ioctl(self.host_fd, TIOCSWINSZ, size)
+        except OSError as error:  # the client has just gone
+            raise from_host(error)
         self._check_size()
 
     def poll(self) -> int:
