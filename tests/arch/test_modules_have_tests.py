@@ -29,6 +29,6 @@ def named_in_tests() -> frozenset[str]:
 @pytest.mark.parametrize("module", source.modules())
 def test_module_has_a_test(module: str) -> None:
     path = source.modules()[module]
-    if module in EXEMPT or path.name == "__init__.py" and not source.tree(path).body[1:]:
+    if module in EXEMPT or (path.name == "__init__.py" and not source.tree(path).body[1:]):
         return
     assert module in named_in_tests(), f"no test imports {module} or names it after `Covers:`"

@@ -217,7 +217,7 @@ def test_task_verbs(task: Containerd) -> None:
     task.ctr("task", "kill", "--signal", "TERM", "long")
     ran = task.ctr("task", "delete", "long")
     deadline = time.monotonic() + 10
-    while "still running" in ran.stderr or "must be stopped" in ran.stderr and time.monotonic() < deadline:
+    while ("still running" in ran.stderr or "must be stopped" in ran.stderr) and time.monotonic() < deadline:
         time.sleep(0.05)
         ran = task.ctr("task", "delete", "long")
     assert ran.code == 5 or "5" in ran.stderr, ran
