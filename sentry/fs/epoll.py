@@ -26,6 +26,7 @@ from sentry.vfs.file import File
 _PRIVATE = EPOLLWAKEUP | EPOLLONESHOT | EPOLLET | EPOLLEXCLUSIVE
 _EXCLUSIVE_OK = EPOLLIN | EPOLLOUT | EPOLLERR | EPOLLHUP | EPOLLWAKEUP | EPOLLET | EPOLLEXCLUSIVE
 MAX_NESTS = 4  # EP_MAX_NESTS: epolls that watch epolls
+MAX_WAYS_UP = 1000
 
 
 class Item:
@@ -114,30 +115,47 @@ class Epoll(File):
             self._drop(item)
 
     def _check_nesting(self, target: Epoll) -> None:
-        """ELOOP for a circle, and for a chain of more than MAX_NESTS links."""
-        if self._below(target) + self._above() > MAX_NESTS:
+        """ELOOP for a circle, and for a chain of more than MAX_NESTS links; EINVAL when an event would have too many
+        ways up (reverse_path_check)."""
+        below: dict[Epoll, int] = {}
+        if self._below(target, below) + self._above({}) > MAX_NESTS:
             raise ELOOP
+        known: dict[Epoll, int] = {}
+        ours = 1 + self._ways_up(known)
+        for epoll in below:
+            if epoll._ways_up(known) + ours > MAX_WAYS_UP:
+                raise EINVAL("too many ways for one event")
 
-    def _below(self, epoll: Epoll) -> int:
-        """Links in the longest chain from us over `epoll` downwards."""
+    def _below(self, epoll: Epoll, known: dict[Epoll, int]) -> int:
+        """Links in the longest chain from us over `epoll` downwards. `known`: epolls already looked at."""
         if epoll is self:
             raise ELOOP
-        deepest = 0
-        for item in epoll._items.values():
-            if isinstance(item.file, Epoll):
-                deepest = max(deepest, self._below(item.file))
-        return deepest + 1
+        if epoll not in known:
+            nested = [item.file for item in epoll._items.values() if isinstance(item.file, Epoll)]
+            known[epoll] = 1 + max((self._below(file, known) for file in nested), default=0)
+        return known[epoll]
 
-    def _above(self) -> int:
-        """Links in the longest chain of epolls that watch us."""
-        highest = 0
-        queue = self.queue
-        if queue is not None:
-            for callback in queue._callbacks:
+    def _watchers(self) -> list[Epoll]:
+        """The epolls that watch us, one for each item."""
+        found = []
+        if self.queue is not None:
+            for callback in self.queue._callbacks:
                 watcher = getattr(callback, "__self__", None)
                 if isinstance(watcher, Item):
-                    highest = max(highest, watcher.epoll._above() + 1)
-        return highest
+                    found.append(watcher.epoll)
+        return found
+
+    def _above(self, known: dict[Epoll, int]) -> int:
+        """Links in the longest chain of epolls that watch us."""
+        if self not in known:
+            known[self] = max((watcher._above(known) + 1 for watcher in self._watchers()), default=0)
+        return known[self]
+
+    def _ways_up(self, known: dict[Epoll, int]) -> int:
+        """How many epolls an event of ours is told to, each as often as there are chains to it."""
+        if self not in known:
+            known[self] = sum(watcher._ways_up(known) + 1 for watcher in self._watchers())
+        return known[self]
 
     # --- readiness
 

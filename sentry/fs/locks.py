@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from native import lib
 from sentry.abi.linux import F_RDLCK, F_UNLCK, F_WRLCK
-from sentry.errors import EAGAIN, EDEADLK
+from sentry.errors import EAGAIN, EDEADLK, ENOLCK
 from sentry.kernel.fdtable import at_release
 from sentry.kernel.sched import WaitQueue, wait
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from sentry.vfs.inode import Inode
 
 END = 1 << 63
+MAX_RECORDS = 65536  #: of one file
 
 
 class Record(NamedTuple):
@@ -88,6 +89,8 @@ def set_record(inode: Inode, wanted: Record) -> None:
             records.append(held._replace(start=wanted.end))
     if wanted.kind != F_UNLCK:
         records.append(wanted)
+    if len(records) > MAX_RECORDS:
+        raise ENOLCK
     locks.records = _merged(records)
     locks.queue.wake()
 
@@ -95,12 +98,14 @@ def set_record(inode: Inode, wanted: Record) -> None:
 def _merged(records: list[Record]) -> list[Record]:
     """In order of their start; neighbours of one owner and kind made one."""
     merged: list[Record] = []
+    latest: dict[tuple[int, int], int] = {}  # an owner's locks do not overlap: only its latest can be a neighbour
     for record in sorted(records, key=lambda each: each.start):
-        for i, before in enumerate(merged):
-            if before.owner is record.owner and before.kind == record.kind and before.end == record.start:
-                merged[i] = before._replace(end=record.end)
-                break
+        key = id(record.owner), record.kind
+        at = latest.get(key, -1)
+        if at >= 0 and merged[at].end == record.start:
+            merged[at] = merged[at]._replace(end=record.end)
         else:
+            latest[key] = len(merged)
             merged.append(record)
     return merged
 

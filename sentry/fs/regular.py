@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from weakref import ref
 
 from sentry.abi.linux import MS_NOEXEC, O_ACCMODE, O_RDONLY, O_WRONLY, XATTR_CREATE, XATTR_REPLACE
-from sentry.errors import EEXIST, ENODATA, ENXIO, from_host
+from sentry.errors import EEXIST, ENODATA, ENOSPC, ENXIO, from_host
 from sentry.vfs.inode import Filesystem, Inode
 from sentry.vfs.stat import SetAttr, Stat
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from sentry.vfs.mount import Path
 
 MAX_OPEN = 512  #: files that keep their host descriptors while no guest has them open
+XATTRS_MAX = 1 << 20  #: bytes of extended attributes of one inode, names included
 _FRESH_NS = 2_000_000  # a host file made this soon after its inode has the right times
 
 
@@ -59,6 +60,10 @@ class KeptXattrs(Inode):
             raise EEXIST
         if flags & XATTR_REPLACE and not present:
             raise ENODATA
+        kept = self.xattrs or {}
+        others = sum(len(key) + len(data) for key, data in kept.items() if key != name)
+        if others + len(name) + len(value) > XATTRS_MAX:
+            raise ENOSPC
         if self.xattrs is None:
             self.xattrs = {}
         self.xattrs[name] = value

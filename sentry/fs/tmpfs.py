@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 PAGE = 4096
 _ADVANCE = 1 << 18  # bytes that C may write beyond what was counted against a size limit
+_FEW_INODES = 1024
 _DIRENT_SIZE = 20  # what a name adds to a directory's st_size (mm/shmem.c BOGO_DIRENT_SIZE)
 
 
@@ -55,6 +56,7 @@ class Tmpfs(Filesystem):
         self.max_inodes = max_inodes
         self.inodes = 0
         self._last_ino = 0
+        self._most_inodes = 0
         self.root: Inode = self.new_directory(S_IFDIR | (mode & 0o7777), uid, gid)
 
     @classmethod
@@ -94,11 +96,19 @@ class Tmpfs(Filesystem):
 
     def next_ino(self) -> int:
         """A number for a new inode, which is charged; ENOSPC when all are in use."""
-        if self.max_inodes is not None and self.inodes >= self.max_inodes:
+        if self.inodes >= self.inode_limit():
             raise ENOSPC("out of inodes")
         self.inodes += 1
         self._last_ino += 1
         return self._last_ino
+
+    def inode_limit(self) -> int:
+        """nr_inodes=, or one for each page of the store, as Linux has one for each page of low memory."""
+        if self.max_inodes is not None:
+            return self.max_inodes
+        if not self._most_inodes:
+            self._most_inodes = max(self.store.space()[0] // PAGE, _FEW_INODES)
+        return self._most_inodes
 
     def uncharge(self, inode: Inode) -> None:
         """An inode died."""
@@ -402,11 +412,12 @@ class TmpfsDirectory(TmpfsNode):
         _links_changed(inode)
 
     def drop_tree(self) -> None:
-        """The file system is gone: let go of everything below."""
-        for inode in self.entries.values():
-            if isinstance(inode, TmpfsDirectory):
-                inode.drop_tree()
-        self.entries.clear()
+        """The file system is gone: let go of everything below, however deep."""
+        todo = [self]
+        while todo:
+            entries = todo.pop().entries
+            todo += [inode for inode in entries.values() if isinstance(inode, TmpfsDirectory)]
+            entries.clear()
 
 
 def _links_changed(inode: Inode) -> None:

@@ -120,12 +120,15 @@ class Dentry:
         return False
 
     def drop_tree(self) -> None:
-        """Forget everything below (the file system goes away): breaks the parent-child cycles."""
-        children, self.children = self.children, None
-        for child in (children or {}).values():
-            child.forget()
-            cache.fifo.pop(child, None)
-            child.drop_tree()
+        """Forget everything below, however deep (the file system goes away): breaks the parent-child cycles."""
+        todo = [self]
+        while todo:
+            dentry = todo.pop()
+            children, dentry.children = dentry.children, None
+            for child in (children or {}).values():
+                child.forget()
+                cache.fifo.pop(child, None)
+                todo.append(child)
 
     def __repr__(self) -> str:
         return f"<Dentry {self.name!r} {'negative' if self.inode is None else self.inode!r}>"
