@@ -231,7 +231,7 @@ def d_path(path: Path, root: Path) -> bytes:
     """The name of `path` as seen from `root`, as /proc/self/fd shows it.
 
     An unlinked file gets " (deleted)" appended; a place that `root` does not reach gets "(unreachable)" in
-    front (getcwd(2)).
+    front (getcwd(2)). What is in no tree by its nature (a memfd) has its own name.
     """
     mount, dentry = path.mount, path.dentry
     deleted = dentry.dead
@@ -240,7 +240,8 @@ def d_path(path: Path, root: Path) -> bytes:
     while not (dentry is root.dentry and mount is root.mount):
         if dentry is mount.root:
             if mount.parent is None or mount.mountpoint is None:
-                reachable = False
+                reachable = dentry.name.startswith(b"/")
+                names.append(dentry.name[1:])
                 break
             dentry, mount = mount.mountpoint, mount.parent
             continue

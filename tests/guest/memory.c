@@ -220,6 +220,10 @@ PROBE(memfd) {
     SHOW(ftruncate(fd, 1));
     SHOW(fcntl(fd, F_GET_SEALS));
     SHOW(memfd_create("name", 0x100));
+    char link[64] = "", target[64] = "";
+    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    MUST(readlink(link, target, sizeof target - 1));
+    say("%s", target);
 }
 
 static void use_up_stack(int depth) {
