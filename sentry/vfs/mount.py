@@ -241,7 +241,8 @@ def d_path(path: Path, root: Path) -> bytes:
         if dentry is mount.root:
             if mount.parent is None or mount.mountpoint is None:
                 reachable = dentry.name.startswith(b"/")
-                names.append(dentry.name[1:])
+                if reachable:
+                    names.append(dentry.name[1:])
                 break
             dentry, mount = mount.mountpoint, mount.parent
             continue
