@@ -40,8 +40,8 @@ def host_facts(*folders: Path) -> set[str]:
     facts |= _words("/etc/machine-id", r"\S{16,}")
     facts |= {word for word in _words("/proc/cmdline", r"\S+") if len(word) > 6}
     facts |= {word for word in _words("/proc/partitions", r"\d ([a-z]+\d*)$") if len(word) > 2}
-    facts |= {source for source in _words("/proc/self/mountinfo", r"- \S+ (/\S{3,}) ")}
-    facts |= {path for path in _words("/proc/self/cgroup", r"::(/.{3,})$")}
+    facts |= _words("/proc/self/mountinfo", r"- \S+ (/\S{3,}) ")
+    facts |= _words("/proc/self/cgroup", r"::(/.{3,})$")
     for interface in Path("/sys/class/net").iterdir():
         facts |= _words(str(interface / "address"), r"(?!00:00:00:00:00:00)[0-9a-f:]{17}")
     addresses = subprocess.run(["ip", "-o", "addr"], capture_output=True, text=True, check=False).stdout
