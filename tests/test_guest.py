@@ -23,6 +23,14 @@ def probe_names() -> list[str]:
     return [name for name in found if "/zz_" not in name]
 
 
+# What a sandbox does not have yet. A probe that passes all the same fails the test: it is to be taken off here.
+KNOWN_GAPS = {"polling/signalfd": "signalfd(2) is not implemented: ENOSYS"}
+
+
+def gap_marks(name: str) -> list[pytest.MarkDecorator]:
+    return [pytest.mark.xfail(reason=KNOWN_GAPS[name], strict=True)] if name in KNOWN_GAPS else []
+
+
 @functools.cache
 def on_bare_linux(root: Path, name: str) -> sandboxes.Ran:
     return sandboxes.bare(["/probe", name], root, timeout=60)
@@ -42,7 +50,7 @@ def test_probe_on_bare_linux(probe_root: Path, name: str) -> None:
 @pytest.mark.root
 @pytest.mark.sandbox
 @pytest.mark.skipif(bool(sandboxes.bare_problem()), reason=sandboxes.bare_problem())
-@pytest.mark.parametrize("name", probe_names())
+@pytest.mark.parametrize("name", [pytest.param(name, marks=gap_marks(name)) for name in probe_names()])
 def test_probe_in_sandbox(probe_root: Path, runtime: sandboxes.Runtime, name: str) -> None:
     short = name.split("/")[1]
     wanted = on_bare_linux(probe_root, short)

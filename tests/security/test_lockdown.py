@@ -91,7 +91,7 @@ def sandbox(busybox_root: Path, tmp_path: Path) -> Iterator[Sandbox]:
 
 
 def test_there_are_guests_and_keepers(sandbox: Sandbox) -> None:
-    assert len(sandbox.guests()) >= 4  # the shell and its sleeps
+    assert len(sandbox.guests()) >= 3  # the shells and a sleep; another comes and goes
     assert 2 <= len(sandbox.keepers()) <= 4, [process.arguments() for process in sandbox.keepers()]
 
 
@@ -191,8 +191,10 @@ def test_keepers_hold_no_folder_of_the_host(sandbox: Sandbox) -> None:
     for process in sandbox.keepers():
         for number, target in process.descriptors().items():
             if target.startswith("/") and os.path.isdir(f"/proc/{process.pid}/fd/{number}"):
-                inside = os.path.realpath(f"/proc/{process.pid}/fd/{number}")
-                assert target == "/" or target.startswith(root) or inside.startswith(root), (process.arguments(), target)
+                # A detached mount shows its paths from its own root: the export's, or the process's own /proc/self/fd.
+                held, exported = f"/proc/{process.pid}/fd/{number}", root + target
+                same = os.path.isdir(exported) and os.path.samefile(held, exported)
+                assert target == "/" or target.startswith(root) or same, (process.arguments(), target)
 
 
 def test_the_guest_sees_no_host_fact(sandbox: Sandbox) -> None:
