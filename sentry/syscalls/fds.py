@@ -40,6 +40,7 @@ from sentry.abi.linux import (
     F_SETSIG,
     F_UNLCK,
     F_WRLCK,
+    FASYNC,
     FIOASYNC,
     FIOCLEX,
     FIONBIO,
@@ -53,6 +54,10 @@ from sentry.abi.linux import (
     O_NOATIME,
     O_NONBLOCK,
     O_PATH,
+    S_IFCHR,
+    S_IFIFO,
+    S_IFMT,
+    S_IFSOCK,
     SEEK_CUR,
     SEEK_END,
     SEEK_SET,
@@ -131,7 +136,7 @@ def sys_dup3(task: Task, old: Fd, new: Fd, flags: DupFlags) -> int:
 # --- fcntl
 
 
-@syscall(fast=FAST, partial="O_ASYNC, leases and F_NOTIFY are not there")
+@syscall(fast=FAST, partial="O_ASYNC sends no signal; leases and F_NOTIFY are not there")
 async def sys_fcntl(task: Task, fd: Fd, cmd: Int, arg: ULong) -> int:
     file = task.fds.get(fd)
     if file.flags & O_PATH and cmd not in _FOR_O_PATH:
@@ -195,7 +200,8 @@ def seals(file: OpenFile, cmd: int, arg: int) -> int:
         raise from_host(error)
 
 
-# F_SETOWN and F_SETSIG: remembered and told, but no SIGIO is sent.
+# O_ASYNC, F_SETOWN and F_SETSIG: remembered and told, but no SIGIO is sent.
+_SIGNAL_READINESS = frozenset((S_IFSOCK, S_IFIFO, S_IFCHR))
 _owners: WeakKeyDictionary[OpenFile, tuple[int, int, int]] = WeakKeyDictionary()
 
 
@@ -309,8 +315,13 @@ async def sys_ioctl(task: Task, fd: Fd, cmd: UInt, arg: ULong) -> int:
         on = task.mem.read_u32(arg)
         set_status_flags(file, file.flags | O_NONBLOCK if on else file.flags & ~O_NONBLOCK)
         return 0
-    if cmd == FIOASYNC and file.inode.mode & 0o170000 == 0o100000:
-        raise ENOTTY
+    if cmd == FIOASYNC:
+        on = task.mem.read_u32(arg)
+        if bool(on) != bool(file.flags & FASYNC):
+            if file.inode.mode & S_IFMT not in _SIGNAL_READINESS:
+                raise ENOTTY
+            set_status_flags(file, file.flags ^ FASYNC)
+        return 0
     return await file.ioctl(task, cmd, arg)
 
 

@@ -545,3 +545,18 @@ PROBE(tcp_threads) {
     for (int i = 0; i < 5; i++)
         pthread_join(threads[i], NULL);
 }
+
+PROBE(socket_fioasync) {
+    int pair[2], on = 1, off = 0;
+    MUST(socketpair(AF_UNIX, SOCK_STREAM, 0, pair));
+    SHOW(ioctl(pair[0], FIOASYNC, &off));
+    SHOW(ioctl(pair[0], FIOASYNC, &on));
+    FACT(fcntl(pair[0], F_GETFL) & O_ASYNC);
+    SHOW(fcntl(pair[0], F_SETOWN, getpid()));
+    SHOW(ioctl(pair[0], FIOASYNC, &off));
+    FACT(!(fcntl(pair[0], F_GETFL) & O_ASYNC));
+    SHOW(ioctl(pair[0], FIOASYNC, (int *)8));
+    int fd = MUST(open("regular", O_RDWR | O_CREAT, 0600));
+    SHOW(ioctl(fd, FIOASYNC, &off));
+    SHOW(ioctl(fd, FIOASYNC, &on));
+}
