@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from sentry.kernel.task import ThreadGroup
 
 
+BUGS_TOLD = 100  # records of bugs, before they become rare
+
+
 class _LoadEntry:
     """The table entry of the loader stub's magic call."""
 
@@ -96,6 +99,7 @@ class Service:
         self.container: Container | None = None
         self.init: Spawn | None = None
         self.started = False
+        self.bugs = 0
         self._waits: dict[int, list[Reply]] = {}  # by host pid of a first task
         self._first: dict[int, int] = {}  # host tid -> the pid our owner knows it by
         self._ended: dict[int, int] = {}  # pid our owner knows -> wait status
@@ -307,7 +311,11 @@ class Service:
             self.kernel.running = False  # init is gone, and its PID namespace with it
 
     def on_bug(self, task: Task | None, entry: Any, args: tuple[int, ...], error: BaseException) -> None:
-        """One loud record: the call as strace would show it, and where it failed."""
+        """One loud record: the call as strace would show it, and where it failed. A guest who has found a bug does not
+        fill the log with it: of many records only the 128th, the 256th and so on is written."""
+        self.bugs += 1
+        if self.bugs > BUGS_TOLD and self.bugs & (self.bugs - 1):
+            return
         call = entry.name if entry is not None else "outside a call"
         if entry is not None and task is not None:
             try:
