@@ -21,8 +21,8 @@ class Export:
     """One tree or file of the host. `fd`, if given, is an open descriptor of `source` (any kind)."""
 
     __slots__ = (
-        "by_inode", "connect", "exclusive", "fd", "home", "kind", "readonly", "recursive", "resolve", "root",
-        "source",
+        "by_inode", "connect", "exclusive", "fd", "home", "kind", "mount_points", "readonly", "recursive", "resolve",
+        "root", "source",
     )  # fmt: skip
 
     def __init__(
@@ -34,6 +34,7 @@ class Export:
         kind: str = "dir",
         fd: int | None = None,
         connect: bool = False,
+        mount_points: tuple[tuple[bytes, bool], ...] = (),
     ) -> None:
         self.source = source
         self.readonly = readonly
@@ -42,6 +43,7 @@ class Export:
         self.kind = kind
         self.fd = fd
         self.connect = connect  # may the guest connect to unix sockets in it
+        self.mount_points = mount_points  # (place, is it a directory): made in a read-only tree for mounts to cover
         self.root = -1  # once opened: the O_PATH descriptor of its root
         self.resolve = host.BENEATH
         # The server's: nodes by inode, and the (device, mount) that makes a bare inode number enough.
@@ -54,6 +56,8 @@ class ExportError(Exception):
 
 
 def open_export(export: Export) -> None:
+    if export.mount_points:
+        _make_mount_points(export)
     try:
         export.root = _detached(export)
     except OSError:
@@ -93,6 +97,42 @@ def _detached(export: Export) -> int:
         os.close(fd)
         raise
     return fd
+
+
+def _make_mount_points(export: Export) -> None:
+    """Nothing leads out: each step is resolved in the root, and what is made is one name in the directory it found.
+    What can't be made the sentry will miss, and say so."""
+    try:
+        root = os.open(export.source, host.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return
+    try:
+        for path, directory in export.mount_points:
+            try:
+                _make_place(root, path.strip(b"/").split(b"/"), directory)
+            except OSError:
+                continue
+    finally:
+        os.close(root)
+
+
+def _make_place(root: int, names: list[bytes], directory: bool) -> None:
+    parent = os.dup(root)
+    try:
+        for depth, name in enumerate(names, 1):
+            walked = b"/".join(names[:depth])
+            try:
+                found = host.openat2(root, walked, host.O_PATH | os.O_CLOEXEC, host.IN_ROOT)
+            except FileNotFoundError:
+                if directory or depth < len(names):
+                    os.mkdir(name, 0o755, dir_fd=parent)
+                else:
+                    os.close(os.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o644, dir_fd=parent))
+                found = host.openat2(root, walked, host.O_PATH | os.O_CLOEXEC, host.IN_ROOT)
+            os.close(parent)
+            parent = found
+    finally:
+        os.close(parent)
 
 
 def _plain(export: Export) -> int:

@@ -157,8 +157,19 @@ def plan(spec: Spec, bundle: str, exclusive_root: bool = True, overlay: bool = F
                 f'unable to start container process: error mounting "{mount.source}" to rootfs at '
                 f'"{destination}": filesystem type "{kind}" is not supported: no such device'
             )
+    if readonly and not overlay:
+        made.exports[0].mount_points = _mount_points(made)
     _add_devices(made, spec)
     return made
+
+
+def _mount_points(made: Plan) -> tuple[tuple[bytes, bool], ...]:
+    """The places in the rootfs itself that mounts will cover, and whether each is a directory."""
+    places: list[tuple[bytes, bool]] = []
+    for mount in made.mounts:
+        if not any(mount.destination.startswith(place + b"/") for place, _ in places):
+            places.append((mount.destination, mount.export is None or made.exports[mount.export].kind == "dir"))
+    return tuple(places)
 
 
 def _add_mount(made: Plan, destination: str, kind: str, export: int | None, flags: int, data: list[str]) -> None:

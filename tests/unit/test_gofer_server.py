@@ -290,3 +290,18 @@ def test_table_drops_parents_after_their_last_child(root: Path) -> None:
     assert list(table.nodes) == [top.id]
     assert not table.opened
     os.close(export.root)
+
+
+def test_places_for_mounts_are_made_in_a_read_only_tree(tmp_path: Path) -> None:
+    root, outside = tmp_path / "root", tmp_path / "outside"
+    (root / "var").mkdir(parents=True)
+    outside.mkdir()
+    (root / "run").symlink_to("/var")
+    (root / "out").symlink_to("../../outside")
+    (root / "dangling").symlink_to("/nowhere")
+    places = ((b"/a/b", True), (b"/a/file", False), (b"/run/x", True), (b"/out/x", True), (b"/dangling", True))
+    with Gofer([Export(str(root), readonly=True, mount_points=places)]) as gofer:
+        gofer.attach()
+    assert (root / "a/b").is_dir() and (root / "a/file").is_file() and (root / "var/x").is_dir()
+    assert list(outside.iterdir()) == []
+    assert sorted(os.listdir(root)) == ["a", "dangling", "out", "run", "var"]
