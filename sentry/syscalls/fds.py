@@ -151,7 +151,7 @@ async def sys_fcntl(task: Task, fd: Fd, cmd: Int, arg: ULong) -> int:
     if cmd == F_GETFL:
         return file.flags
     if cmd == F_SETFL:
-        set_flags(task, file, arg)
+        set_flags(task, file, arg & 0x7FFFFFFF)
         return 0
     if cmd in _LOCKS:
         return await record_lock(task, file, cmd, arg)

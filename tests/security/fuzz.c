@@ -206,6 +206,17 @@ static void __attribute__((noreturn)) work(unsigned from, unsigned count, int ch
         if (below(3)) a[0] = below(2) ? below(48) : (uint64_t)paths[below(PATHS)];
         if (!below(3)) a[1] = below(2) ? pointer() : (uint64_t)paths[below(PATHS)];
         if (!below(3)) a[2] = edges[below(22)];
+        // Commands that exist, for the calls that are many.
+        if (nr == SYS_ioctl && below(8))
+            a[1] = below(2) ? 0x5400 + below(0x80) : below(2) ? 0x8900 + below(0x80) : (uint64_t[]){0x6601, 0x40086602, 0x541b, 0xc0045878, 0x80045430, 0x40045431, 0x660b, 2}[below(8)];
+        if (nr == SYS_fcntl && below(8)) a[1] = below(2) ? below(20) : 1024 + below(20);
+        if (nr == SYS_prctl) a[0] = below(80);
+        if ((nr == SYS_setsockopt || nr == SYS_getsockopt) && below(8)) {
+            a[0] = 20 + below(20);
+            a[1] = (uint64_t[]){0, 1, 6, 17, 41, 270, 58, 255}[below(8)];
+            a[2] = below(90);
+            if (below(2)) a[4] = below(64);
+        }
         if (nr == SYS_kill || nr == SYS_tkill || nr == SYS_tgkill || nr == SYS_rt_sigqueueinfo || nr == SYS_rt_tgsigqueueinfo)
             if ((int)a[0] == -1 || a[0] < 4 || (int)a[0] == getppid()) continue;
         if (nr == SYS_prlimit64 || nr == SYS_setrlimit) a[nr == SYS_setrlimit ? 0 : 1] |= 32 * below(2);

@@ -20,3 +20,10 @@ def test_random_calls(
     ran = runtime.do(["sh", "-c", f"/fuzz {seed} 15000; echo well"], hostile_root, timeout=110)
     assert ran.stdout.endswith("well\n"), (ran, runtime.log()[-2000:])
     assert not bugs(runtime.log())
+
+
+def test_random_commands(hostile_root: Path, runtime: sandboxes.Runtime, bugs: Callable[[str], list[str]]) -> None:
+    """ioctl, fcntl, prctl, setsockopt and getsockopt, which are many calls each."""
+    ran = runtime.do(["sh", "-c", "/fuzz 5 20000 16 72 157 54 55; echo well"], hostile_root, timeout=110)
+    assert ran.stdout.endswith("well\n"), (ran, runtime.log()[-2000:])
+    assert not bugs(runtime.log())
