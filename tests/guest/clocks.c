@@ -59,8 +59,8 @@ PROBE(clocks) {
 PROBE(interval_timer) {
     struct itimerval every = {{0, 20000}, {0, 20000}}, left;
     count_signal(SIGALRM, 0);
-    SHOW(setitimer(ITIMER_REAL, &every, NULL));
     begin();
+    SHOW(setitimer(ITIMER_REAL, &every, NULL));
     while (handled < 3)
         pause();
     took("three", 55, 100);
