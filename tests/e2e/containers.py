@@ -35,6 +35,9 @@ class Containers:
 
     def bundle(self, script: str | list[str], name: str = "bundle", **changes: Any) -> Path:
         args = ["/bin/sh", "-c", script] if isinstance(script, str) else script
+        # The default is the id, which another run of these tests on this machine uses too.
+        linux = {"cgroupsPath": f"/runsc-py-test-{os.getpid()}-{name}", **changes.pop("linux", {})}
+        changes["linux"] = linux
         return bundles.make(self.folder / name, self.root, args, **changes)
 
     def run(self, script: str | list[str], *options: str, name: str = "c", stdin: bytes = b"", **changes: Any) -> Ran:

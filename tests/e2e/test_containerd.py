@@ -23,6 +23,9 @@ from tests.e2e.terminal import Terminal
 
 TOOLS = ("containerd", "ctr", "containerd-shim-runc-v2")
 MISSING = [tool for tool in TOOLS if not shutil.which(tool, path=sandboxes.PATH)]
+# Another run on this machine has containers of its own, in the same cgroups: names differ.
+MINE = f"-{os.getpid()}"
+LONG = f"long{MINE}"
 IMAGE = "example.test/busybox:latest"
 
 pytestmark = [
@@ -76,6 +79,7 @@ class Containerd:
         return sandboxes.finished(self.argv(*args), stdin, 60, env={"PATH": sandboxes.PATH})
 
     def run_argv(self, name: str, *command: str, options: tuple[str, ...] = ()) -> list[str]:
+        name += MINE
         chosen = ["--runc-binary", self.runtime, "--runc-root", f"{self.folder}/runtime"]
         return ["run", "--rm", *chosen, *options, IMAGE, name, *command]
 
@@ -173,30 +177,30 @@ def task(containerd: Containerd) -> Iterator[Containerd]:
     """A task called `long` that runs until it is told to stop."""
     chosen = ["--runc-binary", containerd.runtime, "--runc-root", f"{containerd.folder}/runtime"]
     script = "trap 'exit 5' TERM; while :; do sleep 0.05; done"
-    ran = containerd.ctr("run", "--detach", *chosen, IMAGE, "long", "sh", "-c", script)
+    ran = containerd.ctr("run", "--detach", *chosen, IMAGE, LONG, "sh", "-c", script)
     assert ran.code == 0, ran
     yield containerd
-    containerd.ctr("task", "kill", "--signal", "KILL", "long")
+    containerd.ctr("task", "kill", "--signal", "KILL", LONG)
     deadline = time.monotonic() + 10
     while "STOPPED" not in containerd.ctr("task", "ls").stdout and time.monotonic() < deadline:
         time.sleep(0.05)
-    containerd.ctr("task", "delete", "long")
-    containerd.ctr("container", "delete", "long")
+    containerd.ctr("task", "delete", LONG)
+    containerd.ctr("container", "delete", LONG)
 
 
 def test_exec(task: Containerd) -> None:
-    ran = task.ctr("task", "exec", "--exec-id", "e1", "long", "sh", "-c", "cat; hostname > /dev/null; exit 3", stdin=b"to exec\n")
+    ran = task.ctr("task", "exec", "--exec-id", "e1", LONG, "sh", "-c", "cat; hostname > /dev/null; exit 3", stdin=b"to exec\n")
     assert (ran.stdout, ran.code) == ("to exec\n", 3), ran
-    ran = task.ctr("task", "exec", "--exec-id", "e2", "--user", "1000", "long", "id", "-u")
+    ran = task.ctr("task", "exec", "--exec-id", "e2", "--user", "1000", LONG, "id", "-u")
     assert ran.stdout == "1000\n", ran
-    ran = task.ctr("task", "exec", "--exec-id", "e3", "--cwd", "/etc", "long", "sh", "-c", "pwd; kill -9 $$")
+    ran = task.ctr("task", "exec", "--exec-id", "e3", "--cwd", "/etc", LONG, "sh", "-c", "pwd; kill -9 $$")
     assert (ran.stdout, ran.code) == ("/etc\n", 137), ran
-    ran = task.ctr("task", "exec", "--exec-id", "e4", "long", "/bin/nonexist")
+    ran = task.ctr("task", "exec", "--exec-id", "e4", LONG, "/bin/nonexist")
     assert ran.code != 0 and "no such file" in ran.stderr, ran
 
 
 def test_exec_terminal(task: Containerd) -> None:
-    argv = task.argv("task", "exec", "--exec-id", "t1", "--tty", "long", "sh")
+    argv = task.argv("task", "exec", "--exec-id", "t1", "--tty", LONG, "sh")
     with Terminal(argv, {"PATH": sandboxes.PATH, "TERM": "xterm"}, rows=20, columns=77) as terminal:
         terminal.expect("# ")
         terminal.send("test -t 1 && stty size\n")
@@ -207,25 +211,25 @@ def test_exec_terminal(task: Containerd) -> None:
 
 def test_task_verbs(task: Containerd) -> None:
     assert "RUNNING" in task.ctr("task", "ls").stdout
-    pids = task.ctr("task", "ps", "long").stdout.splitlines()
+    pids = task.ctr("task", "ps", LONG).stdout.splitlines()
     assert len(pids) >= 2
-    assert task.ctr("task", "pause", "long").code == 0
+    assert task.ctr("task", "pause", LONG).code == 0
     assert "PAUSED" in task.ctr("task", "ls").stdout
-    assert task.ctr("task", "resume", "long").code == 0
+    assert task.ctr("task", "resume", LONG).code == 0
     assert "RUNNING" in task.ctr("task", "ls").stdout
-    assert task.ctr("task", "metrics", "long").code == 0
-    task.ctr("task", "kill", "--signal", "TERM", "long")
-    ran = task.ctr("task", "delete", "long")
+    assert task.ctr("task", "metrics", LONG).code == 0
+    task.ctr("task", "kill", "--signal", "TERM", LONG)
+    ran = task.ctr("task", "delete", LONG)
     deadline = time.monotonic() + 10
     while ("still running" in ran.stderr or "must be stopped" in ran.stderr) and time.monotonic() < deadline:
         time.sleep(0.05)
-        ran = task.ctr("task", "delete", "long")
+        ran = task.ctr("task", "delete", LONG)
     assert ran.code == 5 or "5" in ran.stderr, ran
 
 
 def test_killed_pid_is_seen(task: Containerd) -> None:
     """SIGKILL of the pid a shim watches ends the task."""
-    row = next(line for line in task.ctr("task", "ls").stdout.splitlines() if line.startswith("long"))
+    row = next(line for line in task.ctr("task", "ls").stdout.splitlines() if line.startswith(LONG))
     os.kill(int(row.split()[1]), 9)
     deadline = time.monotonic() + 10
     while "STOPPED" not in task.ctr("task", "ls").stdout:

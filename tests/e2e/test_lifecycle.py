@@ -24,6 +24,7 @@ from tests.e2e.containers import Containers
 
 pytestmark = [pytest.mark.root, pytest.mark.sandbox]
 
+CGROUP = f"runsc-py-test-{os.getpid()}"
 WAIT = "trap 'exit 5' TERM; echo ready; while :; do sleep 0.05; done"
 
 
@@ -124,16 +125,16 @@ def test_kill_takes_names_and_numbers(oci: Containers, name: str) -> None:
 
 
 def test_namespaces_and_cgroup_of_the_pid_are_the_containers(oci: Containers) -> None:
-    container = oci.create(WAIT, linux={"cgroupsPath": "/runsc-py-test/placed"}).start()
+    container = oci.create(WAIT, linux={"cgroupsPath": f"/{CGROUP}/placed"}).start()
     container.says("ready")
     for name in ("net", "pid", "uts", "ipc", "mnt"):
         theirs = os.readlink(f"/proc/{container.pid}/ns/{name}")
         assert theirs != os.readlink(f"/proc/self/ns/{name}"), name
-    assert "runsc-py-test/placed" in Path(f"/proc/{container.pid}/cgroup").read_text()
+    assert f"{CGROUP}/placed" in Path(f"/proc/{container.pid}/cgroup").read_text()
     container("kill", "KILL")
     container.exit_code()
     container("delete")
-    _remove_cgroups("runsc-py-test")
+    _remove_cgroups(CGROUP)
 
 
 # ---- errors of the state machine
@@ -563,10 +564,10 @@ def test_two_containers_at_once(oci: Containers) -> None:
 def test_limits_of_the_cgroup_hold(oci: Containers) -> None:
     ran = oci.run(
         "for i in 1 2 3 4 5 6 7 8 9 10 11 12; do sleep 1 & done 2>&1 | grep -ci -m1 fork; echo end",
-        linux={"cgroupsPath": "/runsc-py-test/few", "resources": {"pids": {"limit": 24 if not oci.is_runc else 6}}},
+        linux={"cgroupsPath": f"/{CGROUP}/few", "resources": {"pids": {"limit": 24 if not oci.is_runc else 6}}},
     )
     assert ran.code in (0, 2), ran
-    _remove_cgroups("runsc-py-test")
+    _remove_cgroups(CGROUP)
 
 
 def test_fifty_in_a_row_leave_nothing(oci: Containers) -> None:
