@@ -14,7 +14,8 @@ need_packages() {
     $apt install "$@" >/dev/null 2>&1 && return 0
     say "refreshing the package lists"
     apt-get -qq update >&2 || die "apt-get update failed"
-    $apt install "$@" >&2 || die "apt-get could not install: $*"
+    local output
+    output=$($apt install "$@" 2>&1) || { echo "$output" >&2; die "apt-get could not install: $*"; }
 }
 
 # have COMMAND: is it on PATH or in a system folder?
