@@ -82,12 +82,20 @@ def _reap(keep: frozenset[int]) -> None:
                 os.waitpid(pid, os.WNOHANG)
 
 
+def _threads(pid: int) -> list[Path]:
+    """The children files of a process's threads; none when it has just gone."""
+    try:
+        return list(Path(f"/proc/{pid}/task").glob("*/children"))
+    except OSError:
+        return []
+
+
 def _children() -> set[int]:
     """All descendants of this process."""
     found: set[int] = set()
     pending = [os.getpid()]
     while pending:
-        for task in Path(f"/proc/{pending.pop()}/task").glob("*/children"):
+        for task in _threads(pending.pop()):
             with contextlib.suppress(OSError):
                 fresh = {int(pid) for pid in task.read_text().split()} - found
                 found |= fresh
