@@ -55,6 +55,10 @@ def test_probe_in_sandbox(probe_root: Path, runtime: sandboxes.Runtime, name: st
     short = name.split("/")[1]
     wanted = on_bare_linux(probe_root, short)
     got = runtime.do(["/probe", short], probe_root, timeout=60)
+    for _ in range(2):  # probes of races and timers can differ on a busy machine, on bare Linux too: twice again, both
+        if got[::2] != wanted[::2]:
+            wanted = sandboxes.bare(["/probe", short], probe_root, timeout=60)
+            got = runtime.do(["/probe", short], probe_root, timeout=60)
     if got[::2] != wanted[::2]:
         rows = difflib.unified_diff(wanted.stdout.splitlines(), got.stdout.splitlines(), "bare", "sandbox", "", "", 1, "")
         codes = f"exit codes: bare {wanted.code}, sandbox {got.code}"

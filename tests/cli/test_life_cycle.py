@@ -496,7 +496,7 @@ def test_a_sandbox_that_was_killed_can_be_deleted(rig):
     os.kill(saved["sentry_pid"], 9)
     os.kill(saved["gofer_pid"], 9)
     rig.run("kill", "c", "9", code=None)  # falls back on the host, if the guests did not die with their sentry
-    assert rig.status(pid) == 137
+    assert rig.status(pid) in (137, 127)  # between its listener and itself dying a call may give ENOSYS
     rig.run("delete", "c")
 
 
