@@ -16,10 +16,10 @@ from sentry.boot import STUB_FD, BootError, Inherited, ProcessConfig, SandboxCon
 from sentry.container import Container, build
 from sentry.control import ControlError, ControlServer, Message, Reply
 from sentry.errors import LinuxError
+from sentry.kernel.execute import Executor
 from sentry.kernel.fdtable import drain
 from sentry.kernel.kernel import Kernel
 from sentry.kernel.lifecycle import MAGIC_LOAD
-from sentry.kernel.program import Executor
 from sentry.kernel.sched import Job
 from sentry.kernel.signals import SigInfo
 from sentry.kernel.spawn import Spawn, SpawnError
@@ -79,7 +79,7 @@ def _boot(config: SandboxConfig, host: confine.Host, log: Log, page: Any) -> "Se
     set_unsupported_report(lambda name: log.warning(f"unsupported system call: {name}"))
     executor = Executor(kernel)
     kernel._handlers[MAGIC_LOAD] = _LoadEntry(kernel, executor)  # type: ignore[assignment]
-    service = Service(kernel, executor, config, host, log)
+    service = Service(kernel, config, host, log)
     gc.freeze()  # what is loaded by now stays; what comes is looked at when there is some of it
     gc.set_threshold(20_000, 50, 1000)
     gc.enable()
@@ -90,9 +90,8 @@ def _boot(config: SandboxConfig, host: confine.Host, log: Log, page: Any) -> "Se
 class Service:
     """The container's life as its owner sees it."""
 
-    def __init__(self, kernel: Kernel, executor: Executor, config: SandboxConfig, host: confine.Host, log: Log) -> None:
+    def __init__(self, kernel: Kernel, config: SandboxConfig, host: confine.Host, log: Log) -> None:
         self.kernel = kernel
-        self.executor = executor
         self.config = config
         self.host = host
         self.log = log
@@ -135,7 +134,7 @@ class Service:
         container = await build(self.kernel, self.config, self.host)
         self.container = container
         files = container.stdio_files(self.config.process.terminal, self.host.stdio, self.host.preserved)
-        spawn = Spawn(self.kernel, self.executor, container, self.config.process, files, STUB_FD)
+        spawn = Spawn(self.kernel, container, self.config.process, files, STUB_FD)
         self.init = spawn
         self.kernel.life.order(spawn)
         return await spawn.ready.wait()
@@ -201,7 +200,7 @@ class Service:
 
     async def _exec(self, container: Container, process: ProcessConfig, fds: dict[int, int]) -> int:
         files = container.exec_files(process.terminal, fds)
-        spawn = Spawn(self.kernel, self.executor, container, process, files, STUB_FD)
+        spawn = Spawn(self.kernel, container, process, files, STUB_FD)
         self.kernel.life.order(spawn)
         task = await spawn.ready.wait()
         pid = self._register(task)

@@ -45,6 +45,7 @@ struct nc_regs {
         fs_base, gs_base, ds, es, fs, gs;
 };
 int nc_seize(int tid);
+int nc_announce(int tid); /* of a stopped thread: it, and what it makes, report every clone */
 int nc_interrupt(int tid);
 int nc_resume(int tid, int sig);
 int nc_resume_to_call(int tid); /* to the next entry to or exit from a call, a stop with SIGTRAP */
@@ -59,7 +60,9 @@ int64_t nc_sigcookie(int tid); /* at a signal stop: the cookie of nc_signal, 0 f
 int nc_setsiginfo(int tid, const void *buf128);
 int64_t nc_getsigmask(int tid);
 int nc_setsigmask(int tid, uint64_t mask);
-int nc_finish(int tid, int64_t result, int stay); /* at a stop in a call: give it `result` and run, or stay stopped */
+/* At a stop in a call: end it with `result`, which restarts call `nr` if it is one of -ERESTART* (nr -1: never); run, or stay
+ * stopped. */
+int nc_finish(int tid, int nr, int64_t result, int stay);
 int nc_park(int tid, int stay);                   /* at a stop in a call answered -512: sleep in pause(2), natively */
 int nc_unparked(int tid);                         /* it left pause(2) for good */
 int nc_restart(int tid, int nr, int64_t rax, int sig); /* at a signal stop in the parked pause: make it call nr, ended with rax */
@@ -106,7 +109,9 @@ int nc_task_free(int tid);
 int nc_task_set_fdt(int tid, nc_fdt *fdt);
 int nc_task_set_ids(int tid, uint32_t uid, uint32_t euid, uint32_t gid, uint32_t egid);
 int nc_task_started(int tid); /* its first stop has been seen and answered */
+int nc_task_first_stop(int tid); /* its first stop is Python's to answer */
 int nc_task_stopped(int tid); /* the stop that nc_interrupt asked for has been seen */
+int nc_task_set_mixed(int tid, int on); /* it may differ from other threads of its process: Python looks at its clones */
 int nc_task_set_loading(int tid, int on);
 int nc_task_set_fast(int tid, int on); /* off: every intercepted call of this task reaches Python (--strace) */
 
@@ -183,6 +188,7 @@ int nc_eventfd_watch(nc_eventfd *event, int on);
 /* Descriptor tables. Functions that find a file give its id. */
 nc_fdt *nc_fdt_new(int limit);
 nc_fdt *nc_fdt_fork(const nc_fdt *fdt);
+int nc_fdt_crowd(nc_fdt *fdt); /* threads that nobody has met may use it */
 int nc_fdt_free(nc_fdt *fdt);  /* lets go of the caller's reference */
 int nc_fdt_clear(nc_fdt *fdt); /* closes everything */
 int64_t nc_fdt_lookup(const nc_fdt *fdt, int fd, int path_ok); /* -EBADF; O_PATH files only if path_ok */

@@ -5,6 +5,8 @@
 #include "objects.h"
 
 #include <poll.h>
+#include <sched.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
@@ -287,6 +289,25 @@ static int64_t sys_ppoll(const struct call *call) {
     return do_poll(call, wait);
 }
 
+/* ---- birth ---- */
+
+#define LIBRARY_CLONE                                                                                                        \
+    (CSIGNAL | CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_VFORK | CLONE_THREAD | CLONE_SYSVSEM |              \
+     CLONE_SETTLS | CLONE_PARENT_SETTID | CLONE_CHILD_CLEARTID | CLONE_CHILD_SETTID)
+#define THREAD_LIKE (CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD)
+
+/* What C libraries ask for: forks, of which ptrace tells us, and threads, which Python meets when they call. */
+static int64_t sys_clone(const struct call *call) {
+    uint32_t flags = (uint32_t)call->args[0];
+    if (flags & ~(uint32_t)LIBRARY_CLONE) return PYTHON;
+    if ((flags & THREAD_LIKE) == THREAD_LIKE) {
+        if (call->task->mixed) return PYTHON;
+        nc_fdt_crowd(call->fdt);
+        return HOST;
+    }
+    return !(flags & CLONE_THREAD) && ((flags & CSIGNAL) == SIGCHLD || flags & CLONE_VFORK) ? HOST : PYTHON;
+}
+
 /* ---- the switch ---- */
 
 static int64_t answer(const struct call *call, int nr) {
@@ -311,6 +332,9 @@ static int64_t answer(const struct call *call, int nr) {
     case SYS_mmap: return sys_mmap(call);
     case SYS_poll: return do_poll(call, (int)call->args[2] != 0);
     case SYS_ppoll: return sys_ppoll(call);
+    case SYS_clone: return sys_clone(call);
+    case SYS_fork:
+    case SYS_vfork: return HOST;
     case SYS_getuid: return call->task->uid;
     case SYS_geteuid: return call->task->euid;
     case SYS_getgid: return call->task->gid;

@@ -136,6 +136,7 @@ int nc_fdt_cloexec(nc_fdt *fdt, int fd, int set) {
 
 /* What was injected is close-on-exec on the host, all of it. */
 int nc_fdt_exec(nc_fdt *fdt) {
+    fdt->crowded = 0;
     for (int fd = 0; fd < fdt->size; fd++) {
         fdt->slots[fd].injected = 0;
         if (fdt->slots[fd].file && fdt->slots[fd].cloexec) nc_fdt_close(fdt, fd);
@@ -147,6 +148,11 @@ int nc_fdt_next(const nc_fdt *fdt, int fd) {
     for (int i = fd < 0 ? 0 : fd; i < fdt->size; i++)
         if (fdt->slots[i].file) return i;
     return -1;
+}
+
+int nc_fdt_crowd(nc_fdt *fdt) {
+    fdt->crowded = 1;
+    return 0;
 }
 
 int nc_fdt_count(const nc_fdt *fdt) {
@@ -208,7 +214,7 @@ int nc_fdt_inject(nc_fdt *fdt, uint64_t id, int host_fd, int fd) {
  * it. Of several, another may have a new file at that number, and map it, before the host gets to run this one's close. */
 int nc_fdt_uninject(nc_fdt *fdt, uint64_t id, int fd) {
     fdt->slots[fd].injected = 0;
-    if (fdt->refs <= ALONE) return 0;
+    if (fdt->refs <= ALONE && !fdt->crowded) return 0;
     nc_addfd(id, nc_stub_memfd, fd, 1);
     return 1;
 }

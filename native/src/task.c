@@ -67,10 +67,25 @@ int nc_task_set_fast(int tid, int on) {
     return 0;
 }
 
+int nc_task_set_mixed(int tid, int on) {
+    nc_task *task = nc_task_find(tid);
+    if (!task) return -ESRCH;
+    task->mixed = (uint8_t)on;
+    return 0;
+}
+
 int nc_task_started(int tid) {
     nc_task *task = nc_task_find(tid);
     if (!task) return -ESRCH;
     task->fresh = 0;
+    return 0;
+}
+
+int nc_task_first_stop(int tid) {
+    nc_task *task = nc_task_find(tid);
+    if (!task) return -ESRCH;
+    task->fresh = 0;
+    task->stop_wanted = 1;
     return 0;
 }
 

@@ -19,11 +19,13 @@ static int trace(long request, int tid, void *addr, long data) {
     return ptrace(request, tid, addr, data) < 0 ? -errno : 0;
 }
 
-int nc_seize(int tid) {
-    return trace(PTRACE_SEIZE, tid, NULL,
-                 PTRACE_O_TRACECLONE | PTRACE_O_TRACEFORK | PTRACE_O_TRACEVFORK | PTRACE_O_TRACEEXEC |
-                     PTRACE_O_TRACESECCOMP | PTRACE_O_TRACESYSGOOD | PTRACE_O_EXITKILL);
-}
+/* A clone that is neither a fork nor a vfork (to ptrace: whose exit signal is not SIGCHLD) is mostly a thread, which costs
+ * too much when two stops and a wait go with it: it is reported by those only who were told to. */
+#define OPTIONS (PTRACE_O_TRACEFORK | PTRACE_O_TRACEVFORK | PTRACE_O_TRACEEXEC | PTRACE_O_TRACESYSGOOD | PTRACE_O_EXITKILL)
+
+int nc_seize(int tid) { return trace(PTRACE_SEIZE, tid, NULL, OPTIONS); }
+
+int nc_announce(int tid) { return trace(PTRACE_SETOPTIONS, tid, NULL, OPTIONS | PTRACE_O_TRACECLONE); }
 
 int nc_interrupt(int tid) {
     nc_task *task = nc_task_find(tid);
@@ -75,13 +77,13 @@ static void step_over(struct nc_regs *regs) {
 /* Out of a stop: on, or with `stay` into the group stop that the whole process is in. */
 static int leave(int tid, int stay) { return stay ? nc_listen(tid) : nc_resume(tid, 0); }
 
-int nc_finish(int tid, int64_t result, int stay) {
+int nc_finish(int tid, int nr, int64_t result, int stay) {
     struct nc_regs regs;
     int failed = nc_getregs(tid, &regs);
     if (failed) return failed;
     step_over(&regs);
     regs.rax = (uint64_t)result;
-    regs.orig_rax = (uint64_t)-1; /* no restart on the way out */
+    regs.orig_rax = (uint64_t)nr;
     failed = nc_setregs(tid, &regs);
     return failed ? failed : leave(tid, stay);
 }
@@ -195,16 +197,12 @@ void nc_stop_details(struct nc_event *ev) {
         ev->id = former > 0 ? (uint64_t)former : 0;
         return;
     }
-    if (event != PTRACE_EVENT_FORK && event != PTRACE_EVENT_VFORK && event != PTRACE_EVENT_CLONE &&
-        event != PTRACE_EVENT_SECCOMP)
-        return;
+    if (event != PTRACE_EVENT_FORK && event != PTRACE_EVENT_VFORK && event != PTRACE_EVENT_CLONE) return;
     int64_t child = nc_eventmsg(ev->tid);
     ev->id = child > 0 ? (uint64_t)child : 0;
     struct nc_regs regs;
     if (nc_getregs(ev->tid, &regs)) return;
-    if (event == PTRACE_EVENT_SECCOMP)
-        ev->args[0] = regs.orig_rax;
-    else if (regs.orig_rax == SYS_clone)
+    if (regs.orig_rax == SYS_clone)
         ev->args[0] = regs.rdi;
     else if (regs.orig_rax == SYS_vfork)
         ev->args[0] = CLONE_VM | CLONE_VFORK;

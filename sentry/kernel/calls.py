@@ -27,7 +27,7 @@ from sentry.abi.linux import (
 )
 from sentry.abi.x86_64 import FRAME_SIGMASK
 from sentry.errors import EFAULT, Interrupted, LinuxError
-from sentry.kernel.rewrite import RewrittenCall
+from sentry.kernel.rewrite import Rewritten, RewrittenCall
 
 if TYPE_CHECKING:
     from sentry.kernel.kernel import Kernel
@@ -134,24 +134,33 @@ class Waiting:
         call.ended = True
         call.result = self._result(call, job)
         if call.state == OPEN:
-            task.call = None
-            self.kernel.trace_end(task, call)
-            if job.error is None and job.value is self.kernel.continue_:
-                self.kernel.platform.let_run(call.id)
-            elif call.result < 0:
-                self.kernel.platform.reply(call.id, 0, call.result)
-            else:
-                self.kernel.platform.reply(call.id, call.result, 0)
+            self._answer(call, job)
         elif call.state == PAUSED and not call.stopped:  # a stopped process goes on when SIGCONT ends its stop
             if not self.kernel.platform.interrupt(task.host_tid):
                 call.state = UNPARKING
         elif call.state == SIGNALED:
             self._finish_signaled(call)
 
+    def _answer(self, call: Call, job: "Job") -> None:
+        """End a call whose notification is still open."""
+        kernel, task = self.kernel, call.task
+        task.call = None
+        if job.error is None and job.value is kernel.continue_:
+            kernel.let_run(task, call.entry, call.nr, call.id, call.args)
+            return
+        if job.error is None and isinstance(job.value, Rewritten):
+            RewrittenCall(kernel, task, call.nr, call.args, call.entry, job.value).begin(call.id)
+            return
+        kernel.trace_end(task, call)
+        if call.result < 0:
+            kernel.platform.reply(call.id, 0, call.result)
+        else:
+            kernel.platform.reply(call.id, call.result, 0)
+
     def _result(self, call: Call, job: "Job") -> int:
         error = job.error
         if error is None:
-            if job.value is self.kernel.continue_:
+            if job.value is self.kernel.continue_ or isinstance(job.value, Rewritten):
                 return -ERESTARTNOINTR  # off the listener the host can't run it: it is made again, and soon answered
             return 0 if job.value is None else int(job.value)
         if isinstance(error, LinuxError):
@@ -189,7 +198,7 @@ class Waiting:
                     platform.resume(tid, 0)
             elif state == UNPARKING or (call.ended and not call.stopped):
                 self._leave(call)
-                platform.finish(tid, call.result, call.stopped)
+                platform.finish(tid, _to_restart(call), call.result, call.stopped)
             elif state == STOPPING:
                 self._swap_mask(call)
                 call.state = PAUSED
@@ -201,7 +210,8 @@ class Waiting:
             return True
         if state == UNPARKING:
             self._leave(call)
-            self.kernel.platform.restart(tid, -1, call.result, signal)  # the stop we asked for still comes
+            # The stop we asked for still comes.
+            self.kernel.platform.restart(tid, _to_restart(call), call.result, signal)
             return True
         if state != PAUSED:
             return False
@@ -217,7 +227,7 @@ class Waiting:
     def _finish_signaled(self, call: Call) -> None:
         """At the stop for a signal with a handler: end the call so that the host kernel restarts it or not."""
         tid, platform = call.task.host_tid, self.kernel.platform
-        nr = call.nr if -ERESTARTNOHAND <= call.result <= -ERESTARTSYS else -1
+        nr = _to_restart(call)
         if call.saved_mask is None:
             self._leave(call)
         else:
@@ -269,3 +279,8 @@ class Waiting:
         as the signal was on its way. The wait is over: its result would be taken for the new call's."""
         self.drop(task)
         self.kernel.platform.unparked(task.host_tid)
+
+
+def _to_restart(call: Call) -> int:
+    """The number of the call if the host kernel may have to make it again; else -1."""
+    return call.nr if -ERESTARTNOHAND <= call.result <= -ERESTARTSYS else -1

@@ -240,6 +240,10 @@ class FdTable:
         self.users += 1
         return self
 
+    def crowd(self) -> None:
+        """Threads that nobody has met may use it too (kernel/threads.py)."""
+        lib.nc_fdt_crowd(self.nc)
+
     def fork(self) -> FdTable:
         """A copy, as fork(2) and unshare(CLONE_FILES) make it. POSIX locks are not inherited."""
         return FdTable(nc=lib.nc_fdt_fork(self.nc))

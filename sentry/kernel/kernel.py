@@ -12,14 +12,16 @@ from struct import Struct
 from typing import TYPE_CHECKING, Any
 
 from native import ffi, lib
+from sentry.abi.linux import SIGKILL, SIGSTOP
 from sentry.errors import EIO, ESRCH, Interrupted, LinuxError
 from sentry.fs.tty.jobs import ControllingTerminals
 from sentry.kernel.calls import Call, Waiting
 from sentry.kernel.lifecycle import Lifecycle
-from sentry.kernel.rewrite import Rewritten, RewrittenCall
+from sentry.kernel.rewrite import ENDLESS, Rewritten, RewrittenCall
 from sentry.kernel.sched import Job, Scheduler
 from sentry.kernel.signals import SigInfo, SignalSender, kernel_info
 from sentry.kernel.task import PidTable, Task, ThreadGroup
+from sentry.kernel.threads import Threads
 
 if TYPE_CHECKING:
     from sentry.platform.base import Platform
@@ -30,6 +32,7 @@ _EVENT = Struct("<iiiiQQQQQQQQ")
 _MAX_IO = 64
 _LAST_NS = (1 << 63) - 1
 _LAST_NUMBER = 1024  # no architecture has so many calls
+_SHOWN_TO_NOBODY = frozenset((SIGKILL, SIGSTOP))
 _DEAD_KEPT = 64  # so many dead processes are remembered before the host is asked which were reaped
 
 
@@ -48,6 +51,7 @@ class Kernel:
         self.tasks: dict[int, Task] = {}
         self.signals = SignalSender(platform)
         self.waiting = Waiting(self)
+        self.threads = Threads(self)
         self.life = Lifecycle(self)
         self.hostname = b"localhost"
         self.domainname = b"(none)"
@@ -79,7 +83,7 @@ class Kernel:
             task = self.tasks.get(host)
             if task is not None:
                 return task
-        for task in list(self.tasks.values()):
+        for task in (*self.tasks.values(), *(new for group in self.groups() for new in self.threads.meet(group))):
             if task.tid == tid:
                 return task
         return None
@@ -139,6 +143,8 @@ class Kernel:
             group, host_tid = target.group, target.host_tid
         else:
             group, host_tid = target, 0
+            if info.signo not in _SHOWN_TO_NOBODY:
+                self.threads.meet(group)  # whichever thread takes it is to read who sent it
         self.signals.send(group.host_tgid, host_tid, info)
         for task in (target,) if isinstance(target, Task) else tuple(group.tasks):
             self.waiting.kick(task)
@@ -172,9 +178,8 @@ class Kernel:
         while True:
             if kind == syscall_kind:
                 _, tid, nr, _, call_id, a, b, c, d, e, f, _ = unpack(buffer)
-                task = tasks.get(tid)
+                task = tasks.get(tid) or self.life.unknown_caller(tid, nr, call_id)
                 if task is None:
-                    self.life.unknown_caller(tid, nr, call_id)
                     kind = next_event(event, block)
                     continue
                 self.call_id = call_id
@@ -212,7 +217,10 @@ class Kernel:
 
     def _dispatch(self, task: Task, entry: "Entry", nr: int, call_id: int, args: tuple[int, ...]) -> int | None:
         """Run a handler. The value or -errno to answer with, or None when the call waits or was answered."""
-        if isinstance(task.call, Call):
+        if task.call is not None:
+            if isinstance(task.call, RewrittenCall):
+                task.call.notified(call_id)
+                return None
             self.waiting.escaped(task)
         if self.on_call is not None:
             self.on_call(task, entry, args)
@@ -238,11 +246,9 @@ class Kernel:
             if result is None:
                 value = 0
             elif result is self.continue_:
-                self.platform.let_run(call_id)
-                if self.on_result is not None:
-                    self.on_result(task, entry, args, 0)
+                self.let_run(task, entry, nr, call_id, args)
                 return None
-            elif result.__class__ is Rewritten:
+            elif isinstance(result, Rewritten):
                 RewrittenCall(self, task, nr, args, entry, result).begin(call_id)
                 return None
             else:
@@ -250,6 +256,13 @@ class Kernel:
         if self.on_result is not None:
             self.on_result(task, entry, args, value)
         return value
+
+    def let_run(self, task: Task, entry: "Entry", nr: int, call_id: int, args: tuple[int, ...]) -> None:
+        """The host kernel shall run the call itself. An observer of its result has it made again, between two stops."""
+        if self.on_result is None or entry.name in ENDLESS:
+            self.platform.let_run(call_id)
+        else:
+            RewrittenCall(self, task, nr, args, entry, Rewritten({})).begin(call_id)
 
     def trace_end(self, task: Task, call: Call | RewrittenCall) -> None:
         """A waiting or rewritten call has ended: tell the observer."""

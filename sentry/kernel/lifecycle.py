@@ -26,6 +26,7 @@ from sentry.abi.linux import (
     SIGSYS,
     SIGTRAP,
 )
+from sentry.errors import ESRCH
 from sentry.ipc import sem
 from sentry.kernel.calls import STOP_SIGNALS
 from sentry.kernel.rewrite import CALL_STOP, RewrittenCall
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from sentry.kernel.kernel import Kernel
     from sentry.kernel.spawn import Spawn
 
-EVENT_FORK, EVENT_VFORK, EVENT_CLONE, EVENT_EXEC, EVENT_SECCOMP, EVENT_STOP = 1, 2, 3, 4, 7, 128
+EVENT_FORK, EVENT_VFORK, EVENT_CLONE, EVENT_EXEC, EVENT_STOP = 1, 2, 3, 4, 128
 MAGIC_LOAD, MAGIC_ZYGOTE = 5000, 5001
 ORPHAN_AFTER_NS = 1_000_000_000  # a parent's event is some microseconds behind its child's first stop
 FAULTS = frozenset((SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP, SIGSYS))
@@ -50,12 +51,11 @@ class Lifecycle:
         self._zygote_call = 0  # its open notification: answering it makes it fork
         self._spawns: list[Spawn] = []  # asked for, not yet forked
         self._early: dict[int, int] = {}  # children stopped before their parent's event: tid -> parent process
+        self._altered: dict[int, RewrittenCall] = {}  # children not yet stopped: the call that made them
         self._seen: set[int] = set()  # those at the last look for orphans
         self._looking = False
         self.on_exit: Callable[[Task, int], None] | None = None
-        self.execute: Callable[[Task, int], None]  # kernel/program.py: an execve at its seccomp stop
-        self.load: Callable[[Task, int, int, int], int]  # the loader stub asks for its plan
-        self.executed: Callable[[Task], None]  # the host's exec has happened
+        self.executed: Callable[[Task], None]  # kernel/execute.py: the host's exec has happened
 
     # --- first tasks
 
@@ -70,15 +70,20 @@ class Lifecycle:
             next(spawn for spawn in self._spawns if not spawn.ordered).ordered = True
             self.kernel.platform.reply(call, 1, 0)
 
-    def unknown_caller(self, tid: int, nr: int, call_id: int) -> None:
-        """A notification of a thread that is no task: the zygote, or a task that has just died."""
+    def unknown_caller(self, tid: int, nr: int, call_id: int) -> Task | None:
+        """A notification of a thread that is no task yet, which it now becomes; of the zygote, or of a task that has
+        just died."""
         if tid != self.zygote_tid:
-            self.kernel.platform.reply(call_id, 0, -3)
-        elif nr == MAGIC_ZYGOTE:
+            task = self.kernel.threads.meet_caller(tid)
+            if task is None:
+                self.kernel.platform.reply(call_id, 0, -ESRCH.errno)
+            return task
+        if nr == MAGIC_ZYGOTE:
             self._zygote_call = call_id
             self._feed_zygote()
         else:
             self.kernel.platform.let_run(call_id)  # our own code, before any guest's: closing the listener, clone
+        return None
 
     # --- stops
 
@@ -94,6 +99,7 @@ class Lifecycle:
             return
         if what == EVENT_STOP:
             self.kernel.platform.stop_seen(tid)
+            self._first_stop(tid)
             if not self.kernel.waiting.stopped(task, True, signal):
                 if signal in STOP_SIGNALS:
                     self.kernel.platform.listen(tid)
@@ -101,8 +107,6 @@ class Lifecycle:
                     self.kernel.platform.resume(tid, 0)
         elif what in (EVENT_FORK, EVENT_VFORK, EVENT_CLONE):
             self._forked(task, int(event.id), int(event.args[0]))
-        elif what == EVENT_SECCOMP:
-            self.execute(task, int(event.args[0]))
         elif what == EVENT_EXEC:
             self._executed(task, int(event.id))
         elif what:
@@ -143,7 +147,7 @@ class Lifecycle:
         self._spawns.remove(spawn)
         group = ThreadGroup(self.kernel, tid, None)
         task = spawn.make_task(group, tid)
-        self._adopt(task)
+        self.adopt(task)
         task.spawn = spawn
         spawn.forked(task)
 
@@ -151,7 +155,10 @@ class Lifecycle:
         """fork(2), vfork(2), clone(2): the host kernel has made the child."""
         if child_tid > 0:
             self._make_child(parent, child_tid, flags)
-        self.kernel.platform.resume(parent.host_tid, 0)
+        if isinstance(parent.call, RewrittenCall):
+            parent.call.resume()
+        else:
+            self.kernel.platform.resume(parent.host_tid, 0)
 
     def _make_child(self, parent: Task, child_tid: int, flags: int) -> None:
         group = parent.group
@@ -167,7 +174,10 @@ class Lifecycle:
         child.name = parent.name
         child.comm_override = parent.comm_override
         child.creds = parent.creds
-        self._adopt(child)
+        child.announces = parent.announces
+        if isinstance(parent.call, RewrittenCall):
+            self._altered[child_tid] = parent.call
+        self.adopt(child)
 
     def _parent_of(self, tid: int) -> int:
         """The host's id of the process whose child `tid` is; 0 for a thread."""
@@ -197,19 +207,34 @@ class Lifecycle:
         if self._early:
             self._look_later()
 
-    def _adopt(self, task: Task) -> None:
+    def adopt(self, task: Task) -> None:
         """Make a new task known to the C core and let it run."""
         kernel, tid = self.kernel, task.host_tid
         kernel.pids.forget(tid)
         kernel.reused(tid)
         kernel.tasks[tid] = task
         lib.nc_task_new(tid, task.fds.nc)
+        lib.nc_task_set_mixed(tid, task.group.mixed)
         task.set_creds(task.creds)
         if kernel.on_call is not None:
             lib.nc_task_set_fast(tid, 0)
         if self._early.pop(tid, None) is not None:
-            self.kernel.platform.started(tid)
-            self.kernel.platform.resume(tid, 0)
+            kernel.platform.started(tid)
+            self._first_stop(tid)
+            kernel.platform.resume(tid, 0)
+        elif tid in self._altered:
+            kernel.platform.ask_first_stop(tid)
+
+    def _first_stop(self, tid: int) -> None:
+        """A child born in a rewritten call gets the registers that its parent had before."""
+        call = self._altered.pop(tid, None)
+        if call is not None:
+            call.give_back(tid)
+
+    def announce(self, task: Task) -> None:
+        """At a stop: have ptrace report whatever `task` and its children make."""
+        self.kernel.platform.announce(task.host_tid)
+        task.announces = True
 
     def _executed(self, task: Task, former_tid: int) -> None:
         """PTRACE_EVENT_EXEC: the other threads are gone, and an execing thread has taken the leader's id."""
@@ -238,6 +263,7 @@ class Lifecycle:
 
     def _gone(self, tid: int, task: Task | None, status: int) -> None:
         self._early.pop(tid, None)
+        self._altered.pop(tid, None)
         if tid == self.zygote_tid:
             self.zygote_tid = 0
         if task is None:
@@ -266,9 +292,6 @@ class Lifecycle:
     def _release(self, task: Task) -> None:
         """Give back what a thread holds."""
         self.kernel.waiting.drop(task)
-        if task.executing is not None:
-            task.executing.cancel()
-            task.executing = None
         if task.spawn is not None:
             task.spawn.died()
         if task in task.group.tasks:

@@ -1,20 +1,21 @@
 """First tasks: container init, and every process that `exec` adds.
 
-The zygote forks the task; it stops at its execve, which names nothing. There the sentry looks for the program, so
-that a missing one is an error of `create` or `exec`; and when the order to start comes, writes argv and envp into
-the task's scratch memory and lets the execve go on with them.
+The zygote forks the task, which makes an execve that names nothing. Its handler looks for the program, so that a
+missing one is an error of `create` or `exec`, and waits, as calls do, for the order to start: then argv and envp are in
+the task's scratch memory, and the execve goes on with them.
 """
 
 from struct import pack
 from typing import TYPE_CHECKING, Any, Protocol
 
-from sentry.abi.linux import AT_FDCWD, RLIM_INFINITY, RLIMIT_FSIZE, RLIMIT_NOFILE, S_IFDIR, S_IFMT
-from sentry.errors import E2BIG, EACCES, ENOENT, ENOTDIR, LinuxError
+from sentry.abi.linux import AT_FDCWD, RLIM_INFINITY, RLIMIT_FSIZE, RLIMIT_NOFILE, S_IFDIR, S_IFMT, SIGKILL
+from sentry.errors import E2BIG, EACCES, EIO, ENOENT, ENOTDIR, LinuxError
 from sentry.kernel.creds import ALL_CAPS, Credentials
+from sentry.kernel.execute import Execution
 from sentry.kernel.fdtable import FdTable
 from sentry.kernel.nproc import apply_limit
-from sentry.kernel.program import Executor, Program, find
-from sentry.kernel.sched import Future, Job
+from sentry.kernel.program import Program, find
+from sentry.kernel.sched import Future, WaitQueue, wait
 from sentry.kernel.task import Rlimits, Task, ThreadGroup
 from sentry.vfs.context import FsContext
 from sentry.vfs.perm import MAY_EXEC, allowed
@@ -72,11 +73,9 @@ class Spawn:
     """One first task on its way. `files`: its descriptors, by number."""
 
     def __init__(
-        self, kernel: "Kernel", executor: Executor, container: Any, process: Process, files: "dict[int, File]",
-        stub_fd: int
+        self, kernel: "Kernel", container: Any, process: Process, files: "dict[int, File]", stub_fd: int
     ) -> None:
         self.kernel = kernel
-        self.executor = executor
         self.container = container
         self.process = process
         self.files = files
@@ -85,6 +84,8 @@ class Spawn:
         self.ready: Future[Task] = Future()  # the program is found, the task waits for go()
         self.task: Task | None = None
         self._program: Program | None = None
+        self._execution: Execution | None = None  # once it may start
+        self._start = WaitQueue()
 
     def make_task(self, group: ThreadGroup, host_tid: int) -> Task:
         """The task that the zygote has forked."""
@@ -109,20 +110,31 @@ class Spawn:
     def forked(self, task: Task) -> None:
         self.task = task
 
-    def stopped(self) -> None:
-        """The task stands at its execve: look for the program."""
+    async def execute(self) -> Execution:
+        """The task's execve."""
         task = self.task
         assert task is not None
+        if self._program is None:
+            await self._look(task)
+        while self._execution is None:
+            await wait(self._start)
+        return self._execution
+
+    async def _look(self, task: Task) -> None:
         if getattr(self.process, "terminal", False):
             from sentry.fs.devpts import give_terminal
 
             give_terminal(task)
-        job = self.kernel.scheduler.spawn(self._prepare(task), task)
-        if job.ended:
-            self._prepared(job)
-        else:
-            job.done = self._prepared
-            task.executing = job
+        try:
+            self._program = await self._prepare(task)
+        except (SpawnError, LinuxError) as error:
+            self.ready.fail(error if isinstance(error, SpawnError) else SpawnError(_reason(error)))
+            self.kernel.platform.signal(task.host_tid, 0, SIGKILL, 0, 0, 0, 0)
+            raise EIO
+        except Exception:
+            self.ready.fail(SpawnError("a bug of the sentry's, see its log"))
+            raise
+        self.ready.set(task)
 
     async def _prepare(self, task: Task) -> Program:
         process = self.process
@@ -168,20 +180,6 @@ class Spawn:
             raise SpawnError(f'exec: "{_text(name)}": {_reason(denied)}')
         raise SpawnError(f'exec: "{_text(name)}": executable file not found in $PATH')
 
-    def _prepared(self, job: Job) -> None:
-        task = self.task
-        assert task is not None
-        task.executing = None
-        error = job.error
-        if error is None:
-            self._program = job.value
-            self.ready.set(task)
-            return
-        if not isinstance(error, (SpawnError, LinuxError)):
-            self.kernel.bug(task, None, (), error)
-        self.ready.fail(error if isinstance(error, SpawnError) else SpawnError(_reason(error)))
-        self.kernel.platform.signal(task.host_tid, 0, 9, 0, 0, 0, 0)
-
     def died(self) -> None:
         """The task has ended before its program began: whoever waits for it is told."""
         self.ready.fail(SpawnError("the process was killed before it began"))
@@ -197,9 +195,8 @@ class Spawn:
             empty, argv_at, envp_at = write_arguments(task, argv, self.process.env)
         except LinuxError as error:
             raise SpawnError(f"cannot pass the arguments: {_reason(error)}") from None
-        task.spawn = None
-        task.image = program
-        self.executor.enter_stub(task, empty, argv_at, envp_at)
+        self._execution = Execution(task, program._replace(argv_head=None), empty, argv_at, envp_at)
+        self._start.wake()
 
 
 def write_arguments(task: Task, argv: list[bytes], env: list[bytes]) -> tuple[int, int, int]:

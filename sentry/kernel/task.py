@@ -81,7 +81,7 @@ class ThreadGroup:
 
     __slots__ = (
         "argv", "children", "container", "dumpable", "exe", "exec_count", "exit_queue", "exited",
-        "host_tgid", "kernel", "leader", "mounts",
+        "host_tgid", "kernel", "leader", "mixed", "mounts",
         "oom_score_adj", "parent", "parent_death_signal", "rlimits", "start_ns", "subreaper", "tasks",
     )  # fmt: skip
 
@@ -91,6 +91,7 @@ class ThreadGroup:
         self.parent = parent
         self.children: set[ThreadGroup] = set()
         self.tasks: list[Task] = []
+        self.mixed = False  # its threads differ in credentials, descriptors or places
         self.leader: Task  # set by the first task
         self.rlimits: Rlimits = Rlimits() if parent is None else parent.rlimits.copy()
         self.mounts: MountNamespace
@@ -114,9 +115,14 @@ class ThreadGroup:
         """The guest's process id."""
         return self.kernel.pids.guest_pid(self.host_tgid)
 
+    def threads(self) -> "list[Task]":
+        """All of them: `tasks` has those that somebody has met."""
+        self.kernel.threads.meet(self)
+        return list(self.tasks)
+
     def members(self) -> "list[Task]":
         """The threads; of a zombie the leader, which stays until it is reaped."""
-        return self.tasks or [self.leader]
+        return self.threads() or [self.leader]
 
     def pgid(self) -> int:
         """The process group, a guest pid; asked from the host kernel, where setpgid(2) runs. 0: not known."""
@@ -137,8 +143,8 @@ class Task:
     """A thread. `call` is the system call it waits in, if any."""
 
     __slots__ = (
-        "call", "comm_override", "creds", "executing", "fds", "fs", "group", "host_tid", "image", "kernel", "loading",
-        "mem", "mm", "name", "sigmask_wait", "spawn",
+        "announces", "call", "comm_override", "creds", "fds", "fs", "group", "host_tid", "kernel", "loading", "mem",
+        "mm", "name", "sigmask_wait", "spawn",
     )  # fmt: skip
 
     def __init__(self, kernel: "Kernel", host_tid: int, group: ThreadGroup, fs: "FsContext", fds: "FdTable") -> None:
@@ -150,11 +156,10 @@ class Task:
         self.mem = Memory(host_tid)
         self.creds = Credentials()
         self.call: Call | RewrittenCall | None = None
-        self.executing: Any = None  # the job that prepares an execve
-        self.image: Program | None = None  # from a good execve's stop to the host's exec
-        self.loading: Program | None = None  # from then to the loader stub's question
+        self.loading: Program | None = None  # from the host's exec to the loader stub's question
         self.spawn: Any = None  # a first task's program, until it is executed
         self.sigmask_wait: int | None = None  # ppoll & co: the mask while the call waits
+        self.announces = False  # ptrace reports every clone of its making
         self.name: bytes = b""
         self.comm_override: tuple[bytes, bytes | None] | None = None  # the name from /proc, the host's at that time
         if not group.tasks:
@@ -192,7 +197,10 @@ class Task:
 
     def set_creds(self, creds: Credentials) -> None:
         """Replace the credentials; the C core answers getuid(2) and its like from its copy."""
-        old, self.creds = self.creds, creds
+        old = self.creds
+        if creds is not old:
+            self.kernel.threads.part(self)
+        self.creds = creds
         if creds.uid != old.uid or creds.cap_effective != old.cap_effective:
             apply_limit(self)
         lib.nc_task_set_ids(self.host_tid, creds.uid, creds.euid, creds.gid, creds.egid)
@@ -252,6 +260,31 @@ class PidTable:
             return os.read(fd, limit)
         except OSError:
             return b""
+        finally:
+            os.close(fd)
+
+    def host_tgid(self, host_tid: int) -> int:
+        """The process of a thread, by the host's numbers; 0 when the thread is gone."""
+        _, _, rest = self.read(host_tid, "status", 512).partition(b"\nTgid:\t")
+        return int(rest.partition(b"\n")[0] or b"0")
+
+    def thread_count(self, host_tgid: int) -> int:
+        """How many threads the process has, dead ones that we have not reaped included."""
+        try:
+            return os.stat(f"{host_tgid}/task", dir_fd=self.host_proc).st_nlink - 2
+        except OSError:
+            return 0
+
+    def threads(self, host_tgid: int) -> list[int]:
+        """Their host ids."""
+        try:
+            fd = os.open(f"{host_tgid}/task", os.O_RDONLY | os.O_DIRECTORY, dir_fd=self.host_proc)
+        except OSError:
+            return []
+        try:
+            return [int(name) for name in os.listdir(fd)]
+        except OSError:
+            return []
         finally:
             os.close(fd)
 

@@ -34,6 +34,12 @@ class Platform(Protocol):
 
     # --- a thread that is stopped, or shall stop
 
+    def seize(self, tid: int) -> int:
+        """Trace a thread that runs; it is not stopped."""
+
+    def announce(self, tid: int) -> int:
+        """Of a stopped thread: report all clones, not only those of processes; those it makes will do so too."""
+
     def interrupt(self, tid: int) -> int:
         """Bring the thread to a stop, which comes as an event."""
 
@@ -49,8 +55,9 @@ class Platform(Protocol):
     def detach(self, tid: int, signal: int) -> int:
         """Let go of a thread that is about to die of `signal`."""
 
-    def finish(self, tid: int, result: int, stay: int) -> int:
-        """At a stop in a call: end it with `result`; with `stay` the thread remains in its process's group stop."""
+    def finish(self, tid: int, nr: int, result: int, stay: int) -> int:
+        """At a stop in a call: end it with `result`, one of -ERESTART* to make call `nr` again (-1: none); with `stay`
+        the thread remains in its process's group stop."""
 
     def park(self, tid: int, stay: int) -> int:
         """At a stop in a call: let the thread sleep where signals reach it (`stay`: once its group stop is over)."""
@@ -63,6 +70,9 @@ class Platform(Protocol):
 
     def stop_seen(self, tid: int) -> int:
         """The stop asked for by `interrupt` has been taken."""
+
+    def ask_first_stop(self, tid: int) -> int:
+        """Let the first stop of a new thread come as an event; otherwise the platform answers it."""
 
     def started(self, tid: int) -> int:
         """A new thread's first stop has been taken."""

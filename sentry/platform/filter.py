@@ -5,7 +5,7 @@
 
 The program looks at the architecture (a foreign one kills the process: 32-bit calls have other numbers),
 fails x32 calls with ENOSYS and then searches the number in a binary tree of ranges, some seven comparisons
-deep. A leaf is one of: ALLOW (lane 1), an errno (refused calls), TRACE (execve), USER_NOTIF (all else, the
+deep. A leaf is one of: ALLOW (lane 1), an errno (refused calls), USER_NOTIF (all else, the
 loader's and the zygote's magic numbers included), or a check of registers that ends in ALLOW or USER_NOTIF.
 
 Under ``trace_all`` (--strace) lane-1 calls and refused ones are notified too, so that each is shown; the
@@ -32,7 +32,6 @@ from sentry.abi.linux import (
     SECCOMP_RET_ALLOW,
     SECCOMP_RET_ERRNO,
     SECCOMP_RET_KILL_PROCESS,
-    SECCOMP_RET_TRACE,
     SECCOMP_RET_USER_NOTIF,
 )
 from sentry.abi.x86_64 import AUDIT_ARCH, NUMBERS, SOCK_FILTER, X32_SYSCALL_BIT
@@ -92,8 +91,6 @@ def leaf_of(entry: Entry, trace_all: bool) -> Program:
     """
     if trace_all and entry.name in NEVER_NOTIFIED:
         return [_return(SECCOMP_RET_ALLOW)]
-    if entry.is_traced:
-        return [_return(SECCOMP_RET_TRACE)]
     if trace_all:
         return NOTIFY
     if entry.refused is not None:

@@ -22,6 +22,8 @@ class SeccompPlatform:
     let_run = lib.nc_continue
     inject = lib.nc_addfd
 
+    seize = lib.nc_seize
+    announce = lib.nc_announce
     interrupt = lib.nc_interrupt
     resume = lib.nc_resume
     resume_to_call = lib.nc_resume_to_call
@@ -32,6 +34,7 @@ class SeccompPlatform:
     unparked = lib.nc_unparked
     restart = lib.nc_restart
     stop_seen = lib.nc_task_stopped
+    ask_first_stop = lib.nc_task_first_stop
     started = lib.nc_task_started
     get_regs = lib.nc_getregs
     set_regs = lib.nc_setregs

@@ -16,6 +16,7 @@ FAMILIES = (
     "poll",
     "sockets",
     "sockmsg",
+    "tasks",
     "process",
     "signals",
     "pidfd",

@@ -48,7 +48,6 @@ __all__ = [
     "native",
     "refuse",
     "syscall",
-    "traced",
 ]
 
 Handler = TypeVar("Handler", bound="Callable[..., Any]")
@@ -88,7 +87,6 @@ class Entry:
         "handler",
         "is_async",
         "is_native",
-        "is_traced",
         "may_continue",
         "name",
         "native_kinds",
@@ -113,9 +111,8 @@ class Entry:
         self.is_async = False
         self.is_native = False
         self.when: Constraint | None = None  # native only for such registers
-        self.why = ""  # why native, traced or refused
+        self.why = ""  # why native or refused
         self.otherwise: type[LinuxError] = ENOSYS  # for native calls whose registers do not qualify
-        self.is_traced = False  # answered at a ptrace stop
         self.refused: type[LinuxError] | None = None
         self.native_kinds: tuple[Any, ...] = ()
         self._kinds: list[Kind] | None = None
@@ -139,8 +136,6 @@ class Entry:
         """``native``, ``full``, ``partial``, ``refused`` or ``absent``."""
         if self.refused is not None:
             return "refused"
-        if self.is_traced:
-            return "full"
         if self.body is not None:
             return "partial" if self.partial else "full"
         return "native" if self.is_native else "absent"
@@ -270,14 +265,6 @@ def refuse(name: str, error: type[LinuxError], why: str = "") -> None:
     entry.refused = error
     entry.why = why
     entry.family = "sentry.syscalls.native"
-
-
-def traced(name: str, why: str) -> None:
-    """The call raises a ptrace stop (SECCOMP_RET_TRACE) and its handler answers there."""
-    entry = _entry(name)
-    entry.is_traced = True
-    entry.why = why
-    entry.family = "sentry.kernel.program"
 
 
 def _entry(name: str) -> Entry:

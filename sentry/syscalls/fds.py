@@ -101,6 +101,8 @@ def sys_close(task: Task, fd: Fd) -> int | Continue:
 def sys_close_range(task: Task, first: UInt, last: UInt, flags: CloseFlags) -> None:
     if first > last:
         raise EINVAL
+    if flags & CLOSE_RANGE_UNSHARE:
+        task.kernel.threads.part(task)
     if flags & CLOSE_RANGE_UNSHARE and task.fds.users > 1:
         shared = task.fds
         task.set_fds(shared.fork())

@@ -290,6 +290,7 @@ AnyFile = Annotated[  # fdget_raw(): descriptors opened with O_PATH as well
 ]
 
 PathArg = Annotated[bytes, cstring()]
+PathAddr = Annotated[int, pointer(_show_path, "path")]  # read by the handler, which needs its place too
 Mode = Annotated[int, Kind("mode", "{a} & 0o7777", _show_octal)]
 FileMode = Annotated[int, Kind("mode", "{a} & 0xFFFF", _show_octal)]  # with the file type, for mknod(2)
 Pid = Int

@@ -228,7 +228,7 @@ async def sys_pivot_root(task: Task, new_root: PathArg, put_old: PathArg) -> Non
         raise EINVAL
     task.mounts.pivot(new.mount, root.mount, old)
     for group in task.kernel.groups():
-        for each in group.tasks:
+        for each in group.threads():
             for name in ("root", "cwd"):
                 here: Path = getattr(each.fs, name)
                 if here.mount is root.mount and here.dentry is root.dentry:

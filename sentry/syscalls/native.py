@@ -13,7 +13,7 @@ from typing import Annotated
 
 from sentry.abi import linux
 from sentry.errors import EINVAL, ENOSYS, EPERM
-from sentry.syscalls.declare import any_of, arg_in, masked, native, refuse, traced
+from sentry.syscalls.declare import any_of, arg_in, masked, native, refuse
 from sentry.syscalls.kinds import (
     Addr,
     ClockId,
@@ -147,33 +147,6 @@ native("restart_syscall", why="the host kernel issues it to resume a sleep which
 # --- birth, death and family
 
 OWN_PIDS = "names processes of the caller's own PID namespace only"
-PLAIN_CLONE = (
-    linux.CSIGNAL
-    | linux.CLONE_VM
-    | linux.CLONE_FS
-    | linux.CLONE_FILES
-    | linux.CLONE_SIGHAND
-    | linux.CLONE_VFORK
-    | linux.CLONE_THREAD
-    | linux.CLONE_SYSVSEM
-    | linux.CLONE_SETTLS
-    | linux.CLONE_PARENT_SETTID
-    | linux.CLONE_CHILD_CLEARTID
-    | linux.CLONE_DETACHED
-    | linux.CLONE_CHILD_SETTID
-    | linux.CLONE_IO
-)
-CloneFlags = Annotated[
-    int,
-    flags(
-        field(linux.CSIGNAL, SIGCHLD=linux.SIGCHLD),
-        **{
-            name: value
-            for name, value in vars(linux).items()
-            if name.startswith("CLONE_") and value & ~linux.CSIGNAL and value < 1 << 32
-        },
-    ),
-]
 WaitOptions = Annotated[
     int,
     flags(
@@ -189,21 +162,6 @@ WaitOptions = Annotated[
 ]
 IdType = Annotated[int, choice(strict=False, P_ALL=0, P_PID=1, P_PGID=2, P_PIDFD=3)]
 
-native(
-    "clone",
-    CloneFlags,
-    Addr,
-    Addr,
-    Addr,
-    Addr,
-    # Not plain: namespaces, CLONE_PIDFD (makes a descriptor), CLONE_PTRACE and CLONE_UNTRACED (escape the
-    # tracer), CLONE_PARENT (a child of the sandbox's own process). The kernel reads the low 32 bits only.
-    when=masked(0, ~PLAIN_CLONE & 0xFFFF_FFFF, 0, "its flags ask for no namespace, pidfd, tracer or parent"),
-    why="the child inherits filter, tracer and namespaces",
-    otherwise=EPERM,
-)
-native("fork", why="the child inherits filter, tracer and namespaces")
-native("vfork", why="the child inherits filter, tracer and namespaces")
 native("exit", Int, why="ends the calling thread")
 native("exit_group", Int, why="ends the calling process")
 native("wait4", Pid, Addr, WaitOptions, Addr, why=OWN_PIDS)
@@ -235,8 +193,6 @@ native(
     when=arg_in(0, {linux.PR_SET_NAME}, "option is PR_SET_NAME"),
     why="names the calling thread, for itself and its own PID namespace",
 )
-traced("execve", why="the sentry rewrites the call at its ptrace stop; arguments are laid out by the host")
-traced("execveat", why="the sentry rewrites the call at its ptrace stop; arguments are laid out by the host")
 
 # --- time
 

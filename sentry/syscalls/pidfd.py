@@ -97,4 +97,4 @@ def sys_waitid(task: Task, idtype: IdType, number: Pid, infop: Addr, options: Wa
             return -EAGAIN.errno
         return result
 
-    return Rewritten({**registers, 3: options | WNOHANG}, finish)
+    return Rewritten({**registers, 3: options | WNOHANG}, finish=finish)

@@ -1,6 +1,6 @@
 """Processes: prctl(2) but for thread names, unshare(2), setns(2), exit notification addresses, process memory access.
 
-Birth, death and waiting are the host kernel's (native.py), exec is kernel/program.py's.
+Birth and exec are in tasks.py; death and waiting are the host kernel's (native.py).
 """
 
 from __future__ import annotations
@@ -164,36 +164,19 @@ def sys_prctl(task: Task, option: Int, arg2: ULong, arg3: ULong, arg4: ULong, ar
 
 
 @syscall(
-    partial="new namespaces, CLONE_PIDFD, CLONE_PTRACE and CLONE_UNTRACED are EPERM",
-    may_continue="CLONE_PARENT of a process whose parent is a guest: the child stays in the sandbox",
-)
-def sys_clone(task: Task, flags: ULong, stack: ULong, ptid: ULong, ctid: ULong, tls: ULong) -> Any:
-    flags &= 0xFFFFFFFF
-    if flags & CLONE_FS and flags & (CLONE_NEWNS | linux.CLONE_NEWUSER):
-        raise EINVAL
-    if flags & linux.CLONE_THREAD and not flags & linux.CLONE_SIGHAND:
-        raise EINVAL
-    if flags & linux.CLONE_SIGHAND and not flags & linux.CLONE_VM:
-        raise EINVAL
-    if flags & (_NAMESPACES | linux.CLONE_PIDFD | linux.CLONE_PTRACE | linux.CLONE_UNTRACED):
-        raise EPERM
-    if flags & linux.CLONE_PARENT and task.group.parent is None:
-        raise EINVAL  # container init, and what joined the container beside it
-    return CONTINUE
-
-
-@syscall(
     partial="CLONE_FILES, CLONE_FS and CLONE_NEWNS only; other namespaces are EPERM",
     may_continue="the host's table, which holds copies of mapped descriptors, is parted as ours was",
 )
 def sys_unshare(task: Task, flags: ULong) -> Any:
     if flags & ~(CLONE_FILES | CLONE_FS | _NAMESPACES | _OTHER_SHARES):
         raise EINVAL
-    if flags & _OTHER_SHARES and len(task.group.tasks) > 1:
+    if flags & _OTHER_SHARES and len(task.group.threads()) > 1:
         raise EINVAL
     namespaces = flags & _NAMESPACES
     if namespaces & ~CLONE_NEWNS or (namespaces and not task.creds.has_cap(CAP_SYS_ADMIN)):
         raise EPERM
+    if flags & (CLONE_FS | CLONE_FILES) or namespaces:
+        task.kernel.threads.part(task)
     if flags & CLONE_FS or namespaces:
         task.fs = task.fs.copy()
     parted = False

@@ -86,10 +86,10 @@ def _chosen(task: Task, which: int, who: int) -> list[Task]:
         return [] if one is None else [one]
     if which == PRIO_PGRP:
         pgid = who or task.group.pgid()
-        return [each for group in kernel.groups() if group.pgid() == pgid for each in group.tasks]
+        return [each for group in kernel.groups() if group.pgid() == pgid for each in group.threads()]
     if which == PRIO_USER:
         uid = who or task.creds.uid
-        return [each for each in kernel.tasks.values() if each.creds.uid == uid]
+        return [each for group in kernel.groups() for each in group.threads() if each.creds.uid == uid]
     raise EINVAL
 
 

@@ -71,4 +71,8 @@ def format_result(entry: Entry, result: object) -> str:
 def format_line(entry: Entry, task: Any, args: tuple[int, ...], result: object) -> str:
     """The whole line, with the result's alignment of strace."""
     number = result if isinstance(result, int) else None
-    return f"{format_call(entry, task, args, number):<39} {format_result(entry, result)}"
+    return join_line(format_call(entry, task, args, number), entry, result)
+
+
+def join_line(call: str, entry: Entry, result: object) -> str:
+    return f"{call:<39} {format_result(entry, result)}"

@@ -197,7 +197,7 @@ def set_limit(task: Task, group: ThreadGroup, resource: int, soft: int, hard: in
     if resource in (RLIMIT_NOFILE, RLIMIT_FSIZE):
         nofile = group.rlimits.get(RLIMIT_NOFILE)[0]
         finite = group.rlimits.get(RLIMIT_FSIZE)[0] != RLIM_INFINITY
-        for member in group.tasks:
+        for member in group.threads():
             member.fds.set_limits(nofile, finite)
     elif resource == RLIMIT_NPROC:
         apply_limit(group.leader)

@@ -49,8 +49,6 @@ def counts(rows: list[Row]) -> dict[str, int]:
 def _lane(entry: Entry) -> str:
     if entry.refused is not None:
         return "filter"
-    if entry.is_traced:
-        return "ptrace"
     lanes = ["native"] if entry.is_native else []
     if entry.fast:
         lanes.append("C")
@@ -74,8 +72,6 @@ def _note(entry: Entry) -> str:
         notes.append(f"native{condition}: {entry.why}")
         if entry.when is not None and entry.body is None:
             notes.append(f"otherwise {entry.otherwise.__name__}")
-    elif entry.is_traced:
-        notes.append(entry.why)
     if entry.fast:
         notes.append(f"C: {entry.fast}")
     if entry.may_continue:
@@ -100,8 +96,7 @@ def markdown(rows: list[Row]) -> str:
         f"| absent | {totals['absent']} | ENOSYS, and one line in the log |",
         "",
         "Lanes: *native* is the host kernel, *C* the sentry's fast path, *Python* a handler, *filter* the"
-        " seccomp program itself, *ptrace* the sentry at a stop. A call with several is answered by the first that"
-        " can.",
+        " seccomp program itself. A call with several is answered by the first that can.",
         "",
         "| nr | call | support | lane | declared in | note |",
         "|---|---|---|---|---|---|",

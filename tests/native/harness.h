@@ -3,6 +3,8 @@
 #include "objects.h"
 
 #include <poll.h>
+#include <sched.h>
+#include <signal.h>
 #include <sys/ioctl.h>
 #include <stdio.h>
 #include <stdlib.h>

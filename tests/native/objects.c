@@ -291,6 +291,42 @@ static void test_mmap_injects_and_close_reaches_the_host(void) {
     nc_inode_put(inode);
 }
 
+static void test_birth(void) {
+    const uint64_t library_thread = 0x3d0f00; /* pthread_create(3) */
+    begin(16);
+    SAME(CALL(SYS_fork, 0ul), TO_HOST);
+    SAME(CALL(SYS_vfork, 0ul), TO_HOST);
+    SAME(CALL(SYS_clone, (uint64_t)SIGCHLD), TO_HOST);
+    SAME(CALL(SYS_clone, (uint64_t)(CLONE_VM | CLONE_VFORK)), TO_HOST);
+    SAME(CALL(SYS_clone, (uint64_t)SIGUSR1), TO_PYTHON); /* nobody would hear of it */
+    SAME(CALL(SYS_clone, (uint64_t)(CLONE_NEWUSER | SIGCHLD)), TO_PYTHON);
+    SAME(CALL(SYS_clone, (uint64_t)(CLONE_UNTRACED | SIGCHLD)), TO_PYTHON);
+    SAME(CALL(SYS_clone, library_thread & ~(uint64_t)CLONE_FILES), TO_PYTHON);
+    SAME(fdt->crowded, 0);
+    SAME(CALL(SYS_clone, library_thread), TO_HOST);
+    SAME(fdt->crowded, 1);
+    nc_fdt_exec(fdt);
+    SAME(fdt->crowded, 0);
+    nc_task_set_mixed(task->tid, 1);
+    SAME(CALL(SYS_clone, library_thread), TO_PYTHON);
+    end();
+}
+
+static void test_a_crowd_takes_injected_descriptors_back_at_once(void) {
+    begin(16);
+    nc_inode *inode;
+    nc_file *file = regular(O_RDONLY, &inode);
+    SAME(CALL(SYS_mmap, 0ul, 4096ul, (uint64_t)PROT_READ, (uint64_t)MAP_PRIVATE, 0ul), TO_HOST);
+    nc_fdt_crowd(fdt);
+    int before = (int)injected.count;
+    SAME(CALL(SYS_close, 0ul), 0);
+    SAME(injected.count, before + 1);
+    SAME(injected.host_fd, nc_stub_memfd);
+    end();
+    nc_file_free(file);
+    nc_inode_put(inode);
+}
+
 static void test_setuid_file_and_limits_are_for_python(void) {
     begin(16);
     nc_inode *inode;
@@ -413,6 +449,8 @@ int main(void) {
     test_descriptor_table();
     test_o_path_is_no_file();
     test_mmap_injects_and_close_reaches_the_host();
+    test_birth();
+    test_a_crowd_takes_injected_descriptors_back_at_once();
     test_setuid_file_and_limits_are_for_python();
     test_partial_faults();
     test_beyond_two_gigabytes();

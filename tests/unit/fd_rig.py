@@ -52,6 +52,7 @@ class Rig:
         self.scheduler = Scheduler(lambda: self.now_ns)
         self.signals: list[int] = []
         self.pids = SimpleNamespace(status=lambda host_tid: {})
+        self.threads = SimpleNamespace(part=lambda task: None)
         self.task = Task(self)
         self._keep: list[Any] = []
         self.before = fdtable.statistics()

@@ -29,7 +29,8 @@ from sentry.fs.tmpfs import Tmpfs
 from sentry.kernel.creds import ALL_CAPS, Credentials
 from sentry.kernel.fdtable import FdTable, drain
 from sentry.kernel.kernel import Kernel
-from sentry.kernel.lifecycle import EVENT_CLONE, EVENT_EXEC, EVENT_FORK, EVENT_SECCOMP, EVENT_STOP
+from sentry.kernel.lifecycle import EVENT_CLONE, EVENT_EXEC, EVENT_FORK, EVENT_STOP
+from sentry.kernel.rewrite import CALL_STOP
 from sentry.kernel.task import Task, ThreadGroup
 from sentry.syscalls import load_all
 from sentry.syscalls.declare import CONTINUE, lookup
@@ -81,6 +82,15 @@ class FakePlatform:
         self._note("inject", call_id, guest_fd, cloexec)
         return guest_fd
 
+    def seize(self, tid: int) -> int:
+        return self._note("seize", tid)
+
+    def announce(self, tid: int) -> int:
+        return self._note("announce", tid)
+
+    def ask_first_stop(self, tid: int) -> int:
+        return self._note("ask_first_stop", tid)
+
     def interrupt(self, tid: int) -> int:
         return self._note("interrupt", tid)
 
@@ -96,8 +106,8 @@ class FakePlatform:
     def detach(self, tid: int, signal: int) -> int:
         return self._note("detach", tid, signal)
 
-    def finish(self, tid: int, result: int, stay: int) -> int:
-        return self._note("finish", tid, result, int(stay))
+    def finish(self, tid: int, nr: int, result: int, stay: int) -> int:
+        return self._note("finish", tid, nr, result, int(stay))
 
     def park(self, tid: int, stay: int) -> int:
         return self._note("park", tid, int(stay))
@@ -182,7 +192,7 @@ class KernelRig:
         self.now_ns = 1_000_000_000
         self.kernel.scheduler.now_ns = lambda: self.now_ns
         self.life = self.kernel.life
-        self.life.execute = self.life.executed = lambda task, *args: None
+        self.life.executed = lambda task: None
         self.mounts = MountNamespace(Mount(Tmpfs(Store(None), mode=0o755)))
         self.numbers = iter(range(1000, 2000))
         self.call_ids = iter(range(7_000_001, 7_100_000))
@@ -226,6 +236,13 @@ class KernelRig:
         (folder / "comm").write_text(comm + "\n")
         (folder / "stat").write_text(f"{tid} ({comm}) {state} 0 0\n")
 
+    def host_threads(self, task: Task, *tids: int) -> None:
+        """The process has these threads, which nobody has met, besides the ones that are known."""
+        for tid in (*(each.host_tid for each in task.group.tasks), *tids):
+            (self.folder / str(task.group.host_tgid) / "task" / str(tid)).mkdir(parents=True, exist_ok=True)
+        for tid in tids:
+            self.status(tid, tid - FIRST_TID + 1, Tgid=str(task.group.host_tgid))
+
     def catches(self, task: Task, *signals: int) -> None:
         """The process has handlers for these signals."""
         self.status(task, SigCgt=f"{sum(1 << signal - 1 for signal in signals):016x}")
@@ -240,7 +257,7 @@ class KernelRig:
         group.mounts = self.mounts
         task = Task(self.kernel, tid, group, FsContext(self.mounts.root_path), FdTable())
         task.creds = creds
-        self.life._adopt(task)
+        self.life.adopt(task)
         return task
 
     def fork(self, parent: Task, flags: int = 17, pid: int = 0, event: int = EVENT_FORK) -> Task:
@@ -307,8 +324,9 @@ class KernelRig:
         """A signal is about to be delivered."""
         self.stop(task, 0, signal)
 
-    def seccomp_stop(self, task: Task, nr: int) -> None:
-        self.stop(task, EVENT_SECCOMP, args=(nr,))
+    def call_stop(self, task: Task) -> None:
+        """Entry to a call, or its exit."""
+        self.stop(task, 0, CALL_STOP)
 
     def exec_event(self, task: Task | int, former_tid: int) -> None:
         self.stop(task, EVENT_EXEC, id=former_tid)

@@ -117,6 +117,8 @@ class FakeGroup:
     def members(self) -> "list[FakeTask]":
         return self.tasks
 
+    threads = members
+
     def pgid(self) -> int:
         return self.pgid_
 

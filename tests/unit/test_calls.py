@@ -20,6 +20,7 @@ from sentry.abi.linux import (
 )
 from sentry.errors import EAGAIN, Interrupted
 from sentry.kernel.calls import HANDLER, OPEN, PAUSED, SIGNALED, STOPPING, UNPARKING
+from sentry.kernel.rewrite import Rewritten
 from sentry.kernel.sched import WaitQueue, wait, wait_uninterruptible
 from sentry.syscalls.declare import CONTINUE
 from tests.unit.kernel_rig import KernelRig
@@ -49,6 +50,11 @@ class World(KernelRig):
 
     def wait(self, restart: int = ERESTARTSYS) -> None:
         self.id = self.call(self.task, self.body, restart=restart)
+
+    @property
+    def nr(self) -> int:
+        """The number of the last call."""
+        return max(self.entries)
 
     @property
     def state(self) -> int:
@@ -107,10 +113,45 @@ def test_no_value_is_zero(world: World) -> None:
 
 
 def test_continue_after_a_wait_lets_the_host_run_the_call(world: World) -> None:
+    world.kernel.on_result = None
     world.answer = CONTINUE
     world.wait()
     world.wake()
     assert world.done() == [("let_run", world.id)]
+
+
+def test_an_observer_sees_what_the_host_has_answered(world: World) -> None:
+    world.answer = CONTINUE
+    world.wait()
+    world.wake()
+    assert world.done() == [("interrupt", world.tid), ("reply", world.id, -ERESTARTSYS)]
+    world.platform.registers[world.tid] = {"rip": 102}
+    world.event_stop(world.task)
+    world.call_stop(world.task)
+    again = world.call(world.task, world.body)
+    world.platform.registers[world.tid] = {"rax": 7}
+    world.call_stop(world.task)
+    assert [note[0] for note in world.done() if note[0] != "set_regs"] == [
+        "resume_to_call", "resume_to_call", "let_run", "resume",
+    ]  # fmt: skip
+    assert world.traced == [7] and again != world.id
+
+
+def test_a_rewritten_call_after_a_wait(world: World) -> None:
+    world.answer = Rewritten({1: 5})
+    world.wait()
+    world.wake()
+    world.platform.registers[world.tid] = {"rip": 100, "rsi": 0}
+    world.event_stop(world.task)
+    assert (world.platform.registers[world.tid]["rip"], world.platform.registers[world.tid]["rsi"]) == (98, 5)
+
+
+def test_a_rewritten_call_of_a_parked_task_is_made_anew(world: World) -> None:
+    world.answer = Rewritten({1: 5})
+    world.paused()
+    world.wake()
+    world.event_stop(world.task)
+    assert world.done()[-1] == ("finish", world.tid, world.nr, -ERESTARTNOINTR, 0)
 
 
 def test_a_call_is_parked_at_the_second_tick_not_at_the_first(world: World) -> None:
@@ -185,7 +226,7 @@ def test_a_result_while_stopping_ends_the_call_at_the_stop(world: World) -> None
     world.wake()
     assert world.done() == []  # no notification to answer, no stop yet
     world.event_stop(world.task)
-    assert world.done() == [("unparked", world.tid), ("finish", world.tid, 42, 0)]
+    assert world.done() == [("unparked", world.tid), ("finish", world.tid, -1, 42, 0)]
     assert world.task.call is None and world.traced == [42]
 
 
@@ -212,7 +253,7 @@ def test_a_result_stops_the_parked_task_and_ends_its_call_there(world: World) ->
     world.wake()
     assert world.state == UNPARKING and world.done() == [("interrupt", world.tid)]
     world.event_stop(world.task)
-    assert world.done() == [("unparked", world.tid), ("finish", world.tid, 42, 0)]
+    assert world.done() == [("unparked", world.tid), ("finish", world.tid, -1, 42, 0)]
     assert world.task.call is None
 
 
@@ -221,7 +262,7 @@ def test_continue_of_a_parked_call_makes_it_start_again(world: World) -> None:
     world.paused()
     world.wake()
     world.event_stop(world.task)
-    assert world.done()[-1] == ("finish", world.tid, -ERESTARTNOINTR, 0)
+    assert world.done()[-1] == ("finish", world.tid, world.nr, -ERESTARTNOINTR, 0)
 
 
 def test_a_signal_without_a_handler_does_not_end_the_wait(world: World) -> None:
@@ -231,7 +272,7 @@ def test_a_signal_without_a_handler_does_not_end_the_wait(world: World) -> None:
     assert world.done() == [("resume", world.tid, SIGUSR1)]  # ignored, or the task dies of it
     world.wake()
     world.event_stop(world.task)
-    assert world.done()[-1] == ("finish", world.tid, 42, 0)
+    assert world.done()[-1] == ("finish", world.tid, -1, 42, 0)
 
 
 @pytest.mark.parametrize(
@@ -334,7 +375,7 @@ def test_a_group_stop_of_a_parked_task_lasts_until_sigcont(world: World) -> None
     world.event_stop(world.task)  # SIGCONT ended the stop
     assert world.done() == [("resume", world.tid, 0), ("interrupt", world.tid)]
     world.event_stop(world.task)
-    assert world.done() == [("unparked", world.tid), ("finish", world.tid, 42, 0)]
+    assert world.done() == [("unparked", world.tid), ("finish", world.tid, -1, 42, 0)]
 
 
 def test_a_group_stop_without_a_result_goes_on_waiting(world: World) -> None:
@@ -361,7 +402,7 @@ def test_a_group_stop_while_unparking_keeps_the_finished_task_stopped(world: Wor
     world.wake()
     world.done()
     world.event_stop(world.task, SIGSTOP)
-    assert world.done() == [("unparked", world.tid), ("finish", world.tid, 42, 1)]
+    assert world.done() == [("unparked", world.tid), ("finish", world.tid, -1, 42, 1)]
 
 
 def test_sigcont_with_a_handler_interrupts(world: World) -> None:
@@ -402,7 +443,7 @@ def test_a_wait_with_its_own_mask_parks_at_once_and_has_it_while_it_sleeps(with_
         ("interrupt", world.tid),
         ("set_sigmask", world.tid, 0b1000),
         ("unparked", world.tid),
-        ("finish", world.tid, 42, 0),
+        ("finish", world.tid, -1, 42, 0),
     ]
     assert world.task.sigmask_wait is None
 
@@ -412,7 +453,7 @@ def test_a_result_before_the_stop_never_changes_the_mask(with_mask: World) -> No
     world.wake()
     world.done()
     world.event_stop(world.task)
-    assert world.done() == [("unparked", world.tid), ("finish", world.tid, 42, 0)]
+    assert world.done() == [("unparked", world.tid), ("finish", world.tid, -1, 42, 0)]
 
 
 def test_a_handler_begins_under_the_waits_mask_and_returns_to_the_old_one(with_mask: World) -> None:

@@ -15,7 +15,6 @@ from sentry.syscalls.declare import (
     refuse,
     set_unsupported_report,
     syscall,
-    traced,
 )
 from sentry.syscalls.kinds import Int
 
@@ -127,16 +126,6 @@ def test_refused_calls_fail_with_their_error():
     with pytest.raises(EPERM):
         lookup(321).handler(None, NO_ARGS)
     assert lookup(321).support == "refused"
-
-
-def test_traced_calls_keep_their_handler():
-    @syscall
-    def sys_execve(task, path: Int):
-        return 0
-
-    traced("execve", "why")
-    assert lookup(59).is_traced
-    assert lookup(59).support == "full"
 
 
 def test_one_call_is_declared_once():

@@ -16,7 +16,7 @@ from sentry.syscalls import load_all
 from sentry.syscalls.constraint import all_of, any_of, arg_in, masked
 from sentry.syscalls.declare import TABLE, Entry
 
-ALLOW, NOTIFY, TRACE = linux.SECCOMP_RET_ALLOW, linux.SECCOMP_RET_USER_NOTIF, linux.SECCOMP_RET_TRACE
+ALLOW, NOTIFY = linux.SECCOMP_RET_ALLOW, linux.SECCOMP_RET_USER_NOTIF
 ENOSYS_ANSWER = linux.SECCOMP_RET_ERRNO | 38
 AUDIT_ARCH_I386 = 0x40000003
 
@@ -50,8 +50,6 @@ def run(program, number, args=(0,) * 6, arch=AUDIT_ARCH):
 def expected(entry, args):
     if entry is None:
         return NOTIFY
-    if entry.is_traced:
-        return TRACE
     if entry.refused:
         return linux.SECCOMP_RET_ERRNO | entry.refused.errno
     if entry.is_native and (entry.when is None or entry.when.holds(args)):
@@ -96,11 +94,11 @@ def test_the_loaders_calls_reach_the_sentry():
         assert run(assemble(TABLE), number)[0] == NOTIFY
 
 
-def test_execve_stops_at_the_tracer():
+def test_what_makes_tasks_and_programs_is_the_sentrys():
     for trace_all in (False, True):
         program = assemble(TABLE, trace_all=trace_all)
-        assert run(program, NUMBERS["execve"])[0] == TRACE
-        assert run(program, NUMBERS["execveat"])[0] == TRACE
+        for name in ("execve", "execveat", "clone", "fork", "vfork"):
+            assert run(program, NUMBERS[name], (linux.SIGCHLD, 0, 0, 0, 0, 0))[0] == NOTIFY
 
 
 def test_foreign_architectures_are_killed():
@@ -118,7 +116,7 @@ def test_x32_calls_and_minus_1_are_enosys():
 def test_trace_all_notifies_everything_but_what_must_not_be():
     program = assemble(TABLE, trace_all=True)
     for name, number in NUMBERS.items():
-        wanted = ALLOW if name in NEVER_NOTIFIED else TRACE if name in ("execve", "execveat") else NOTIFY
+        wanted = ALLOW if name in NEVER_NOTIFIED else NOTIFY
         assert run(program, number, (0, 0, 0, 0x22, 0, 0))[0] == wanted, name
 
 

@@ -258,14 +258,6 @@ def test_descriptors_of_the_dead_are_closed(rig: KernelRig) -> None:
     assert len(released) == 1
 
 
-def test_death_while_an_execve_is_being_prepared_cancels_it(rig: KernelRig) -> None:
-    task = rig.first_task()
-    queue = WaitQueue()
-    task.executing = rig.kernel.scheduler.spawn(wait(queue), task)
-    rig.dies(task, SIGKILL)
-    assert task.executing is None and not queue
-
-
 def test_orphans_go_to_the_nearest_subreaper_else_to_init(rig: KernelRig) -> None:
     init = rig.first_task()
     reaper = rig.fork(init)
@@ -341,7 +333,7 @@ class Order:
             args=[b"sh"], env=[], cwd=b"/", uid=5, gid=6, groups=(7,), umask=None, no_new_privs=True,
             caps={"permitted": 1 << 10, "bounding": 1 << 63}, rlimits={7: (64, 128)}, oom_score_adj=None,
         )  # fmt: skip
-        self.spawn = Spawn(rig.kernel, None, container(rig), process, {1: some_file()}, 61)  # type: ignore[arg-type]
+        self.spawn = Spawn(rig.kernel, container(rig), process, {1: some_file()}, 61)  # type: ignore[arg-type]
         self.make_task = self.spawn.make_task
 
     def forked(self, task: Any) -> None:

@@ -21,9 +21,6 @@ def runs_natively(name, *args):
     [
         ("mmap", (0, 4096, 3, 0x22, 2**64 - 1, 0)),
         ("mmap", (0, 4096, 3, linux.MAP_ANONYMOUS | linux.MAP_SHARED)),
-        ("clone", (0x3D0F00,)),  # a pthread
-        ("clone", (0x1200011,)),  # fork()
-        ("clone", (linux.CLONE_VM | linux.CLONE_VFORK | linux.SIGCHLD,)),
         ("futex", (0x1000, linux.FUTEX_WAIT | linux.FUTEX_PRIVATE_FLAG)),
         ("futex", (0x1000, linux.FUTEX_WAIT_BITSET | linux.FUTEX_CLOCK_REALTIME)),
         ("waitid", (linux.P_ALL,)),
@@ -45,15 +42,6 @@ def test_what_programs_do_all_the_time_is_native(name, args):
         ("clock_gettime", ((~3 << 3 | 3) & 0xFFFF_FFFF,)),  # the clock behind descriptor 3
         ("clock_nanosleep", ((~3 << 3 | 3) & 0xFFFF_FFFF,)),
         ("timer_create", ((~3 << 3 | 3) & 0xFFFF_FFFF,)),
-        *(
-            ("clone", (linux.SIGCHLD | flag,))
-            for name, flag in vars(linux).items()
-            if name.startswith("CLONE_NEW") and flag & ~linux.CSIGNAL
-        ),
-        ("clone", (linux.SIGCHLD | linux.CLONE_PIDFD,)),
-        ("clone", (linux.SIGCHLD | linux.CLONE_PTRACE,)),
-        ("clone", (linux.SIGCHLD | linux.CLONE_UNTRACED,)),
-        ("clone", (linux.SIGCHLD | linux.CLONE_PARENT,)),
     ],
 )
 def test_what_reaches_out_is_not_native(name, args):

@@ -1,4 +1,4 @@
-"""sentry/syscalls/process.py and memory.py: prctl, clone's checks, unshare, file mappings."""
+"""sentry/syscalls/process.py and memory.py: prctl, unshare, file mappings."""
 
 from __future__ import annotations
 
@@ -126,31 +126,7 @@ def test_every_option_is_known_by_its_name() -> None:
     assert set(process._PRCTL) <= names
 
 
-# --- clone, unshare
-
-
-@pytest.mark.parametrize(
-    ("flags", "result"),
-    [
-        (17, CONTINUE),
-        (THREAD, CONTINUE),
-        (CLONE_FS | CLONE_NEWNS, -EINVAL),
-        (linux.CLONE_THREAD | linux.CLONE_VM, CONTINUE),  # the host kernel's to refuse
-        (linux.CLONE_PARENT | linux.CLONE_THREAD | linux.CLONE_VM, -EINVAL),
-        (linux.CLONE_PARENT | linux.CLONE_SIGHAND, -EINVAL),
-        (CLONE_NEWNS, -EPERM),
-        (linux.CLONE_NEWUSER, -EPERM),
-        (linux.CLONE_UNTRACED, -EPERM),
-        (linux.CLONE_PTRACE, -EPERM),
-        (linux.CLONE_PARENT, -EINVAL),  # container init's parent is not a guest's to give children
-    ],
-)
-def test_clone_of_container_init(task: Task, flags: int, result: Any) -> None:
-    assert answer(task, "clone", flags) == result
-
-
-def test_clone_parent_of_a_guests_child(rig: KernelRig, task: Task) -> None:
-    assert answer(rig.fork(task), "clone", linux.CLONE_PARENT | 17) is CONTINUE
+# --- unshare
 
 
 def test_unshare_takes_tables_of_its_own(rig: KernelRig, task: Task) -> None:
@@ -159,6 +135,7 @@ def test_unshare_takes_tables_of_its_own(rig: KernelRig, task: Task) -> None:
     assert answer(thread, "unshare", CLONE_FS | CLONE_FILES) in (0, CONTINUE)
     assert thread.fs is not task.fs and thread.fds is not before
     assert task.fds.users == thread.fds.users == 1
+    assert thread.group.mixed
     assert answer(thread, "unshare", linux.CLONE_VM) == -EINVAL  # it has other threads
 
 

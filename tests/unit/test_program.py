@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from native import ffi
 from sentry.abi.linux import (
     AT_EMPTY_PATH,
     AT_FDCWD,
@@ -19,10 +18,9 @@ from sentry.abi.linux import (
     MS_NOEXEC,
     MS_NOSUID,
 )
-from sentry.errors import E2BIG, EACCES, EBADF, EINVAL, ELOOP, ENOENT
+from sentry.errors import EACCES, EBADF, EINVAL, ELOOP, ENOENT
 from sentry.kernel import program
 from sentry.kernel.elf import ET_DYN, PT_INTERP
-from sentry.kernel.memory import Memory
 from sentry.kernel.program import Program, find
 from sentry.syscalls import files, paths
 from tests.unit.test_elf import image, phdr
@@ -309,49 +307,3 @@ def test_set_id_bits_that_do_not_count(rig: Rig, why: str) -> None:
 def test_set_id_root_gives_root_capabilities(rig: Rig) -> None:
     made = owned(rig, 0o4755, uid=0).call(find, AT_FDCWD, b"/d/run")
     assert made.creds.has_cap(CAP_SETUID)
-
-
-# --- a script's arguments in the caller's memory
-
-
-class Words:
-    """argv in this process's memory, and a stack below which the new one goes."""
-
-    def __init__(self, *words: bytes) -> None:
-        self.keep: list[Any] = [ffi.new("char[]", word) for word in words]
-        self.pointers = [int(ffi.cast("uintptr_t", word)) for word in self.keep]
-        self.vector = ffi.new("uint64_t[]", [*self.pointers, 0])
-        self.stack = ffi.new("char[65536]")
-        self.argv = int(ffi.cast("uintptr_t", self.vector))
-        self.rsp = int(ffi.cast("uintptr_t", self.stack)) + 65536
-
-    def written(self, at: int) -> list[bytes]:
-        found = []
-        while pointer := struct.unpack("<Q", ffi.buffer(ffi.cast("char *", at), 8))[0]:
-            found.append(ffi.string(ffi.cast("char *", pointer)))
-            at += 8
-        return found
-
-
-class Caller:
-    mem = Memory(os.getpid())
-
-
-@pytest.mark.parametrize("words", [[b"run", b"one", b"two"], [b"run"], []])
-def test_a_scripts_arguments_replace_the_first(words: list[bytes]) -> None:
-    memory = Words(*words)
-    at = program._script_argv(Caller(), memory.rsp, memory.argv, [b"/bin/sh", b"-e", b"/d/run"])  # type: ignore[arg-type]
-    assert memory.written(at) == [b"/bin/sh", b"-e", b"/d/run", *words[1:]]
-    assert at < memory.rsp - 128  # the red zone is the caller's
-
-
-def test_a_script_without_arguments_at_all() -> None:
-    memory = Words()
-    at = program._script_argv(Caller(), memory.rsp, 0, [b"/bin/sh", b"/d/run"])  # type: ignore[arg-type]
-    assert memory.written(at) == [b"/bin/sh", b"/d/run"]
-
-
-def test_more_pointers_than_linux_takes_are_e2big() -> None:
-    endless = ffi.new("uint64_t[]", [1] * ((3 << 20) // 8))
-    with pytest.raises(E2BIG):
-        program._read_pointers(Caller(), int(ffi.cast("uintptr_t", endless)))  # type: ignore[arg-type]

@@ -14,7 +14,6 @@ import pytest
 from sentry.boot import ProcessConfig, SandboxConfig
 from sentry.container import Container
 from sentry.control import ControlError, make_listener
-from sentry.kernel.program import Executor
 from sentry.kernel.spawn import SpawnError
 from sentry.kernel.task import Task
 from sentry.log import Log
@@ -62,7 +61,6 @@ class World(KernelRig):
         self.host: Any = SimpleNamespace(control=listener.detach(), strace=-1, log=log, pid_of=self.pid_of)
         self.service = Service(
             self.kernel,
-            Executor(self.kernel),
             SandboxConfig("c", ProcessConfig([b"sh"], [])),
             self.host,
             Log(log, json=False, plain=True),

@@ -1,4 +1,4 @@
-"""sentry/kernel/spawn.py and the Executor: a first task from the order to its program, in runc's words when it fails."""
+"""sentry/kernel/spawn.py: a first task from the order to its program, in runc's words when it fails."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from sentry.abi.linux import AT_EMPTY_PATH
 from sentry.abi.x86_64 import NUMBERS
 from sentry.boot import ProcessConfig
 from sentry.errors import E2BIG
+from sentry.kernel.execute import Execution
 from sentry.kernel.lifecycle import EVENT_FORK, EVENT_STOP, MAGIC_ZYGOTE
-from sentry.kernel.program import Executor
 from sentry.kernel.spawn import SCRATCH_ADDRESS, Spawn, SpawnError, write_arguments
 from sentry.kernel.task import Task
+from sentry.syscalls.tasks import sys_execve
 from tests.unit.kernel_rig import KernelRig, container, with_memory
 from tests.unit.test_program import TINY, put
 from tests.unit.vfs_rig import Rig
@@ -60,7 +61,7 @@ def scratch() -> Iterator[int]:
 def spawn(rig: KernelRig, *args: bytes, **fields: Any) -> Spawn:
     """A spawn that stands at its execve."""
     process = ProcessConfig(args=list(args), env=fields.pop("env", [b"PATH=/bin:/usr/bin"]), **fields)
-    made = Spawn(rig.kernel, Executor(rig.kernel), container(rig), process, {}, STUB)
+    made = Spawn(rig.kernel, container(rig), process, {}, STUB)
     rig.life.order(made)
     rig.push(lib.NC_EV_SYSCALL, tid=ZYGOTE, nr=MAGIC_ZYGOTE, id=next(rig.call_ids))
     rig.run()
@@ -70,8 +71,12 @@ def spawn(rig: KernelRig, *args: bytes, **fields: Any) -> Spawn:
     rig.stop(ZYGOTE, EVENT_FORK)
     rig.stop(tid, EVENT_STOP)
     rig.done()
-    rig.seccomp_stop(tid, NUMBERS["execve"])
+    rig.call(tid, execve, name="execve")
     return made
+
+
+async def execve(task: Task, args: tuple[int, ...]) -> Any:
+    return await sys_execve(task, *args[:3])
 
 
 def refused(made: Spawn) -> str:
@@ -152,7 +157,7 @@ def test_a_working_directory_needs_execute_permission(rig: KernelRig) -> None:
 
 def test_a_task_killed_before_its_program_begins_is_reported(rig: KernelRig) -> None:
     process = ProcessConfig([b"tool"], [])
-    made = Spawn(rig.kernel, Executor(rig.kernel), container(rig), process, {}, STUB)
+    made = Spawn(rig.kernel, container(rig), process, {}, STUB)
     rig.life.order(made)
     rig.push(lib.NC_EV_SYSCALL, tid=ZYGOTE, nr=MAGIC_ZYGOTE, id=next(rig.call_ids))
     rig.run()
@@ -179,13 +184,33 @@ def test_the_waiting_execve_becomes_that_of_the_stub(rig: KernelRig, scratch: in
     assert task is not None
     with_memory(task)
     made.go()
+    rig.ready(lambda: None)
+    rig.event_stop(task)
     registers = rig.platform.registers[task.host_tid]
-    assert (registers["orig_rax"], registers["rdi"], registers["r8"]) == (NUMBERS["execveat"], STUB, AT_EMPTY_PATH)
+    assert (registers["rax"], registers["rdi"], registers["r8"]) == (NUMBERS["execveat"], STUB, AT_EMPTY_PATH)
     assert task.mem.read_cstr(registers["rsi"]) == b""
     assert strings(task, registers["rdx"]) == [b"/usr/bin/tool", b"-x", b"/bin/script", b"one", b""]
     assert strings(task, registers["r10"]) == [b"PATH=/bin", b"A=b"]
-    assert rig.done()[-1] == ("resume", task.host_tid, 0)
-    assert task.spawn is None and task.image is made._program
+    assert rig.done()[-1] == ("resume_to_call", task.host_tid)
+    call: Any = task.call
+    assert isinstance(call.what, Execution) and call.what.program.path == b"/bin/script"
+
+
+def test_the_order_to_start_reaches_a_task_that_sleeps(rig: KernelRig, scratch: int) -> None:
+    made = spawn(rig, b"tool")
+    task = made.task
+    assert task is not None
+    with_memory(task)
+    rig.advance(4)
+    rig.advance(4)
+    rig.event_stop(task)
+    assert rig.done()[-1] == ("park", task.host_tid, 0)
+    made.go()
+    rig.ready(lambda: None)
+    rig.event_stop(task)
+    assert rig.done()[-1][:1] == ("finish",)  # to be made again by the host
+    rig.call(task, execve, name="execve")
+    assert task.call is not None and rig.done()[-1][0] == "reply"
 
 
 def test_an_argument_block_that_is_too_long(rig: KernelRig, scratch: int) -> None:
@@ -202,28 +227,3 @@ def test_the_block_ends_each_list_with_a_null(rig: KernelRig, scratch: int) -> N
     empty, argv, envp = write_arguments(task, [], [])
     assert task.mem.read(empty, 24) == bytes(24)
     assert struct.unpack("<2Q", task.mem.read(argv, 16)) == (0, 0) and envp == argv + 8
-
-
-# --- an ordinary execve
-
-
-def test_execve_of_a_missing_program_leaves_the_task_whole(rig: KernelRig) -> None:
-    from tests.unit.kernel_rig import Buffer
-
-    Executor(rig.kernel)
-    task = with_memory(rig.first_task())
-    path = Buffer()
-    rig.platform.registers[task.host_tid] = {"rdi": path.put(b"/missing\0"), "rsi": path.put(b"/missing\0")}
-    rig.done()
-    rig.seccomp_stop(task, NUMBERS["execve"])
-    assert rig.done() == [("finish", task.host_tid, -2, 0)]
-    assert task.image is None
-
-
-def test_a_stop_without_readable_registers_fails_the_call(rig: KernelRig) -> None:
-    Executor(rig.kernel)
-    task = rig.first_task()
-    rig.platform.gone.add(task.host_tid)
-    rig.done()
-    rig.seccomp_stop(task, NUMBERS["execve"])
-    assert rig.done() == [("finish", task.host_tid, -14, 0)]

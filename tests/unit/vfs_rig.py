@@ -75,6 +75,9 @@ class Group:
     def __init__(self) -> None:
         self.tasks: list[Any] = []
 
+    def threads(self) -> list[Any]:
+        return self.tasks
+
 
 class Task:
     """What handlers use of a task."""

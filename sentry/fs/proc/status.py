@@ -130,7 +130,7 @@ def schedstat(reader: Task, target: Task) -> bytes:
 
 
 def sched(reader: Task, target: Task) -> bytes:
-    return b"%s (%d, #threads: %d)\n%s\n" % (target.comm, target.tid, len(target.group.tasks), b"-" * 67)
+    return b"%s (%d, #threads: %d)\n%s\n" % (target.comm, target.tid, len(target.group.threads()), b"-" * 67)
 
 
 _LIMITS = (

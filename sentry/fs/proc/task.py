@@ -294,7 +294,7 @@ class ThreadsDirectory(PseudoInode):
     fs: Procfs
 
     def __init__(self, fs: Procfs, target: Task, ino: int) -> None:
-        super().__init__(fs, ino, S_IFDIR | 0o555, *owner(target, True), nlink=2 + len(target.group.tasks))
+        super().__init__(fs, ino, S_IFDIR | 0o555, *owner(target, True), nlink=2 + len(target.group.threads()))
         self.target = target
 
     async def lookup(self, name: bytes) -> Inode:
