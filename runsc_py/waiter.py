@@ -40,16 +40,15 @@ def _reaper_of_orphans() -> int:
 
 
 def spawn(connection: "Client", pid: int) -> int:
-    """Fork the waiter for guest process `pid` (a host pid); returns the waiter's own pid. It is an orphan."""
+    """Fork the waiter for guest process `pid` (a host pid); returns the waiter's own pid. It is an orphan, and what is
+    sent to it reaches the guest from now on."""
     read_end, write_end = os.pipe()
     child = os.fork()
     if child == 0:
-        waiter = os.fork()
-        if waiter:
-            os.write(write_end, str(waiter).encode())
+        if os.fork():
             os._exit(0)
         try:
-            _wait(connection, pid)
+            _wait(connection, pid, write_end)
         finally:
             os._exit(1)
     os.close(write_end)
@@ -59,15 +58,15 @@ def spawn(connection: "Client", pid: int) -> int:
     return waiter
 
 
-def _wait(connection: "Client", pid: int) -> None:
+def _wait(connection: "Client", pid: int, ready: int) -> None:
     guest = Identity(pid)
     os.setsid()
     null = os.open("/dev/null", os.O_RDWR)
     for descriptor in (0, 1, 2):
         os.dup2(null, descriptor)
-    keep = connection.fileno()
+    keep = (connection.fileno(), ready)
     for name in os.listdir("/proc/self/fd"):
-        if int(name) > 2 and int(name) != keep:
+        if int(name) > 2 and int(name) not in keep:
             try:
                 os.close(int(name))
             except OSError:
@@ -78,7 +77,10 @@ def _wait(connection: "Client", pid: int) -> None:
 
     forward_to(guest)
     try:
-        status = int(connection.call("wait", timeout=None, pid=pid, kill_on_close=True).get("status", 0))
+        connection.send("wait", pid=pid, kill_on_close=True)
+        os.write(ready, str(os.getpid()).encode())
+        os.close(ready)
+        status = int(connection.receive(timeout=None).get("status", 0))
     except (ControlError, ValueError):
         status = 9  # the sandbox is gone, and every guest with it
     end_as(status)

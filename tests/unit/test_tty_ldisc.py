@@ -5,6 +5,7 @@ import os
 import random
 import select
 import termios
+import time
 
 import pytest
 
@@ -61,16 +62,24 @@ class HostPty:
     def set_termios(self, settings: Termios) -> None:
         fcntl.ioctl(self.slave, L.TCSETS, settings.pack())
 
-    def type(self, data: bytes) -> bytes:
+    def type(self, data: bytes, expected: bytes) -> bytes:
         os.write(self.master, data)
-        return self.screen()
+        return self.screen(expected)
 
-    def screen(self) -> bytes:
-        # The host moves bytes in a work queue: wait until it is quiet.
+    def screen(self, expected: bytes = b"") -> bytes:
+        """What is shown. The host moves bytes in a work queue: wait for as much as is expected, then until it is quiet."""
         shown = b""
-        while self.poller.poll(4):
+        while self.poller.poll(4 if len(shown) >= len(expected) else 2000):
             shown += os.read(self.master, 65536)
         return shown
+
+    def input_count(self, expected: int) -> int:
+        """How much can be read, once it is as much as is expected or does not become so."""
+        end = time.monotonic() + 2
+        while True:
+            count = int.from_bytes(fcntl.ioctl(self.slave, termios.FIONREAD, bytes(4)), "little")
+            if count == expected or time.monotonic() > end:
+                return count
 
     def read(self, size: int) -> bytes | None:
         try:
@@ -78,9 +87,9 @@ class HostPty:
         except BlockingIOError:
             return None
 
-    def write(self, data: bytes) -> bytes:
+    def write(self, data: bytes, expected: bytes) -> bytes:
         os.write(self.slave, data)
-        return self.screen()
+        return self.screen(expected)
 
     def close(self) -> None:
         os.close(self.master)
@@ -165,14 +174,12 @@ CASES = [
 def test_same_echo_and_reads_as_the_host(name: str, termios_: Termios, typed: bytes) -> None:
     host, ours = HostPty(termios_), Ours(termios_)
     try:
-        shown = host.type(typed)
         assert ours.ldisc.receive(typed) == len(typed)
-        assert fcntl.ioctl(host.slave, termios.FIONREAD, bytes(4)) == ours.ldisc.input_count().to_bytes(
-            4, "little"
-        )
+        echo = ours.driver.show()
+        shown = host.type(typed, echo)
+        assert host.input_count(ours.ldisc.input_count()) == ours.ldisc.input_count()
         assert read_all(ours.read) == read_all(host.read)
-        shown += host.screen()
-        assert ours.driver.show() == shown
+        assert echo + ours.driver.show() == shown + host.screen()
     finally:
         host.close()
 
@@ -192,13 +199,15 @@ def test_random_typing_echoes_as_on_the_host(seed: int) -> None:
     try:
         for _ in range(6):
             typed = bytes(rng.choice(alphabet) for _ in range(rng.randrange(1, 30)))
-            shown = host.type(typed)
             ours.ldisc.receive(typed)
+            echo = ours.driver.show()
+            assert host.type(typed, echo) == echo
             if rng.random() < 0.3:
                 printed = bytes(rng.choice(alphabet) for _ in range(rng.randrange(1, 20)))
-                shown += host.write(printed)
                 assert ours.ldisc.write(printed) == len(printed)
-            assert ours.driver.show() == shown
+                echo = ours.driver.show()
+                assert host.write(printed, echo) == echo
+            host.input_count(ours.ldisc.input_count())
             if rng.random() < 0.5:
                 size = rng.randrange(1, 20)
                 assert ours.read(size) == host.read(size)
@@ -216,8 +225,9 @@ def test_random_typing_echoes_as_on_the_host(seed: int) -> None:
 def test_short_reads_of_lines(size: int, typed: bytes) -> None:
     host, ours = HostPty(settings()), Ours(settings())
     try:
-        host.type(typed)
         ours.ldisc.receive(typed)
+        host.type(typed, ours.driver.show())
+        host.input_count(ours.ldisc.input_count())
         while (data := host.read(size)) is not None:
             assert ours.read(size) == data
         assert ours.read(size) is None
@@ -233,9 +243,9 @@ def test_output_processing(oflag: int) -> None:
     flags = settings(oflag=oflag)
     host, ours = HostPty(flags), Ours(flags)
     try:
-        shown = host.write(text)
         assert ours.ldisc.write(text) == len(text)
-        assert ours.driver.show() == shown
+        shown = ours.driver.show()
+        assert host.write(text, shown) == shown
     finally:
         host.close()
 
