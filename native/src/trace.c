@@ -1,6 +1,7 @@
 /* ptrace: life-cycle stops, registers, parking. All of it from the loop's thread. */
 #include <sched.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <string.h>
 #include <sys/ptrace.h>
 #include <sys/syscall.h>
@@ -68,10 +69,12 @@ int64_t nc_getsigmask(int tid) {
 
 int nc_setsigmask(int tid, uint64_t mask) { return trace(PTRACE_SETSIGMASK, tid, (void *)sizeof mask, (long)&mask); }
 
-/* A stop can come after nc_park and before pause(2) is entered (a signal that the new mask lets in, our interrupt): the
- * instruction pointer is still at the `syscall` that the step back prepared, which must not run any more. */
+/* A stop can come before pause(2) is entered: after nc_park (a signal that the new mask lets in, our interrupt), or after another
+ * stop, when the host kernel has prepared to make it again. The instruction pointer is then at the `syscall`, which must not run
+ * any more: with a result of 1 in rax it would be a write. */
 static void step_over(struct nc_regs *regs) {
-    if (regs->orig_rax == (uint64_t)-1 && regs->rax == SYS_pause) regs->rip += 2;
+    bool stepped_back = regs->orig_rax == (uint64_t)-1 || regs->orig_rax == SYS_pause;
+    if (stepped_back && regs->rax == SYS_pause) regs->rip += 2;
 }
 
 /* Out of a stop: on, or with `stay` into the group stop that the whole process is in. */
