@@ -1,12 +1,14 @@
 """--strace: one readable line per system call, as strace(1) prints them (syscalls/show.py makes the text).
 
-A call that waits is shown when it ends; one that never ends (exit, a killed task) when it is made.
+A call that waits is shown when it ends; one that never ends (exit, a killed task) when it is made. What our own code
+does in a task before its first program, or to load one, is not shown.
 """
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sentry.kernel.rewrite import ENDLESS
+from sentry.syscalls.kinds import quote
 from sentry.syscalls.show import format_call, format_line, join_line
 
 if TYPE_CHECKING:
@@ -32,6 +34,8 @@ class Tracer:
         kernel.on_result = self.on_result
 
     def on_call(self, task: "Task", entry: "Entry", args: tuple[int, ...]) -> None:
+        if task.spawn is not None:
+            return
         if entry.name in ENDLESS:
             self._write(task, format_line(entry, task, args, None))
         elif entry.name in REPLACING:
@@ -40,7 +44,10 @@ class Tracer:
             self._replacing[task] = format_call(entry, task, args)
 
     def on_result(self, task: "Task", entry: "Entry", args: tuple[int, ...], result: int) -> None:
-        if entry.name in REPLACING:
+        if task.spawn is not None:
+            if entry.name in REPLACING and not result:
+                self._write(task, join_line(_first_call(task.spawn.process), entry, result))
+        elif entry.name in REPLACING:
             self._write(task, join_line(self._replacing.pop(task, entry.name), entry, result))
         elif entry.name not in OURS:
             self._write(task, format_line(entry, task, args, result))
@@ -51,3 +58,9 @@ class Tracer:
             os.write(self._fd, text.encode("utf-8", "backslashreplace"))
         except OSError:
             pass  # the reader has gone: the program goes on
+
+
+def _first_call(process: Any) -> str:
+    """What the container's configuration amounts to."""
+    words = ", ".join(quote(word) for word in process.args)
+    return f"execve({quote(process.args[0])}, [{words}], /* {len(process.env)} vars */)"

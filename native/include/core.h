@@ -19,7 +19,7 @@ struct nc_task {
     uint8_t stop_wanted; /* Python interrupted it: the next stop is Python's */
     uint8_t parked;      /* it sleeps in a native pause(2) in place of its call */
     uint8_t mixed;       /* it may differ from other threads of its process */
-    uint8_t loading;     /* the loader stub maps its program: mmap runs natively */
+    uint8_t loading;     /* so many mappings of its program the loader stub still makes: they run natively */
     uint32_t uid, euid, gid, egid;
     nc_fdt *fdt;
     nc_task *next; /* hash chain */

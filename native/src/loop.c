@@ -274,12 +274,14 @@ int nc_next(struct nc_event *ev, int mode) {
         }
         nc_task *task = nc_task_find((int)req.pid);
         if (task && task->loading && req.data.nr != NC_MAGIC_LOAD) {
-            /* The stub holds nothing but its program's read-only files, so its mappings need no look of ours. */
-            if (req.data.nr == SYS_mmap) {
+            /* The stub holds nothing but its program's read-only files, so its mappings need no look of ours. It names the
+             * thread first, which is a notification under --strace only. */
+            if (req.data.nr == SYS_mmap || req.data.nr == SYS_prctl) {
+                if (req.data.nr == SYS_mmap) task->loading--;
                 nc_continue(req.id);
                 continue;
             }
-            if (req.data.nr != SYS_prctl) task->loading = 0; /* it names the thread first, which --strace lets us see */
+            task->loading = 0;
         }
         if (task && task->fast) {
             memset(&resp, 0, sizeof resp);

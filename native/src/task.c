@@ -96,9 +96,9 @@ int nc_task_stopped(int tid) {
     return 0;
 }
 
-int nc_task_set_loading(int tid, int on) {
+int nc_task_set_loading(int tid, int mappings) {
     nc_task *task = nc_task_find(tid);
     if (!task) return -ESRCH;
-    task->loading = (uint8_t)on;
+    task->loading = (uint8_t)mappings;
     return 0;
 }

@@ -89,7 +89,6 @@ class Executor:
         task.name = program.comm[:15]
         task.comm_override = None
         task.set_creds(program.creds)
-        lib.nc_task_set_loading(task.host_tid, 1)
 
     def _is_stub(self, tid: int) -> bool:
         """Whether the thread's program is our stub."""
@@ -124,6 +123,7 @@ class Executor:
         patches = loader.auxv_patches(program.elf, base, interp_base, task, program.secure)
         new_sp = loader.build_stack(task, sp, program.path, patches)
         task.mem.write(plan_at, loader.pack_plan(entries, entry, new_sp, task.name))
+        lib.nc_task_set_loading(task.host_tid, len(entries))
         return 0
 
 

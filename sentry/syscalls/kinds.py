@@ -133,6 +133,26 @@ def _show_bytes(addr: int, call: Call, size: int) -> str:
     return quote(data) + ("..." if size > STRING_LIMIT else "")
 
 
+def _show_strings(value: int, call: Call, index: int) -> str:
+    """argv: the words themselves, as many as strace shows."""
+    if not value:
+        return "NULL"
+    shown: list[str] = []
+    while pointer := call.task.mem.read_u64(value + 8 * len(shown)):
+        if len(shown) == STRINGS_LIMIT:
+            shown.append("...")
+            break
+        shown.append(_show_path(pointer, call, index))
+    return f"[{', '.join(shown)}]"
+
+
+def _show_environment(value: int, call: Call, index: int) -> str:
+    count = 0
+    while value and count < ENVIRONMENT_LIMIT and call.task.mem.read_u64(value + 8 * count):
+        count += 1
+    return f"{value:#x} /* {count} vars */" if value else "NULL"
+
+
 def _show_timespec(value: int, call: Call, index: int) -> str:
     if not value:
         return "NULL"
@@ -141,6 +161,8 @@ def _show_timespec(value: int, call: Call, index: int) -> str:
 
 
 STRING_LIMIT = 32  # strace's default
+STRINGS_LIMIT = 32
+ENVIRONMENT_LIMIT = 1024
 _ESCAPES = {7: "\\a", 8: "\\b", 9: "\\t", 10: "\\n", 11: "\\v", 12: "\\f", 13: "\\r", 34: '\\"', 92: "\\\\"}
 
 
@@ -191,8 +213,11 @@ def field(mask: int, **values: int) -> Field:
     return Field(mask, values)
 
 
-def flags(*fields: Field, ignore_unknown: bool = False, width: int = 32, **bits: int) -> Kind:
-    """A flags word: each bit by its C name. Other bits are EINVAL, or dropped (``ignore_unknown``)."""
+def flags(
+    *fields: Field, ignore_unknown: bool = False, strict: bool = True, width: int = 32, **bits: int
+) -> Kind:
+    """A flags word: each bit by its C name. Other bits are EINVAL, or dropped (``ignore_unknown``), or the handler's to
+    refuse (not ``strict``)."""
     word = _LOW if width == 32 else (1 << 64) - 1
     known = 0
     for value in bits.values():
@@ -204,7 +229,7 @@ def flags(*fields: Field, ignore_unknown: bool = False, width: int = 32, **bits:
     if ignore_unknown:
         return Kind("flags", f"{{a}} & {known & word:#x}", show)
     decode = "{a} & 0xFFFFFFFF" if width == 32 else "{a}"
-    return Kind("flags", decode, show, check=f"{{a}} & {unknown:#x}" if unknown else "")
+    return Kind("flags", decode, show, check=f"{{a}} & {unknown:#x}" if unknown and strict else "")
 
 
 def _flags_shower(
@@ -277,6 +302,8 @@ Off = Annotated[
 Addr = Annotated[int, pointer(label="address")]
 InBuffer = Annotated[int, pointer(_show_in_buffer, "buffer")]  # an address; its size is the next argument
 OutBuffer = Annotated[int, pointer(_show_out_buffer, "buffer")]  # an address; the result is how much is there
+ArgvAddr = Annotated[int, pointer(_show_strings, "argv")]
+EnvpAddr = Annotated[int, pointer(_show_environment, "envp")]
 TimespecPtr = Annotated[int, pointer(_show_timespec, "timespec")]
 
 Fd = Annotated[int, Kind("fd", _INT32, _show_int, names=_INT_NAMES)]  # the number as given, nothing looked up

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from sentry.abi import linux
 from sentry.abi.linux import (
+    AT_EMPTY_PATH,
     AT_FDCWD,
+    AT_SYMLINK_NOFOLLOW,
     CLONE_DETACHED,
     CLONE_FILES,
     CLONE_FS,
@@ -33,7 +35,7 @@ from sentry.errors import EINVAL, EPERM
 from sentry.kernel.execute import execute
 from sentry.kernel.rewrite import Rewritten
 from sentry.syscalls.declare import CONTINUE, syscall
-from sentry.syscalls.kinds import Addr, DirFd, Int, PathAddr, ULong, field, flags
+from sentry.syscalls.kinds import Addr, ArgvAddr, DirFd, EnvpAddr, PathAddr, ULong, field, flags
 
 if TYPE_CHECKING:
     from sentry.kernel.task import Task
@@ -51,6 +53,10 @@ CloneFlags = Annotated[
             if name.startswith("CLONE_") and value & ~CSIGNAL and value < 1 << 32
         },
     ),
+]
+
+ExecFlags = Annotated[  # looked at after the path
+    int, flags(AT_EMPTY_PATH=AT_EMPTY_PATH, AT_SYMLINK_NOFOLLOW=AT_SYMLINK_NOFOLLOW, strict=False)
 ]
 
 
@@ -127,12 +133,14 @@ class Clone(Rewritten):
 
 
 @syscall
-async def sys_execve(task: Task, filename: PathAddr, argv: Addr, envp: Addr) -> Rewritten:
+async def sys_execve(task: Task, filename: PathAddr, argv: ArgvAddr, envp: EnvpAddr) -> Rewritten:
     if task.spawn is not None:
         return await task.spawn.execute()
     return await execute(task, AT_FDCWD, filename, argv, envp, 0)
 
 
 @syscall
-async def sys_execveat(task: Task, dirfd: DirFd, filename: PathAddr, argv: Addr, envp: Addr, flags: Int) -> Rewritten:
+async def sys_execveat(
+    task: Task, dirfd: DirFd, filename: PathAddr, argv: ArgvAddr, envp: EnvpAddr, flags: ExecFlags
+) -> Rewritten:
     return await execute(task, dirfd, filename, argv, envp, flags)

@@ -28,6 +28,9 @@ class FakeMemory:
                 return data[addr - start : addr - start + size]
         raise EFAULT
 
+    def read_u64(self, addr):
+        return int.from_bytes(self.read(addr, 8), "little")
+
     def read_cstr(self, addr, limit):
         for start, data in self.contents.items():
             if start <= addr < start + len(data):

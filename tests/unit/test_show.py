@@ -3,7 +3,19 @@
 from sentry.abi.x86_64 import NUMBERS
 from sentry.syscalls import native  # noqa: F401  (declares what is shown)
 from sentry.syscalls.declare import CONTINUE, Entry, lookup
-from sentry.syscalls.kinds import DirFd, Fd, InBuffer, Mode, OpenFlags, OutBuffer, PathArg, Size
+from sentry.syscalls.kinds import (
+    ArgvAddr,
+    DirFd,
+    EnvpAddr,
+    Fd,
+    InBuffer,
+    Mode,
+    OpenFlags,
+    OutBuffer,
+    PathAddr,
+    PathArg,
+    Size,
+)
 from sentry.syscalls.show import format_call, format_line, format_result
 from tests.unit.declaring import FakeTask
 
@@ -63,3 +75,19 @@ def test_native_calls_show_their_arguments_too():
 
 def test_undeclared_calls_show_their_registers():
     assert format_call(lookup(9999), TASK, (1, 2, 0xFF, 0, 0, 0)) == "syscall_0x270f(1, 2, 0xff, 0, 0, 0)"
+
+
+def sys_execve(task, filename: PathAddr, argv: ArgvAddr, envp: EnvpAddr): ...
+
+
+def test_argument_vectors():
+    def vector(*pointers):
+        return b"".join(pointer.to_bytes(8, "little") for pointer in (*pointers, 0))
+
+    task = FakeTask({0x1000: b"/bin/sh\0", 0x2000: b"-c\0", 0x3000: vector(0x1000, 0x2000), 0x4000: vector(*[0x2000] * 40)})
+    execve = entry_of("execve", sys_execve)
+    assert format_call(execve, task, (0x1000, 0x3000, 0x3000, 0, 0, 0)) == (
+        'execve("/bin/sh", ["/bin/sh", "-c"], 0x3000 /* 2 vars */)'
+    )
+    assert format_call(execve, task, (0x1000, 0x4000, 0, 0, 0, 0)).endswith('"-c", "-c", ...], NULL)')
+    assert format_call(execve, task, (0x1000, 0x9000, 0, 0, 0, 0)) == 'execve("/bin/sh", 0x9000, NULL)'
