@@ -64,6 +64,7 @@ int nc_setsigmask(int tid, uint64_t mask);
  * stopped. */
 int nc_finish(int tid, int nr, int64_t result, int stay);
 int nc_park(int tid, int stay);                   /* at a stop in a call answered -512: sleep in pause(2), natively */
+int nc_set_pass(uint64_t pass);                   /* goes into the sixth argument of a parked task's pause(2) */
 int nc_unparked(int tid);                         /* it left pause(2) for good */
 int nc_restart(int tid, int nr, int64_t rax, int sig); /* at a signal stop in the parked pause: make it call nr, ended with rax */
 

@@ -77,6 +77,27 @@ static void step_over(struct nc_regs *regs) {
     if (stepped_back && regs->rax == SYS_pause) regs->rip += 2;
 }
 
+/* A guest's own seccomp filters let a pause(2) with the pass through (syscalls/seccomp.py). */
+static uint64_t pass;
+
+int nc_set_pass(uint64_t value) {
+    pass = value;
+    return 0;
+}
+
+static void take_pass(nc_task *task, struct nc_regs *regs) {
+    if (!pass || !task) return;
+    task->r9 = regs->r9;
+    task->passing = 1;
+    regs->r9 = pass;
+}
+
+static void give_pass_back(nc_task *task, struct nc_regs *regs) {
+    if (!task || !task->passing) return;
+    task->passing = 0;
+    if (regs->r9 == pass) regs->r9 = task->r9;
+}
+
 /* Out of a stop: on, or with `stay` into the group stop that the whole process is in. */
 static int leave(int tid, int stay) { return stay ? nc_listen(tid) : nc_resume(tid, 0); }
 
@@ -85,6 +106,7 @@ int nc_finish(int tid, int nr, int64_t result, int stay) {
     int failed = nc_getregs(tid, &regs);
     if (failed) return failed;
     step_over(&regs);
+    give_pass_back(nc_task_find(tid), &regs);
     regs.rax = (uint64_t)result;
     regs.orig_rax = (uint64_t)nr;
     failed = nc_setregs(tid, &regs);
@@ -99,9 +121,10 @@ int nc_park(int tid, int stay) {
     regs.rip -= 2;
     regs.rax = SYS_pause;
     regs.orig_rax = (uint64_t)-1;
+    nc_task *task = nc_task_find(tid);
+    take_pass(task, &regs);
     failed = nc_setregs(tid, &regs);
     if (failed) return failed;
-    nc_task *task = nc_task_find(tid);
     if (task) task->parked = 1;
     return leave(tid, stay);
 }
@@ -117,6 +140,7 @@ int nc_restart(int tid, int nr, int64_t rax, int sig) {
     int failed = nc_getregs(tid, &regs);
     if (failed) return failed;
     step_over(&regs);
+    give_pass_back(nc_task_find(tid), &regs);
     regs.orig_rax = (uint64_t)nr;
     regs.rax = (uint64_t)rax;
     failed = nc_setregs(tid, &regs);

@@ -149,6 +149,7 @@ STACK_T = Struct("<Qi4xQ")  # ss_sp, ss_flags, ss_size
 RUSAGE = Struct("<18q")  # utime, stime (sec, usec each), maxrss, ..., nivcsw
 SECCOMP_DATA = Struct("<iIQ6Q")  # nr, arch, instruction pointer, args
 SOCK_FILTER = Struct("<HBBI")  # code, jt, jf, k
+SOCK_FPROG = Struct("<H6xQ")  # number of instructions, their address
 TIMESPEC_PAIR = ITIMERSPEC
 SIGINFO_SIZE = 128
 

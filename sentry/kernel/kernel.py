@@ -59,6 +59,7 @@ class Kernel:
         self.cpus: tuple[int, ...] = (0,)  # those the sandbox may use, by the host's numbers, which getcpu(2) tells
         self.cpu_max: tuple[int, int] | None = None  # quota and period in microseconds
         self.pids_limit: int | None = None
+        self.seccomp_pass = 0  # what the guests' filters let through (syscalls/seccomp.py); 0: none has any
         self.panic_on_bug = False
         self.store: Any = None
         self.facts: Any = None  # fs/proc/facts.py: what is shown of the host
@@ -262,7 +263,7 @@ class Kernel:
         if self.on_result is None or entry.name in ENDLESS:
             self.platform.let_run(call_id)
         else:
-            RewrittenCall(self, task, nr, args, entry, Rewritten({})).begin(call_id)
+            RewrittenCall(self, task, nr, args, entry, Rewritten({}, pass_=False)).begin(call_id)
 
     def trace_end(self, task: Task, call: Call | RewrittenCall) -> None:
         """A waiting or rewritten call has ended: tell the observer."""

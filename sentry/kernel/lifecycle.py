@@ -121,6 +121,8 @@ class Lifecycle:
             kernel.platform.resume(tid, 0)
             return
         kernel.signals.identify(tid)
+        if signal == SIGSYS and task.strict:
+            kernel.platform.signal(task.group.host_tgid, 0, SIGKILL, 0, 0, 0, 0)
         if kernel.waiting.stopped(task, False, signal):
             return
         if signal in FAULTS and task.group.tgid == 1 and not kernel.pids.caught(tid, signal):

@@ -38,14 +38,21 @@ _regs = ffi.new("struct nc_regs *")
 
 class Rewritten:
     """A handler's answer: run the call with `registers` (argument number -> value), as number `nr` if one is given.
-    `finish` may look at the result (a signed number, also one for a restart) and give another."""
+    `finish` may look at the result (a signed number, also one for a restart) and give another. A call that needs its
+    sixth argument has no `pass_`: the guest's own filters judge it again (syscalls/seccomp.py)."""
 
     def __init__(
-        self, registers: dict[int, int], *, nr: int | None = None, finish: "Callable[[int], int] | None" = None
+        self,
+        registers: dict[int, int],
+        *,
+        nr: int | None = None,
+        finish: "Callable[[int], int] | None" = None,
+        pass_: bool = True,
     ) -> None:
         self.registers = registers
         self.nr = nr
         self.finish = finish
+        self.pass_ = pass_
 
     def at_stop(self, regs: Any) -> dict[int, int]:
         """The registers to change, asked for when the task is stopped with `regs` (struct nc_regs). An error fails the
@@ -141,6 +148,8 @@ class RewrittenCall:
         if not as_the_guest_wrote_it:
             try:
                 self.changed = self.what.at_stop(_regs)
+                if self.kernel.seccomp_pass and self.what.pass_:
+                    self.changed = {**self.changed, 5: self.kernel.seccomp_pass}
             except LinuxError as error:
                 self.result = -error.errno
                 self.over()

@@ -144,7 +144,7 @@ class Task:
 
     __slots__ = (
         "announces", "call", "comm_override", "creds", "fds", "fs", "group", "host_tid", "kernel", "loading", "mem",
-        "mm", "name", "sigmask_wait", "spawn",
+        "mm", "name", "sigmask_wait", "spawn", "strict",
     )  # fmt: skip
 
     def __init__(self, kernel: "Kernel", host_tid: int, group: ThreadGroup, fs: "FsContext", fds: "FdTable") -> None:
@@ -160,6 +160,7 @@ class Task:
         self.spawn: Any = None  # a first task's program, until it is executed
         self.sigmask_wait: int | None = None  # ppoll & co: the mask while the call waits
         self.announces = False  # ptrace reports every clone of its making
+        self.strict = False  # SECCOMP_MODE_STRICT
         self.name: bytes = b""
         self.comm_override: tuple[bytes, bytes | None] | None = None  # the name from /proc, the host's at that time
         if not group.tasks:
@@ -314,6 +315,10 @@ class PidTable:
         """The host's number of a guest pid already asked for."""
         return self._host.get(guest)
 
+    def filters(self, host_tid: int) -> int:
+        """How many seccomp filters of guests the thread is under."""
+        return guest_filters(self.status(host_tid))
+
     def comm(self, host_tid: int) -> bytes | None:
         data = self.read(host_tid, "comm", 64)
         return data.rstrip(b"\n") if data else None
@@ -328,6 +333,11 @@ def _innermost(numbers: bytes) -> int:
     """The last number of an NS* line, which is the guest's; 0 for one that has no inner namespace."""
     fields = numbers.split()
     return int(fields[-1]) if len(fields) > 1 else 0
+
+
+def guest_filters(status: dict[bytes, bytes]) -> int:
+    """The seccomp filters of a host thread without ours."""
+    return max(int(status.get(b"Seccomp_filters", b"1")) - 1, 0)
 
 
 def check_pid(pid: int) -> None:

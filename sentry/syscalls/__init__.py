@@ -20,6 +20,7 @@ FAMILIES = (
     "process",
     "signals",
     "pidfd",
+    "seccomp",
     "procmem",
     "memory",
     "mempolicy",

@@ -11,6 +11,7 @@ from sentry.abi import linux
 from sentry.abi.linux import CAP_SETPCAP, CAP_SYS_ADMIN, CLONE_FILES, CLONE_FS, CLONE_NEWNS
 from sentry.errors import EINVAL, EPERM
 from sentry.kernel.creds import ALL_CAPS
+from sentry.syscalls import seccomp
 from sentry.syscalls.declare import CONTINUE, syscall
 from sentry.syscalls.kinds import Fd, Int, ULong
 
@@ -143,7 +144,8 @@ _PRCTL: dict[int, Callable[[Any, tuple[int, ...]], Any]] = {
     linux.PR_GET_SECUREBITS: lambda task, args: task.creds.securebits,
     linux.PR_SET_SECUREBITS: _set_securebits,
     linux.PR_CAP_AMBIENT: _ambient,
-    linux.PR_GET_SECCOMP: lambda task, args: 0,
+    linux.PR_GET_SECCOMP: lambda task, args: seccomp.mode(task),
+    linux.PR_SET_SECCOMP: lambda task, args: seccomp.prctl_set(task, args[0], args[1]),
     linux.PR_GET_TIMERSLACK: lambda task, args: CONTINUE,
     linux.PR_SET_TIMERSLACK: lambda task, args: CONTINUE,
     linux.PR_SET_THP_DISABLE: lambda task, args: CONTINUE,
@@ -153,7 +155,7 @@ _PRCTL: dict[int, Callable[[Any, tuple[int, ...]], Any]] = {
 
 
 @syscall(
-    partial="seccomp filters, core scheduling, PR_SET_MM, syscall user dispatch and speculation control are EINVAL",
+    partial="core scheduling, PR_SET_MM, syscall user dispatch and speculation control are EINVAL",
     may_continue="registers only, and a property of the caller's own process",
 )
 def sys_prctl(task: Task, option: Int, arg2: ULong, arg3: ULong, arg4: ULong, arg5: ULong) -> Any:

@@ -33,6 +33,8 @@ def run(program, number, args=(0,) * 6, arch=AUDIT_ARCH):
         steps += 1
         if code == 0x20:  # ld [k]
             accumulator = struct.unpack_from("<I", data, k)[0]
+        elif code == 0x00:  # ld #k
+            accumulator = k
         elif code == 0x54:  # and #k
             accumulator &= k
         elif code == 0x15:  # jeq

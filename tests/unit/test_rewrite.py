@@ -48,7 +48,7 @@ class Platform:
 
 @pytest.fixture
 def call() -> RewrittenCall:
-    kernel: Any = SimpleNamespace(platform=Platform(), trace_end=lambda task, call: None, on_call=None)
+    kernel: Any = SimpleNamespace(platform=Platform(), trace_end=lambda task, call: None, on_call=None, seccomp_pass=0)
     task: Any = SimpleNamespace(host_tid=5, call=None)
     call = RewrittenCall(kernel, task, NR, GUEST, None, Rewritten({0: 1, 1: 42}))  # type: ignore[arg-type]
     call.begin(9)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from sentry.abi.linux import SECCOMP_MODE_FILTER
 from sentry.abi.x86_64 import makedev
 from sentry.fs.tty.console import HostConsole
 from sentry.fs.tty.pty import PtySlave
+from sentry.kernel.task import guest_filters
 
 if TYPE_CHECKING:
     from sentry.kernel.kernel import Kernel
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
 _HIDDEN = frozenset((26, 27, 29, 30, 35, 45, 46, 47))
 _STATES = {b"R": b"R (running)", b"S": b"S (sleeping)", b"T": b"T (stopped)", b"Z": b"Z (zombie)"}
 # What the host says about these would be about us: the filter, the tracer, the namespaces.
-_OWN_LINES = frozenset((b"Seccomp", b"Seccomp_filters", b"TracerPid", b"Ngid", b"CoreDumping"))
+_OWN_LINES = frozenset((b"TracerPid", b"Ngid", b"CoreDumping"))
 
 PF_FLAGS = 0x400000  # PF_RANDOMIZE
 
@@ -76,6 +78,7 @@ def status(reader: Task, target: Task) -> bytes:
     parent = group.parent
     tid = b"%d" % target.tid
     host = kernel.pids.status(target.host_tid)
+    filters = guest_filters(host)
     own: dict[bytes, bytes] = {
         b"Name": _escaped(target.comm),
         b"Umask": b"%04o" % target.fs.umask,
@@ -98,6 +101,8 @@ def status(reader: Task, target: Task) -> bytes:
         b"CapBnd": b"%016x" % creds.cap_bounding,
         b"CapAmb": b"%016x" % creds.cap_ambient,
         b"NoNewPrivs": b"%d" % creds.no_new_privs,
+        b"Seccomp": b"%d" % (SECCOMP_MODE_FILTER if filters else 0),
+        b"Seccomp_filters": b"%d" % filters,
     }
     lines = []
     for key, value in (host or own).items():

@@ -86,7 +86,7 @@ KNOBS: dict[bytes, Knob] = {
     b"kernel/yama/ptrace_scope": _fixed(b"0"),
     b"kernel/keys/maxkeys": _fixed(b"200"),
     b"kernel/seccomp/actions_avail": _fixed(
-        b"kill_process kill_thread trap errno user_notif trace log allow"
+        b"kill_process kill_thread trap errno trace log allow"
     ),
     b"kernel/shmmax": _integer(LONG_MAX - (1 << 24), 0, LONG_MAX),
     b"kernel/shmall": _integer(LONG_MAX >> 12, 0, LONG_MAX),
