@@ -75,8 +75,10 @@ class Lifecycle:
         just died."""
         if tid != self.zygote_tid:
             task = self.kernel.threads.meet_caller(tid)
-            if task is None:
+            # Until it was seized the thread could die and its number go to another, whose call this is not.
+            if task is None or self.kernel.platform.is_open(call_id) < 0:
                 self.kernel.platform.reply(call_id, 0, -ESRCH.errno)
+                return None
             return task
         if nr == MAGIC_ZYGOTE:
             self._zygote_call = call_id

@@ -26,6 +26,9 @@ class Platform(Protocol):
     def reply_next(self, call_id: int, value: int, error: int, event: Any) -> int:
         """`reply`, then `next`: one crossing into C for each system call."""
 
+    def is_open(self, call_id: int) -> int:
+        """Whether the caller still waits for its answer; -ENOENT when it has died."""
+
     def let_run(self, call_id: int) -> int:
         """The host kernel shall run the intercepted call itself."""
 

@@ -19,6 +19,7 @@ class SeccompPlatform:
     next = lib.nc_next
     reply = lib.nc_reply
     reply_next = lib.nc_reply_next
+    is_open = lib.nc_id_valid
     let_run = lib.nc_continue
     inject = lib.nc_addfd
 

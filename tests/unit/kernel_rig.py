@@ -42,7 +42,7 @@ load_all()
 ROOT = Credentials(cap_permitted=ALL_CAPS, cap_effective=ALL_CAPS)
 ESRCH = 3
 FIRST_TID = 8_000_000  # above every pid of the host
-QUIET = ("arm", "watch", "signal_cookie", "stop_seen", "get_sigmask", "stack_pointer", "event_message", "get_regs")
+QUIET = ("arm", "is_open", "watch", "signal_cookie", "stop_seen", "get_sigmask", "stack_pointer", "event_message", "get_regs")
 
 
 class FakePlatform:
@@ -74,6 +74,10 @@ class FakePlatform:
     def reply_next(self, call_id: int, value: int, error: int, event: Any) -> int:
         self.reply(call_id, value, error)
         return self.next(event, 0)
+
+    def is_open(self, call_id: int) -> int:
+        self._note("is_open", call_id)
+        return -2 if call_id in self.gone else 1
 
     def let_run(self, call_id: int) -> int:
         return self._note("let_run", call_id)

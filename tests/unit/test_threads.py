@@ -59,6 +59,21 @@ def test_a_dying_caller_is_not_met(rig: KernelRig) -> None:
     assert leader.group.tasks == [leader]
 
 
+def test_a_call_is_not_laid_to_a_thread_that_has_only_got_the_callers_number(rig: KernelRig) -> None:
+    leader = rig.first_task()
+    rig.host_threads(leader, QUIET)
+    called: list[Any] = []
+
+    def note(task: Any) -> None:
+        called.append(task)
+
+    rig.platform.gone.add(7_000_001)
+    rig.done()
+    call = rig.call(QUIET, note)
+    assert call == 7_000_001 and called == []
+    assert rig.done()[-1] == ("reply", call, -3)
+
+
 def test_a_caller_of_no_process_of_ours_is_answered_esrch(rig: KernelRig) -> None:
     rig.first_task()
     rig.status(QUIET, 9, Tgid=str(QUIET - 1))
