@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from native import ffi, lib
 from sentry.abi.linux import O_NONBLOCK, O_RDWR
 from sentry.fs.anon import anon_inode
-from sentry.fs.hostfile import CFile
+from sentry.fs.hostfile import AT_POS, CFile
 from sentry.kernel.fdtable import SourceQueue
 
 if TYPE_CHECKING:
@@ -33,6 +33,10 @@ class EventFd(CFile):
     @property
     def count(self) -> int:
         return lib.nc_eventfd_count(self._event)
+
+    def signal(self) -> None:
+        """The kernel's own count of one (eventfd_signal); a full counter stays full."""
+        lib.nc_file_write_buf(self.nc, ffi.from_buffer((1).to_bytes(8, "little")), 8, AT_POS)
 
     def describe(self) -> bytes | None:
         return b"anon_inode:[eventfd]"

@@ -14,6 +14,7 @@ from native import ffi, lib
 from sentry.abi.linux import AT_EMPTY_PATH, SIGKILL
 from sentry.abi.x86_64 import NUMBERS
 from sentry.errors import E2BIG, EINVAL, EIO
+from sentry.fs import aio
 from sentry.kernel import loader
 from sentry.kernel.program import Program, find
 from sentry.kernel.rewrite import Rewritten, RewrittenCall
@@ -87,6 +88,7 @@ class Executor:
         group.exe = program.place
         group.exec_count += 1
         group.mixed = False
+        aio.leave(group)
         lib.nc_task_set_mixed(task.host_tid, 0)
         group.dumpable = 1 if program.readable and not program.secure else 0
         task.name = program.comm[:15]

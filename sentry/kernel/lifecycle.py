@@ -27,6 +27,7 @@ from sentry.abi.linux import (
     SIGTRAP,
 )
 from sentry.errors import ESRCH
+from sentry.fs import aio
 from sentry.ipc import sem
 from sentry.kernel.calls import STOP_SIGNALS
 from sentry.kernel.rewrite import CALL_STOP, RewrittenCall
@@ -289,6 +290,7 @@ class Lifecycle:
                 group.exit_queue.wake(EPOLLIN | EPOLLRDNORM)
             kernel.ttys.group_exited(group, kernel)
             sem.group_exited(group)
+            aio.leave(group)
         if self.on_exit is not None:
             self.on_exit(task, status)
         kernel.pids.forget(tid)

@@ -30,6 +30,7 @@ from sentry.kernel.nproc import apply_limit
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
+    from sentry.fs.aio import Context
     from sentry.kernel.calls import Call
     from sentry.kernel.fdtable import FdTable
     from sentry.kernel.kernel import Kernel
@@ -80,7 +81,7 @@ class ThreadGroup:
     """A process."""
 
     __slots__ = (
-        "argv", "children", "container", "dumpable", "exe", "exec_count", "exit_queue", "exited",
+        "aio", "argv", "children", "container", "dumpable", "exe", "exec_count", "exit_queue", "exited",
         "host_tgid", "kernel", "leader", "mixed", "mounts",
         "oom_score_adj", "parent", "parent_death_signal", "rlimits", "start_ns", "subreaper", "tasks",
     )  # fmt: skip
@@ -97,6 +98,7 @@ class ThreadGroup:
         self.mounts: MountNamespace
         self.exe: Path | None = None if parent is None else parent.exe
         self.argv: tuple[bytes, ...] = () if parent is None else parent.argv
+        self.aio: dict[int, Context] | None = None  # by the address that names it (io_setup(2))
         self.exec_count = 0
         self.start_ns = monotonic_ns()
         self.dumpable = 1

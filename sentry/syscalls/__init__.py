@@ -14,6 +14,7 @@ FAMILIES = (
     "fdio",
     "fds",
     "poll",
+    "aio",
     "sockets",
     "sockmsg",
     "tasks",

@@ -229,7 +229,5 @@ for _name in ("migrate_pages", "move_pages"):
     refuse(_name, EPERM, "a container has no say in where the host's memory lies")
 for _name in ("fanotify_init", "fanotify_mark"):
     refuse(_name, EPERM, "needs CAP_SYS_ADMIN in the host's user namespace")
-for _name in ("io_setup", "io_destroy", "io_submit", "io_cancel", "io_getevents", "io_pgetevents"):
-    refuse(_name, ENOSYS, "programs fall back to threads")
 for _name in ("get_thread_area", "modify_ldt", "set_thread_area", "sysfs", "ustat"):
     refuse(_name, ENOSYS, "obsolete")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from sentry.abi.linux import CAP_LAST_CAP, CAP_SYS_ADMIN
 from sentry.errors import EINVAL, ENOENT, EPERM
+from sentry.fs import aio
 from sentry.fs.proc.facts import facts_of, random_uuid
 from sentry.fs.proc.system import RELEASE, SYSNAME, VERSION
 from sentry.fs.pseudo import Text, Tree, number
@@ -116,8 +117,8 @@ KNOBS: dict[bytes, Knob] = {
     b"fs/nr_open": _fixed(b"1048576"),
     b"fs/inode-nr": _fixed(b"1024\t0"),
     b"fs/inode-state": _fixed(b"1024\t0\t0\t0\t0\t0\t0"),
-    b"fs/aio-max-nr": _fixed(b"65536"),
-    b"fs/aio-nr": _fixed(b"0"),
+    b"fs/aio-max-nr": _fixed(b"%d" % aio.MAX_EVENTS),
+    b"fs/aio-nr": Knob(lambda kernel: b"%d" % aio.used(kernel)),
     b"fs/lease-break-time": _fixed(b"45"),
     b"fs/leases-enable": _fixed(b"1"),
     b"fs/pipe-max-size": _fixed(b"1048576"),
