@@ -114,6 +114,7 @@ int nc_task_first_stop(int tid); /* its first stop is Python's to answer */
 int nc_task_stopped(int tid); /* the stop that nc_interrupt asked for has been seen */
 int nc_task_set_mixed(int tid, int on); /* it may differ from other threads of its process: Python looks at its clones */
 int nc_task_set_loading(int tid, int mappings); /* the loader stub makes so many next */
+int nc_task_set_aside(int tid, int on); /* its calls and stops are all Python's, who has it make a call again */
 int nc_task_set_fast(int tid, int on); /* off: every intercepted call of this task reaches Python (--strace) */
 
 /* ---- objects of the hot calls (file.c, reg.c, pipe.c, eventfd.c, fdt.c, fast.c, ready.c) ---- */

@@ -18,6 +18,7 @@ struct nc_task {
     uint8_t fresh;       /* its first stop has not come yet: resume it without asking */
     uint8_t stop_wanted; /* Python interrupted it: the next stop is Python's */
     uint8_t parked;      /* it sleeps in a native pause(2) in place of its call */
+    uint8_t aside;       /* Python has it make a call again: answer nothing in C */
     uint8_t mixed;       /* it may differ from other threads of its process */
     uint8_t loading;     /* so many mappings of its program the loader stub still makes: they run natively */
     uint8_t passing;     /* r9 below is the guest's, its own register holds the pass */

@@ -283,7 +283,7 @@ int nc_next(struct nc_event *ev, int mode) {
             }
             task->loading = 0;
         }
-        if (task && task->fast) {
+        if (task && task->fast && !task->aside) {
             memset(&resp, 0, sizeof resp);
             resp.id = req.id;
             if (nc_fast(task, &req, &resp)) {

@@ -74,6 +74,13 @@ int nc_task_set_mixed(int tid, int on) {
     return 0;
 }
 
+int nc_task_set_aside(int tid, int on) {
+    nc_task *task = nc_task_find(tid);
+    if (!task) return -ESRCH;
+    task->aside = (uint8_t)on;
+    return 0;
+}
+
 int nc_task_started(int tid) {
     nc_task *task = nc_task_find(tid);
     if (!task) return -ESRCH;

@@ -199,7 +199,7 @@ int nc_stop_answered(int tid, int status) {
     if (!task) return 0;
     int event = status >> 16, sig = WSTOPSIG(status);
     if (!event && !task->parked) make_unreceived_call_again(tid);
-    if (task->stop_wanted) return 0;
+    if (task->stop_wanted || task->aside) return 0;
     if (event == PTRACE_EVENT_STOP) {
         if (task->fresh) {
             task->fresh = 0;

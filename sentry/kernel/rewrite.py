@@ -88,7 +88,7 @@ class RewrittenCall:
         if self.kernel.platform.interrupt(tid):
             return  # it is dying
         self.task.call = self
-        lib.nc_task_set_fast(tid, 0)
+        lib.nc_task_set_aside(tid, 1)
         self.kernel.platform.reply(call_id, 0, -ERESTARTSYS)
 
     def stopped(self, event_stop: bool, signal: int) -> bool:
@@ -134,7 +134,7 @@ class RewrittenCall:
         """The task is out of the call."""
         self.ended = True
         self.task.call = None
-        lib.nc_task_set_fast(self.task.host_tid, self.kernel.on_call is None)
+        lib.nc_task_set_aside(self.task.host_tid, 0)
 
     def _step_back(self, as_the_guest_wrote_it: bool) -> bool:
         """At the end of the call that was answered with -ERESTARTSYS: before it again, with the changed registers.
