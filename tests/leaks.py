@@ -42,6 +42,15 @@ def left_since(before: Snapshot, state: Path) -> list[str]:
     return left
 
 
+def remove_parent_cgroup(name: str) -> None:
+    """After runc, which leaves the empty parent of a client's groups in each hierarchy. Not ours to judge; not ours to
+    do: runsc-py removes a parent that it made."""
+    for pattern in (name, f"*/{name}"):
+        for parent in Path("/sys/fs/cgroup").glob(pattern):
+            with contextlib.suppress(OSError):
+                parent.rmdir()
+
+
 def _end(keep: frozenset[int]) -> None:
     """Kill and reap what is left. A PID namespace's init is reaped only after all in it: so round and round."""
     deadline = time.monotonic() + GRACE_S

@@ -5,13 +5,9 @@ containerd runs by hand with a root, a state folder and a socket of its own. Eac
 
 from __future__ import annotations
 
-import hashlib
-import io
-import json
 import os
 import shutil
 import subprocess
-import tarfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,13 +15,14 @@ from pathlib import Path
 import pytest
 
 from tests import leaks, sandboxes
+from tests.e2e import images
 from tests.e2e.terminal import Terminal
 
 TOOLS = ("containerd", "ctr", "containerd-shim-runc-v2")
 MISSING = [tool for tool in TOOLS if not shutil.which(tool, path=sandboxes.PATH)]
-# Another run on this machine has containers of its own, in the same cgroups: names differ.
-MINE = f"-{os.getpid()}"
-LONG = f"long{MINE}"
+# Another run on this machine has containers of its own: the parent of their cgroups differs.
+NAMESPACE = f"runsc-py-test-{os.getpid()}"
+LONG = "long"
 IMAGE = "example.test/busybox:latest"
 
 pytestmark = [
@@ -44,42 +41,18 @@ disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.internal.v1.trac
 """
 
 
-def image_tar(root: Path) -> bytes:
-    """A docker-archive of one layer: the root as it is."""
-    layer = io.BytesIO()
-    with tarfile.open(fileobj=layer, mode="w") as archive:
-        archive.add(root, arcname=".")
-    digest = hashlib.sha256(layer.getvalue()).hexdigest()
-    config = {
-        "architecture": "amd64",
-        "os": "linux",
-        "config": {"Env": [f"PATH={sandboxes.PATH}"], "Cmd": ["sh"]},
-        "rootfs": {"type": "layers", "diff_ids": [f"sha256:{digest}"]},
-    }
-    manifest = [{"Config": "config.json", "RepoTags": [IMAGE], "Layers": ["layer.tar"]}]
-    image = io.BytesIO()
-    parts = [("layer.tar", layer.getvalue()), ("config.json", json.dumps(config).encode())]
-    with tarfile.open(fileobj=image, mode="w") as archive:
-        for name, data in [*parts, ("manifest.json", json.dumps(manifest).encode())]:
-            entry = tarfile.TarInfo(name)
-            entry.size = len(data)
-            archive.addfile(entry, io.BytesIO(data))
-    return image.getvalue()
-
-
 class Containerd:
     def __init__(self, folder: Path, runtime: str) -> None:
         self.folder = folder
         self.runtime = runtime
 
     def argv(self, *args: str) -> list[str]:
-        return ["ctr", "--address", f"{self.folder}/containerd.sock", *args]
+        return ["ctr", "--address", f"{self.folder}/containerd.sock", "--namespace", NAMESPACE, *args]
 
     def ctr(self, *args: str, stdin: bytes = b"") -> sandboxes.Ran:
         return sandboxes.finished(self.argv(*args), stdin, 60, env={"PATH": sandboxes.PATH})
 
     def run_argv(self, name: str, *command: str, options: tuple[str, ...] = ()) -> list[str]:
-        name += MINE
         chosen = ["--runc-binary", self.runtime, "--runc-root", f"{self.folder}/runtime"]
         return ["run", "--rm", *chosen, *options, IMAGE, name, *command]
 
@@ -106,7 +79,7 @@ def daemon(busybox_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
             assert time.monotonic() < deadline and process.poll() is None, (folder / "log").read_text()
             time.sleep(0.1)
         image = folder / "image.tar"
-        image.write_bytes(image_tar(busybox_root))
+        image.write_bytes(images.archive(busybox_root, IMAGE, ["sh"]))
         imported = containerd.ctr("image", "import", str(image))
         assert imported.code == 0, imported
         yield folder
@@ -128,6 +101,8 @@ def containerd(request: pytest.FixtureRequest, daemon: Path) -> Iterator[Contain
         made.ctr("task", "rm", "--force", name)
     for name in made.ctr("container", "ls", "-q").stdout.split():
         made.ctr("container", "rm", name)
+    if request.param == "runc":
+        leaks.remove_parent_cgroup(NAMESPACE)
     left = [line for line in leaks.left_since(before, daemon / "none") if "ctr " not in line]
     assert not left, "left behind:\n" + "\n".join(left)
     runtime_state = daemon / "runtime"
