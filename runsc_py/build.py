@@ -18,8 +18,10 @@ if TYPE_CHECKING:
     from gofer.exports import Export
     from sentry.boot import MountConfig, ProcessConfig
 
-# Filesystems the sentry has of its own. Others cannot be mounted in a sandbox.
-_FILESYSTEMS = {"tmpfs", "proc", "sysfs", "devpts", "mqueue", "cgroup", "cgroup2", "ramfs"}
+# Filesystems the sentry has of its own, by the names bundles use. Others cannot be mounted in a sandbox. Whatever
+# the host has, the guest's cgroup is the root of a unified hierarchy, as its /proc/self/cgroup says.
+_FILESYSTEMS = {name: name for name in ("tmpfs", "proc", "sysfs", "devpts", "mqueue", "cgroup2")}
+_FILESYSTEMS |= {"cgroup": "cgroup2", "ramfs": "tmpfs"}
 
 # (path, type, major, minor): what every container's /dev has, besides what the spec lists.
 _DEVICES = (
@@ -147,41 +149,52 @@ def plan(spec: Spec, bundle: str, exclusive_root: bool = True, overlay: bool = F
         if kind in ("bind", "rbind") or flags & options.MS_BIND:
             export = _bind(mount.source or "", destination, flags, bundle)
             made.exports.append(export)
-            _add_mount(made, destination, "gofer", len(made.exports) - 1, flags, data)
+            _add_mount(made, destination, "gofer", flags, data, export=len(made.exports) - 1)
         elif kind in _FILESYSTEMS:
-            if destination == "/dev" and kind == "tmpfs":
-                kind = "dev"
-            _add_mount(made, destination, kind, None, flags, data)
+            own = "dev" if (destination, kind) == ("/dev", "tmpfs") else _FILESYSTEMS[kind]
+            _add_mount(made, destination, own, flags, data, source=mount.source or kind)
         else:
             raise RuntimeFault(
                 f'unable to start container process: error mounting "{mount.source}" to rootfs at '
                 f'"{destination}": filesystem type "{kind}" is not supported: no such device'
             )
     if readonly and not overlay:
-        made.exports[0].mount_points = _mount_points(made)
+        made.exports[0].mount_points = _places(made, (spec.process.cwd if spec.process else "") or "/")
     _add_devices(made, spec)
     return made
 
 
-def _mount_points(made: Plan) -> tuple[tuple[bytes, bool], ...]:
-    """The places in the rootfs itself that mounts will cover, and whether each is a directory."""
+def _places(made: Plan, cwd: str) -> tuple[tuple[bytes, bool], ...]:
+    """What must be in the rootfs itself, and whether each is a directory: the places that mounts will cover and the
+    working directory."""
     places: list[tuple[bytes, bool]] = []
-    for mount in made.mounts:
-        if not any(mount.destination.startswith(place + b"/") for place, _ in places):
-            places.append((mount.destination, mount.export is None or made.exports[mount.export].kind == "dir"))
+    wanted = [(m.destination, m.export is None or made.exports[m.export].kind == "dir") for m in made.mounts]
+    for path, directory in [*wanted, (text_bytes(os.path.normpath(cwd)), True)]:
+        if path != b"/" and not any(path.startswith(place + b"/") for place, _ in places):
+            places.append((path, directory))
     return tuple(places)
 
 
-def _add_mount(made: Plan, destination: str, kind: str, export: int | None, flags: int, data: list[str]) -> None:
+def _add_mount(
+    made: Plan,
+    destination: str,
+    kind: str,
+    flags: int,
+    data: list[str],
+    export: int | None = None,
+    source: str = "none",
+) -> None:
     from sentry.boot import MountConfig
 
     made.mounts.append(
         MountConfig(
             destination=text_bytes(destination),
-            fstype="cgroup" if kind == "cgroup2" else "tmpfs" if kind == "ramfs" else kind,
+            fstype=kind,
             export=export,
             flags=flags & ~(options.MS_BIND | options.MS_REC | options.MS_REMOUNT),
-            data=text_bytes(",".join(data)),
+            data=text_bytes(",".join(option for option in data if option != "tmpcopyup")),
+            source=text_bytes(source),
+            copy_up="tmpcopyup" in data and kind == "tmpfs",
         )
     )
 

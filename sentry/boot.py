@@ -55,13 +55,16 @@ class ProcessConfig(NamedTuple):
 
 
 class MountConfig(NamedTuple):
-    """A mount of the container. `export` is the gofer's, for fstype "gofer"; flags are MS_*."""
+    """A mount of the container. `export` is the gofer's, for fstype "gofer"; flags are MS_*; `source` is what
+    /proc/mounts shows; `copy_up`: a tmpfs begins with what it covers."""
 
     destination: bytes
     fstype: bytes | str
     export: int | None = None
     flags: int = 0
     data: bytes = b""
+    source: bytes = b"none"
+    copy_up: bool = False
 
 
 class SandboxConfig(NamedTuple):

@@ -15,10 +15,11 @@ from sentry.fs import registry
 from sentry.fs.goferfs import GoferFs, connect
 from sentry.fs.overlay import Overlay
 from sentry.fs.store import Store
+from sentry.fs.tmpcopyup import copy_tree
 from sentry.fs.tmpfs import Tmpfs
 from sentry.kernel.creds import ALL_CAPS, Credentials
 from sentry.vfs.context import FsContext
-from sentry.vfs.mount import Mount, MountNamespace, Path
+from sentry.vfs.mount import Mount, MountNamespace, Path, mount_flags
 from sentry.vfs.namespace import mkdir
 from sentry.vfs.open import open_path
 from sentry.vfs.walk import resolve
@@ -100,11 +101,13 @@ async def build(kernel: "Kernel", config: SandboxConfig, host: "Host") -> Contai
     root_fs: Any = GoferFs(client, 0)
     if config.overlay:
         root_fs = Overlay(root_fs, kernel.store, config.overlay_size)
-    mounts = MountNamespace(Mount(root_fs, MS_RDONLY if config.root_readonly and not config.overlay else 0, b"none"))
+    read_only = MS_RDONLY if config.root_readonly and not config.overlay else 0
+    mounts = MountNamespace(Mount(root_fs, mount_flags(read_only)))
     task = _Builder(kernel, mounts.root_path, mounts)
     for mount in config.mounts:
         await _mount(task, mount, client)
     await _devices(task, config)
+    await _working_directory(task, config.process.cwd)
     for path in config.readonly_paths:
         await _cover(task, path, True)
     for path in config.masked_paths:
@@ -152,17 +155,38 @@ async def _mount(task: Any, mount: MountConfig, client: Any) -> None:
     try:
         if mount.export is not None:
             fs: Any = GoferFs(client, mount.export)
-            directory = fs.root.mode & S_IFMT == S_IFDIR
-        else:
-            fs = registry.create(kind, kind, mount.data, mount.flags)
-            directory = True
-        at = await _mount_point(task, mount.destination, directory)
-        task.mounts.mount(Mount(fs, mount.flags, b"none" if mount.export is not None else kind), at)
+            at = await _mount_point(task, mount.destination, fs.root.mode & S_IFMT == S_IFDIR)
+            task.mounts.mount(Mount(fs, mount_flags(mount.flags)), at)
+            return
+        data = mount.data
+        if kind == b"tmpfs" and (mode := await _mode(task, mount.destination)):
+            data = b"mode=%o,%s" % (mode & 0o7777, data)  # what it covers gives it its mode, unless it has one
+        at = await _mount_point(task, mount.destination, True)
+        fs = registry.create(kind, mount.source, data, mount.flags)
+        if mount.copy_up:
+            await copy_tree(task, at.inode, fs.root)
+        task.mounts.mount(Mount(fs, mount_flags(mount.flags), mount.source), at)
     except LinuxError as error:
         raise BootError(
             f'error during container init: error mounting "{kind.decode()}" to rootfs at '
             f'"{mount.destination.decode("utf-8", "replace")}": {error!r}'
         ) from None
+
+
+async def _mode(task: Any, path: bytes) -> int:
+    """The mode of what is at a place; 0 when nothing is."""
+    try:
+        return (await resolve(task, AT_FDCWD, path)).inode.mode
+    except ENOENT:
+        return 0
+
+
+async def _working_directory(task: Any, path: bytes) -> None:
+    """A missing one is made, as runc does; where that can't be, or it is no directory, the first task will say so."""
+    try:
+        await _mount_point(task, path or b"/", True)
+    except LinuxError:
+        pass
 
 
 async def _mount_point(task: Any, path: bytes, directory: bool) -> Path:

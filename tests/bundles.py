@@ -11,7 +11,7 @@ from tests import sandboxes
 STRICT = ["nosuid", "noexec", "nodev"]
 
 
-def config(root: Path, args: list[str], **changes: Any) -> dict[str, Any]:
+def config(root: Path, args: list[str], /, **changes: Any) -> dict[str, Any]:
     """A config as runc's `spec` makes it; keyword arguments replace parts of `process` or of the whole."""
     caps = [f"CAP_{name.upper()}" for name in sandboxes.capabilities()]
     process: dict[str, Any] = {
@@ -56,7 +56,7 @@ def bind(source: Path, where: str, *options: str) -> dict[str, Any]:
     return mount(where, "bind", str(source), ["rbind", *options])
 
 
-def make(folder: Path, root: Path, args: list[str], **changes: Any) -> Path:
+def make(folder: Path, root: Path, args: list[str], /, **changes: Any) -> Path:
     """Write a bundle and return its folder."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(config(root, args, **changes)))

@@ -154,7 +154,6 @@ LINKS = (
     (b"stdin", b"/proc/self/fd/0"),
     (b"stdout", b"/proc/self/fd/1"),
     (b"stderr", b"/proc/self/fd/2"),
-    (b"core", b"/proc/kcore"),
     (b"ptmx", b"pts/ptmx"),
 )
 

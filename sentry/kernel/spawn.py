@@ -62,7 +62,7 @@ def credentials(process: Process) -> Credentials:
     """The task's credentials before its first exec."""
     uid, gid, caps = process.uid, process.gid, process.caps
     return Credentials(
-        uid, uid, uid, uid, gid, gid, gid, gid, tuple(process.groups),
+        uid, uid, uid, uid, gid, gid, gid, gid, tuple(sorted(process.groups)),
         caps.get("permitted", 0) & ALL_CAPS, caps.get("effective", 0) & ALL_CAPS,
         caps.get("inheritable", 0) & ALL_CAPS, caps.get("bounding", 0) & ALL_CAPS,
         caps.get("ambient", 0) & ALL_CAPS, process.no_new_privs,

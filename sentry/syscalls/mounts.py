@@ -33,7 +33,7 @@ from sentry.errors import EAGAIN, EBUSY, EFAULT, EINVAL, ELOOP, ENOTDIR, EPERM
 from sentry.fs.registry import create
 from sentry.syscalls.declare import syscall
 from sentry.syscalls.kinds import Addr, PathArg, ULong, flags
-from sentry.vfs.mount import MOUNT_FLAGS, Mount, Path
+from sentry.vfs.mount import Mount, Path, mount_flags
 from sentry.vfs.walk import resolve, resolve_dir
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ async def sys_mount(
         fs = create(kind, device or b"none", options, mountflags, guest=True)
         fs.flags |= mountflags & MS_RDONLY
         _same_type(fs.root.mode, at)
-        task.mounts.mount(Mount(fs, _mount_flags(mountflags), device or b"none"), at)
+        task.mounts.mount(Mount(fs, mount_flags(mountflags), device or b"none"), at)
 
 
 def _text(task: Task, addr: int) -> bytes | None:
@@ -95,16 +95,6 @@ def _options(task: Task, addr: int) -> bytes:
             if size <= rest:
                 raise
             size = rest
-
-
-def _mount_flags(flags: int) -> int:
-    """MS_* as this mount keeps them: relatime is the default, strictatime the absence of all."""
-    flags &= MOUNT_FLAGS | MS_STRICTATIME
-    if not flags & (MS_NOATIME | MS_STRICTATIME):
-        flags |= MS_RELATIME
-    if flags & MS_STRICTATIME:
-        flags &= ~(MS_RELATIME | MS_NOATIME)
-    return flags & MOUNT_FLAGS
 
 
 def _same_type(mode: int, at: Path) -> None:
@@ -127,7 +117,7 @@ def _remount(at: Path, flags: int, options: bytes) -> None:
     if not flags & MS_BIND:
         mount.fs.remount(flags, options)
         mount.fs.flags = (mount.fs.flags & ~MS_RDONLY) | (flags & MS_RDONLY)
-    mount.flags = _mount_flags(flags)
+    mount.flags = mount_flags(flags)
 
 
 async def _bind(task: Task, source: bytes | None, at: Path, recursive: bool) -> None:

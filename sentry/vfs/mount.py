@@ -18,6 +18,7 @@ from sentry.abi.linux import (
     MS_NOSUID,
     MS_RDONLY,
     MS_RELATIME,
+    MS_STRICTATIME,
 )
 from sentry.errors import EINVAL
 from sentry.vfs.dentry import Dentry, invalidate
@@ -30,6 +31,16 @@ if TYPE_CHECKING:
 MOUNT_FLAGS = MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_NOATIME | MS_NODIRATIME | MS_RELATIME
 
 _next_id = 0
+
+
+def mount_flags(flags: int) -> int:
+    """MS_* as a mount keeps them: relatime is the default, strictatime the absence of all (do_mount)."""
+    flags &= MOUNT_FLAGS | MS_STRICTATIME
+    if not flags & (MS_NOATIME | MS_STRICTATIME):
+        flags |= MS_RELATIME
+    if flags & MS_STRICTATIME:
+        flags &= ~(MS_RELATIME | MS_NOATIME)
+    return flags & MOUNT_FLAGS
 
 
 class Path(NamedTuple):

@@ -532,6 +532,50 @@ def test_bind_mounts(oci: Containers) -> None:
     assert single.read_text() == "one file\n"
 
 
+@pytest.mark.parametrize("readonly", [False, True])
+def test_a_tmpfs_takes_over_what_it_covers(oci: Containers, readonly: bool) -> None:
+    """podman's --read-only and --tmpfs: `tmpcopyup`. Without it a tmpfs takes the mode of what it covers alone."""
+    root = own_root(oci)
+    for name in ("kept", "covered"):
+        (root / name / "sub").mkdir(parents=True)
+        (root / name / "sub/file").write_text("from the image\n")
+        (root / name / "sub/link").symlink_to("file")
+        os.chown(root / name / "sub/file", 5, 6)
+        (root / name / "sub/file").chmod(0o640)
+        (root / name).chmod(0o751)
+    mounts = [
+        bundles.mount("/kept", "tmpfs", "mine", ["rw", "nodev", "tmpcopyup", "size=1m"]),
+        bundles.mount("/covered", "tmpfs", "tmpfs", ["rw"]),
+        bundles.mount("/moded", "tmpfs", "tmpfs", ["mode=1770", "tmpcopyup"]),
+    ]
+    ran = oci.run(
+        "cd /kept && cat sub/link && stat -c '%n %a %u %g' . sub/file && readlink sub/link; echo new > sub/file; cat sub/file; "
+        "ls /covered; stat -c '%n %a' /covered /moded; grep -oE '.* /kept tmpfs rw,nodev,relatime,size=1024k' /proc/mounts",
+        mounts=mounts,
+        root={"path": str(root), "readonly": readonly},
+    )
+    assert ran.stdout.splitlines() == [
+        *("from the image", ". 751 0 0", "sub/file 640 5 6", "file", "new", "/covered 751", "/moded 1770"),
+        "mine /kept tmpfs rw,nodev,relatime,size=1024k",
+    ], ran
+    assert (root / "kept/sub/file").read_text() == "from the image\n"
+
+
+@pytest.mark.parametrize("readonly", [False, True])
+def test_a_missing_working_directory_is_made(oci: Containers, readonly: bool) -> None:
+    root = own_root(oci)
+    ran = oci.run("pwd; ls -A", cwd="/srv/app/new", root={"path": str(root), "readonly": readonly})
+    assert (ran.stdout, ran.code) == ("/srv/app/new\n", 0), ran
+    assert (root / "srv/app/new").is_dir()
+
+
+def own_root(oci: Containers) -> Path:
+    """A root that the test may change: the shared one is everybody's."""
+    root = oci.folder / "root"
+    subprocess.run(["cp", "-a", oci.root, root], check=True)
+    return root
+
+
 def test_host_changes_show_in_a_bind_mount(oci: Containers) -> None:
     shared = oci.folder / "shared"
     shared.mkdir()

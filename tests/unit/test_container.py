@@ -1,4 +1,7 @@
-"""sentry/container.py without a gofer: mounts in the order given, points that are missing, covers, descriptors."""
+"""sentry/container.py without a gofer: mounts in the order given, points that are missing, covers, descriptors.
+
+Covers: sentry.fs.tmpcopyup
+"""
 
 from __future__ import annotations
 
@@ -11,9 +14,9 @@ from typing import Any
 import pytest
 
 from sentry import container
-from sentry.abi.linux import AT_FDCWD, MS_NOSUID, MS_RDONLY, O_CREAT, O_RDONLY, O_WRONLY, S_IFDIR, S_IFMT
+from sentry.abi.linux import AT_FDCWD, MS_NOSUID, MS_RDONLY, MS_RELATIME, O_CREAT, O_RDONLY, O_WRONLY, S_IFDIR, S_IFMT
 from sentry.boot import BootError, MountConfig, ProcessConfig, SandboxConfig
-from sentry.container import Container, _Builder, _cover, _mount
+from sentry.container import Container, _Builder, _cover, _mount, _working_directory
 from sentry.errors import EROFS, LinuxError
 from sentry.fs.store import Store
 from sentry.fs.types import register_types
@@ -78,6 +81,34 @@ def test_missing_mount_points_are_made_with_their_parents(world: World) -> None:
 def test_dev_is_a_tmpfs(world: World) -> None:
     world.mount(b"/dev", "dev")
     assert world.at(b"/dev").mount.fs.name == b"tmpfs"
+
+
+def test_a_tmpfs_takes_over_what_it_covers(world: World) -> None:
+    world.mount(b"/data/deep/er")
+    world.write(b"/data/deep/file")
+    world.at(b"/data").inode.mode = S_IFDIR | 0o750
+    for copy_up in (True, False):
+        run(_mount(world.builder, MountConfig(b"/data", "tmpfs", source=b"mine", copy_up=copy_up), None))
+        place = world.at(b"/data")
+        assert (place.inode.mode, place.mount.source, place.mount.flags) == (S_IFDIR | 0o750, b"mine", MS_RELATIME)
+        if copy_up:
+            assert world.read(b"/data/deep/file") == b"secret"
+            assert world.at(b"/data/deep/er").mount is place.mount
+    with pytest.raises(LinuxError):
+        world.at(b"/data/deep")  # the last one is plain
+
+
+def test_what_is_taken_over_must_fit(world: World) -> None:
+    world.write(b"/file")
+    with pytest.raises(BootError, match="ENOSPC"):
+        run(_mount(world.builder, MountConfig(b"/", "tmpfs", data=b"nr_inodes=1", copy_up=True), None))
+
+
+def test_a_missing_working_directory_is_made(world: World) -> None:
+    run(_working_directory(world.builder, b"/srv/app"))
+    assert world.at(b"/srv/app").inode.mode & 0o7777 == 0o755
+    world.write(b"/file")
+    run(_working_directory(world.builder, b"/file/below"))  # the first task's chdir says what is wrong
 
 
 def test_a_type_nobody_knows_and_bad_options_name_the_place(world: World) -> None:
