@@ -11,7 +11,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from runsc_py import build, cgroups, console, hooks, interruption, rootless, state
-from runsc_py.errors import NotRunning, RuntimeFault, SandboxGone, host_fault
+from runsc_py.errors import NotRunning, RuntimeFault, SandboxGone, errno_text, host_fault
 from runsc_py.logs import Log
 from runsc_py.processes import Identity, become_subreaper, kill_and_wait, reap_children
 from runsc_py.settings import Settings
@@ -175,6 +175,7 @@ class _Attempt:
             os.close(lock_fd)  # a lock outlives the command that took it as long as a child holds it
 
         def adopt(launcher: int) -> None:  # while the children load their code: the kernel takes its time for these
+            self._set_oom_score(fields["oom_score_adj"], launcher, gofer.pid)
             if how.use_cgroup:
                 cgroup = self._make_cgroup(spec, settings)
                 cgroup.join(launcher)
@@ -203,6 +204,15 @@ class _Attempt:
         container.sentry_pid, container.sentry_start = sandbox.sentry_pid, Identity(sandbox.sentry_pid).start
         self.victims.append(Identity(sandbox.sentry_pid, container.sentry_start))
         return int(sandbox.init_pid)
+
+    def _set_oom_score(self, value: int | None, *pids: int) -> None:
+        """The sandbox's processes inherit it. To lower it takes CAP_SYS_RESOURCE: clients live with a warning."""
+        try:
+            for pid in pids if value is not None else ():
+                with open(f"/proc/{pid}/oom_score_adj", "w", encoding="ascii") as file:
+                    file.write(str(value))
+        except OSError as error:
+            self.log.warning(f"oomScoreAdj {value} is not applied: {errno_text(error)}")
 
     def _gofer_ready(self, gofer: Any) -> None:
         from gofer.boot import GoferError

@@ -52,6 +52,8 @@ class Process(Protocol):
     def rlimits(self) -> dict[int, tuple[int, int]]: ...
     @property
     def no_new_privs(self) -> bool: ...
+    @property
+    def oom_score_adj(self) -> int | None: ...
 
 
 class SpawnError(Exception):
@@ -93,6 +95,7 @@ class Spawn:
         group.container, group.mounts = self.container, self.container.mounts
         group.rlimits = Rlimits(process.rlimits)
         group.argv = tuple(process.args)
+        group.oom_score_adj = process.oom_score_adj or 0
         group.parent = None
         nofile = group.rlimits.get(RLIMIT_NOFILE)[0]
         fds = FdTable(nofile)

@@ -223,6 +223,15 @@ class Task:
         finally:
             self.sigmask_wait = None
 
+    def affinity(self) -> set[int]:
+        """The CPUs it may run on. A quota of so many CPUs shows as so many; the host may still choose which."""
+        own = self.kernel.cpus
+        try:
+            mask = os.sched_getaffinity(self.host_tid)
+        except OSError:  # it has just died
+            return {own[0]}
+        return mask.intersection(own) or mask
+
     def __repr__(self) -> str:
         return f"<Task {self.host_tid}>"
 

@@ -232,7 +232,7 @@ def _set_policy(task: Task, target: Task, policy: int, priority: int) -> None:
 
 @syscall
 def sys_sched_getaffinity(task: Task, pid: Pid, size: UInt, mask: Addr) -> int:
-    cpus = _affinity(_target(task, pid))
+    cpus = _target(task, pid).affinity()
     words = max(cpus) // 64 + 1
     if size < words * 8 or size & 7:
         raise EINVAL
@@ -255,15 +255,6 @@ def sys_sched_setaffinity(task: Task, pid: Pid, size: UInt, mask: Addr) -> None:
         os.sched_setaffinity(target.host_tid, cpus)
     except OSError as error:
         raise from_host(error)
-
-
-def _affinity(target: Task) -> set[int]:
-    try:
-        mask = os.sched_getaffinity(target.host_tid)
-    except OSError:
-        return {target.kernel.cpus[0]}
-    # A quota of so many CPUs shows as so many; the host may still choose which.
-    return mask.intersection(target.kernel.cpus) or mask
 
 
 # --- input and output

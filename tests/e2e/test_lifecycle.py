@@ -509,6 +509,29 @@ def test_read_only_root_and_masked_paths(oci: Containers) -> None:
     assert "Read-only file system" in ran.stderr
 
 
+def test_what_a_process_is_told_of_itself(oci: Containers) -> None:
+    shown = "grep -E '^(Groups|Cpus_allowed_list|Mems_allowed_list)' /proc/self/status; cat /proc/self/oom_score_adj"
+    ran = oci.run(
+        shown,
+        oomScoreAdj=500,
+        user={"uid": 1000, "gid": 7, "additionalGids": [77, 5, 7]},
+        linux={"resources": {"cpu": {"cpus": "0"}}},
+    )
+    assert ran.stdout.splitlines() == ["Groups:\t5 7 77 ", "Cpus_allowed_list:\t0", "Mems_allowed_list:\t0", "500"], ran
+
+
+def test_the_host_knows_how_willing_to_die_a_container_is(oci: Containers) -> None:
+    container = oci.create(WAIT, oomScoreAdj=321)
+    assert Path(f"/proc/{container.pid}/oom_score_adj").read_text() == "321\n"
+    container.start().says("ready")
+    quiet = "exec sleep 100 < /dev/null > /dev/null 2>&1"
+    oci("exec", "--detach", "--pid-file", oci.folder / "exec.pid", "c", "sh", "-c", quiet)
+    pid = (oci.folder / "exec.pid").read_text()
+    assert Path(f"/proc/{pid}/oom_score_adj").read_text() == "321\n"
+    container("kill", "KILL")
+    assert container.exit_code() == 137
+
+
 def test_bind_mounts(oci: Containers) -> None:
     shared, fixed, single = oci.folder / "shared", oci.folder / "fixed", oci.folder / "single"
     for folder in (shared, fixed):

@@ -8,7 +8,7 @@ from sentry.errors import EFAULT
 from sentry.fs.tty.jobs import ControllingTerminals
 from sentry.kernel.creds import ALL_CAPS, Credentials
 from sentry.kernel.sched import Scheduler
-from sentry.kernel.task import PidTable, Rlimits
+from sentry.kernel.task import PidTable, Rlimits, Task
 from sentry.vfs.context import FsContext
 from sentry.vfs.mount import Mount, MountNamespace
 
@@ -147,6 +147,8 @@ class FakeTask:
     @property
     def mounts(self) -> Any:
         return self.group.mounts
+
+    affinity = Task.affinity
 
 
 class FakeKernel:

@@ -92,6 +92,8 @@ def test_status_in_the_host_order_with_guest_values(proc) -> None:
     assert lines["PPid"] == "0"
     assert lines["Uid"] == "0\t0\t0\t0"
     assert lines["Seccomp"] == "0"
+    mask = sum(1 << cpu for cpu in os.sched_getaffinity(0))
+    assert (int(lines["Cpus_allowed"].replace(",", ""), 16), lines["Mems_allowed_list"]) == (mask, "0")
     assert lines["State"] == "R (running)"
     assert re.fullmatch(r" +\d+ kB", lines["VmRSS"])
     assert text.startswith("Name:\tguest\nUmask:\t0022\nState:")

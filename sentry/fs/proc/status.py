@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from sentry.abi.linux import SECCOMP_MODE_FILTER
 from sentry.abi.x86_64 import makedev
+from sentry.fs.proc.system import cpu_list, cpu_mask
 from sentry.fs.tty.console import HostConsole
 from sentry.fs.tty.pty import PtySlave
 from sentry.kernel.task import guest_filters
@@ -77,6 +78,7 @@ def status(reader: Task, target: Task) -> bytes:
     kernel, group, creds = target.kernel, target.group, target.creds
     parent = group.parent
     tid = b"%d" % target.tid
+    cpus = tuple(sorted(target.affinity()))
     host = kernel.pids.status(target.host_tid)
     filters = guest_filters(host)
     own: dict[bytes, bytes] = {
@@ -103,6 +105,10 @@ def status(reader: Task, target: Task) -> bytes:
         b"NoNewPrivs": b"%d" % creds.no_new_privs,
         b"Seccomp": b"%d" % (SECCOMP_MODE_FILTER if filters else 0),
         b"Seccomp_filters": b"%d" % filters,
+        b"Cpus_allowed": cpu_mask(cpus).rstrip(),
+        b"Cpus_allowed_list": cpu_list(cpus).rstrip(),
+        b"Mems_allowed": b"1",
+        b"Mems_allowed_list": b"0",
     }
     lines = []
     for key, value in (host or own).items():
@@ -111,7 +117,7 @@ def status(reader: Task, target: Task) -> bytes:
             value = mine
         elif key in _OWN_LINES:
             value = b"0"
-        elif key.startswith((b"Cpus_", b"Mems_", b"NS")):
+        elif key.startswith(b"NS"):
             continue
         elif value.endswith(b" kB"):
             value = value.rjust(11)
