@@ -255,6 +255,14 @@ def network(spec: Spec, chosen: str) -> tuple[str, str | None]:
     return "none", None
 
 
+def hostname(spec: Spec) -> tuple[str, str]:
+    """(host name, path of the UTS namespace it is to be taken from). Without a namespace it is the host's own."""
+    namespaces = {ns.type: ns.path or "" for ns in (spec.linux.namespaces if spec.linux else None) or ()}
+    if "uts" not in namespaces:
+        return spec.hostname or os.uname().nodename, ""
+    return spec.hostname or "", namespaces["uts"]
+
+
 def id_maps(spec: Spec) -> tuple[list[tuple[int, int, int]], list[tuple[int, int, int]]]:
     """The spec's user namespace maps; empty when it asks for none."""
     if not spec.linux:

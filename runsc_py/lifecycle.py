@@ -237,13 +237,15 @@ class _Attempt:
 
         linux = spec.linux
         network, netns = build.network(spec, settings.network)
+        hostname, uts = build.hostname(spec)
         log_fd = self.log.open()
         if log_fd < 0 and self.foreground:
             log_fd = 2
         return SandboxConfig(
             id=self.container.id,
             process=build.process_config(fields),
-            hostname=build.text_bytes(spec.hostname or ""),
+            hostname=build.text_bytes(hostname),
+            uts=uts,
             domainname=build.text_bytes(spec.domainname or ""),
             root_readonly=bool(spec.root and spec.root.readonly),
             overlay=settings.overlay,

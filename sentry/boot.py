@@ -23,6 +23,7 @@ CLONE_NEWNS, CLONE_NEWUTS, CLONE_NEWIPC, CLONE_NEWPID, CLONE_NEWNET = (
     0x00020000, 0x04000000, 0x08000000, 0x20000000, 0x40000000,
 )  # fmt: skip
 NOBODY = 65534
+HOSTNAME = b"localhost"  # of a container without one
 # The stub's number in every guest's host descriptor table, with two more for a program and its interpreter: the last of
 # those that need no table beyond the one inside the kernel's files_struct.
 STUB_FD = 61
@@ -68,12 +69,13 @@ class MountConfig(NamedTuple):
 
 
 class SandboxConfig(NamedTuple):
-    """All the sentry is told of its container. `enter` is called first in the launcher; `adopt` by `start`,
-    with the launcher's pid, before it forks (it moves it into the cgroup)."""
+    """All the sentry is told of its container. `uts`: without a hostname, that of this namespace. `enter` is called
+    first in the launcher; `adopt` by `start`, with the launcher's pid, before it forks (moving it into the cgroup)."""
 
     id: str
     process: ProcessConfig
     hostname: bytes = b""
+    uts: str = ""
     domainname: bytes = b""
     root_readonly: bool = False
     overlay: bool = False
@@ -216,6 +218,8 @@ def _launch(config: SandboxConfig, inherited: Inherited) -> NoReturn:
         load()
         if os.read(report, 1) != b"+":
             os._exit(1)  # nobody waits any more
+        if config.uts and not config.hostname:
+            config = config._replace(hostname=_hostname_of(config.uts))
         own_net = _namespaces(config)
         page = lib.nc_shared_new()
         check(lib.nc_make_stub(), "loader stub")
@@ -251,13 +255,19 @@ def _guest_filter(config: SandboxConfig) -> bytes:
     return guest_filter(TABLE, trace_all=config.strace)
 
 
+def _hostname_of(uts: str) -> bytes:
+    """A pod's other containers share the name of its first; the launcher leaves that namespace again."""
+    fd = os.open(uts, os.O_RDONLY | os.O_CLOEXEC)
+    check(lib.nc_setns(fd, CLONE_NEWUTS), f"joining UTS namespace {uts}")
+    os.close(fd)
+    return os.fsencode(os.uname().nodename)
+
+
 def _namespaces(config: SandboxConfig) -> bool:
     """The launcher's own way down: network, user, the rest. True when guests get a network namespace of their own."""
     own_net = config.netns == ""
     if config.netns:
-        fd = os.open(config.netns, os.O_RDONLY | os.O_CLOEXEC)
-        check(lib.nc_setns(fd, CLONE_NEWNET), f"joining network namespace {config.netns}")
-        os.close(fd)
+        _join_network(config.netns)
     if os.geteuid() == 0:
         os.setgroups([])
         os.setresgid(NOBODY, NOBODY, NOBODY)
@@ -270,7 +280,28 @@ def _namespaces(config: SandboxConfig) -> bool:
         flags |= CLONE_NEWNET
         own_net = False
     check(lib.nc_unshare(flags), "making namespaces")
+    # The guests' name is asked of the sentry; whoever joins their namespace finds it there.
+    socket.sethostname(os.fsdecode(config.hostname or HOSTNAME))
     return own_net
+
+
+def _join_network(netns: str) -> None:
+    fd = os.open(netns, os.O_RDONLY | os.O_CLOEXEC)
+    theirs = os.fstat(fd).st_ino
+    hosts = {_network_namespace(of) for of in ("self", "1")}
+    check(lib.nc_setns(fd, CLONE_NEWNET), f"joining network namespace {netns}")
+    os.close(fd)
+    if theirs not in hosts:
+        from sentry.net import open_to_everybody
+
+        open_to_everybody()
+
+
+def _network_namespace(of: str) -> int:
+    try:
+        return os.stat(f"/proc/{of}/ns/net").st_ino
+    except OSError:
+        return 0
 
 
 def _run_sentry(config: SandboxConfig, inherited: Inherited, page: Any) -> NoReturn:

@@ -9,7 +9,7 @@ import posixpath
 from typing import TYPE_CHECKING, Any
 
 from sentry.abi.linux import AT_FDCWD, MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_RDONLY, S_IFDIR, S_IFMT, S_IFREG
-from sentry.boot import BootError, MountConfig, SandboxConfig
+from sentry.boot import HOSTNAME, BootError, MountConfig, SandboxConfig
 from sentry.errors import EEXIST, ENOENT, LinuxError
 from sentry.fs import registry
 from sentry.fs.goferfs import GoferFs, connect
@@ -92,7 +92,7 @@ async def build(kernel: "Kernel", config: SandboxConfig, host: "Host") -> Contai
     kernel.store = Store(host.store)
     kernel.facts = host.facts
     _limits(kernel, config)
-    kernel.hostname = config.hostname or b"localhost"
+    kernel.hostname = config.hostname or HOSTNAME
     if config.domainname:
         kernel.domainname = config.domainname
     _register(kernel)

@@ -225,7 +225,6 @@ int nc_zygote(void *page, const void *filter, int filter_len, int stub_fd, int o
     if ((result = nc_new_user_namespace())) zygote_failed(shared, "user namespace", result);
     if (unshare(CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS | (own_net ? CLONE_NEWNET : 0)))
         zygote_failed(shared, "unshare", -errno);
-    if (sethostname("runsc-py", 8)) zygote_failed(shared, "sethostname", -errno);
     if (dup2(nc_stub_memfd, stub_fd) < 0) zygote_failed(shared, "stub descriptor", -errno);
     fcntl(stub_fd, F_SETFD, 0);
     syscall(SYS_close_range, stub_fd + 1, ~0U, 0);

@@ -72,17 +72,21 @@ def create_pair(
 
 
 def bring_up_loopback() -> None:
-    """Boot, in a fresh network namespace with CAP_NET_ADMIN: `lo` up (127.0.0.1 and ::1 come with it).
-
-    Where /proc/sys can be written, ports below 1024 and ping sockets are opened to everybody *in this
-    namespace*: the sentry has no capabilities, and who may do what is decided by the guest's (inet.py).
-    """
+    """Boot, in a fresh network namespace with CAP_NET_ADMIN: `lo` up (127.0.0.1 and ::1 come with it)."""
     from native import lib
     from sentry.errors import from_errno
 
     failed = lib.nc_sock_interface_up(b"lo")
     if failed < 0:
         raise from_errno(-failed)
+    open_to_everybody()
+
+
+def open_to_everybody() -> None:
+    """Boot, in a network namespace that is not the host's own: where /proc/sys can be written, ports below 1024 and
+    ping sockets are opened to everybody *in this namespace*. The sentry has no capabilities there, and who may do
+    what is decided by the guest's (inet.py).
+    """
     for name, value in (("ip_unprivileged_port_start", b"0"), ("ping_group_range", b"0 2147483647")):
         try:
             with open(f"/proc/sys/net/ipv4/{name}", "wb", buffering=0) as setting:

@@ -67,6 +67,7 @@ from sentry.errors import (
     Interrupted,
     from_errno,
 )
+from sentry.fs.proc import sysctl
 from sentry.kernel.sched import WaitQueue, sched
 from sentry.net import hostsock
 from sentry.net.inet_options import OPTIONS, SENDABLE
@@ -85,11 +86,16 @@ _AGAIN, _PIPE = -EAGAIN.errno, -EPIPE.errno
 _LINGER = Struct("<ii")
 _PORT = Struct(">H")
 
-#: the first port anybody may bind (net.ipv4.ip_unprivileged_port_start, which boot may set)
-unprivileged_port_start = 1024
-
 _STREAM_PROTOCOLS = (0, IPPROTO_TCP)
 _DATAGRAM_PROTOCOLS = (0, IPPROTO_UDP, IPPROTO_UDPLITE, IPPROTO_ICMP, IPPROTO_ICMPV6)
+
+
+def _may_ping(task: Task) -> bool:
+    """ping_init_sock's net.ipv4.ping_group_range; and who might open a raw socket, since in a network namespace that a
+    client made the sentry can't."""
+    low, high = map(int, sysctl.read(task.kernel, b"net/ipv4/ping_group_range").split())
+    creds = task.creds
+    return any(low <= gid <= high for gid in (creds.egid, *creds.groups)) or creds.has_cap(CAP_NET_RAW)
 
 
 class HostQueue(WaitQueue):
@@ -156,6 +162,8 @@ class InetSocket(Socket):
             raise EPROTONOSUPPORT
         if kind == SOCK_RAW and not task.creds.has_cap(CAP_NET_RAW):
             raise EPERM
+        if kind == SOCK_DGRAM and protocol in (IPPROTO_ICMP, IPPROTO_ICMPV6) and not _may_ping(task):
+            raise EACCES
         host_fd = hostsock.open_socket(domain, kind, protocol)
         if protocol == 0:
             protocol = IPPROTO_TCP if kind == SOCK_STREAM else IPPROTO_UDP
@@ -165,8 +173,8 @@ class InetSocket(Socket):
 
     async def bind(self, task: Task, addr: bytes) -> None:
         port = _PORT.unpack_from(addr, 2)[0] if len(addr) >= 4 else 0
-        if 0 < port < unprivileged_port_start and not task.creds.has_cap(CAP_NET_BIND_SERVICE):
-            if self.type != SOCK_RAW:
+        if port and self.type != SOCK_RAW and not task.creds.has_cap(CAP_NET_BIND_SERVICE):
+            if port < int(sysctl.read(task.kernel, b"net/ipv4/ip_unprivileged_port_start")):
                 raise EACCES
         hostsock.bind(self.host_fd, addr)
 

@@ -612,6 +612,27 @@ def test_host_changes_show_in_a_bind_mount(oci: Containers) -> None:
     assert container.text() == "ready\nfrom the host\n"
 
 
+SERVE = "nc -l -p 80 -e echo served & echo ready; wait $!"
+ASK = "i=0; until nc 127.0.0.1 80 2> /dev/null; do i=$((i+1)); test $i -lt 200 || exit 1; sleep 0.02; done"
+
+
+def test_a_pod_shares_its_network_and_its_name(oci: Containers) -> None:
+    first = oci.create(SERVE, name="first", hostname="the-pod").start()
+    first.says("ready")
+    shared = [{"type": kind, "path": f"/proc/{first.pid}/ns/{file}"} for kind, file in (("network", "net"), ("uts", "uts"))]
+    own = [{"type": kind} for kind in ("pid", "ipc", "mount")]
+    ran = oci.run(f"hostname; {ASK}", name="second", hostname="", linux={"namespaces": [*shared, *own]})
+    assert (ran.stdout, ran.code) == ("the-pod\nserved\n", 0), ran
+    assert first.exit_code() == 0
+
+
+@pytest.mark.parametrize("opened", [True, False])
+def test_who_may_bind_a_low_port(oci: Containers, opened: bool) -> None:
+    linux = {"sysctl": {"net.ipv4.ip_unprivileged_port_start": "80"}} if opened else {}
+    ran = oci.run(f"{SERVE} & {ASK}" if opened else SERVE, user={"uid": 1000, "gid": 1000}, linux=linux)
+    assert ("served" in ran.stdout, "Permission denied" in ran.stderr) == (opened, not opened), ran
+
+
 def test_two_containers_at_once(oci: Containers) -> None:
     one = oci.create(WAIT.replace("ready", "$(hostname) $(ls /proc | grep -c '^[0-9]')"), name="one", hostname="first").start()
     two = oci.create(WAIT.replace("ready", "$(hostname)"), name="two", hostname="second").start()
