@@ -254,9 +254,10 @@ def _make_directories(manager: Manager, directory: str, hierarchy: Hierarchy) ->
         for _ in range(3):
             try:
                 os.mkdir(level, 0o755)
+                _mark(level)
                 manager.made.append(level)
             except FileExistsError:
-                if level == directory:
+                if level == directory or _marked(level):
                     manager.made.append(level)  # a leaf is ours, made or found, as with runc
             except FileNotFoundError:  # the parent was removed by the container before us: make it again
                 os.makedirs(os.path.dirname(level), 0o755, exist_ok=True)
@@ -264,6 +265,23 @@ def _make_directories(manager: Manager, directory: str, hierarchy: Hierarchy) ->
             break
         if "cpuset" in hierarchy.controllers and not hierarchy.unified:
             _copy_cpuset(level)
+
+
+_MARK = "user.runsc-py"  # of a directory that one of our containers made: the last one that lives below removes it
+
+
+def _mark(directory: str) -> None:
+    try:
+        os.setxattr(directory, _MARK, b"made")
+    except OSError:
+        pass  # then its maker alone removes it
+
+
+def _marked(directory: str) -> bool:
+    try:
+        return os.getxattr(directory, _MARK) == b"made"
+    except OSError:
+        return False
 
 
 def _delegate(directory: str) -> None:

@@ -127,6 +127,10 @@ def test_a_parent_in_use_stays(fake):
     first.remove()
     assert os.listdir(f"{fake.mountpoint}/a") == ["2"]
     second.remove()
+    assert os.listdir(fake.mountpoint) == []  # the last of its containers removes it, whoever made it
+    os.mkdir(f"{fake.mountpoint}/theirs")
+    cgroups.make("/theirs/1", "id", None, True, no_warnings, [fake]).remove()
+    assert os.listdir(fake.mountpoint) == ["theirs"]
 
 
 def test_a_cgroup_that_cannot_be_made_is_an_error_and_leaves_nothing(fake):
