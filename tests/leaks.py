@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 PR_SET_CHILD_SUBREAPER = 36
 GRACE_S = 3.0
+CGROUPS = Path("/sys/fs/cgroup")
 
 
 class Snapshot(NamedTuple):
@@ -42,13 +43,21 @@ def left_since(before: Snapshot, state: Path) -> list[str]:
     return left
 
 
-def remove_parent_cgroup(name: str) -> None:
-    """After runc, which leaves the empty parent of a client's groups in each hierarchy. Not ours to judge; not ours to
-    do: runsc-py removes a parent that it made."""
-    for pattern in (name, f"*/{name}"):
-        for parent in Path("/sys/fs/cgroup").glob(pattern):
-            with contextlib.suppress(OSError):
-                parent.rmdir()
+def remove_cgroups(*names: str) -> None:
+    """Empty groups in each hierarchy that are not ours to judge: those clients make, and the parents that runc leaves.
+    (runsc-py removes a parent that it made.) Names are patterns, removed in this order, once they are empty."""
+    deadline = time.monotonic() + GRACE_S
+    while True:
+        left = 0
+        for name in names:
+            for group in [*CGROUPS.glob(name), *CGROUPS.glob(f"*/{name}")]:
+                try:
+                    group.rmdir()
+                except OSError:
+                    left += 1
+        if not left or time.monotonic() > deadline:
+            return
+        time.sleep(0.02)
 
 
 def _end(keep: frozenset[int]) -> None:

@@ -19,6 +19,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+import pytest
+
 from tests import sandboxes
 
 CLONE_NEWNET = 0x40000000
@@ -103,3 +105,12 @@ def until(fact: Callable[[], bool], told: Callable[[], object] = lambda: "", pat
     while not fact():
         assert time.monotonic() < deadline, f"it did not come about: {told()}"
         time.sleep(0.02)
+
+
+def limits_of(pid: str, *files: tuple[str, str]) -> list[str]:
+    """What the host's files say of the cgroups of a process: (controller, file) by their names in version 1."""
+    rows = [row.split(":") for row in Path(f"/proc/{pid}/cgroup").read_text().split()]
+    groups = {controller: row[2] for row in rows for controller in row[1].split(",")}
+    if "memory" not in groups:
+        pytest.skip("the host has cgroup v2")
+    return [Path(f"/sys/fs/cgroup/{kind}{groups[kind]}/{kind}.{file}").read_text().strip() for kind, file in files]

@@ -102,7 +102,7 @@ def containerd(request: pytest.FixtureRequest, daemon: Path) -> Iterator[Contain
     for name in made.ctr("container", "ls", "-q").stdout.split():
         made.ctr("container", "rm", name)
     if request.param == "runc":
-        leaks.remove_parent_cgroup(NAMESPACE)
+        leaks.remove_cgroups(NAMESPACE)
     left = [line for line in leaks.left_since(before, daemon / "none") if "ctr " not in line]
     assert not left, "left behind:\n" + "\n".join(left)
     runtime_state = daemon / "runtime"

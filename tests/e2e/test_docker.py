@@ -18,7 +18,7 @@ import pytest
 
 from tests import leaks, sandboxes
 from tests.e2e import images
-from tests.e2e.machine import Machine, missing, until
+from tests.e2e.machine import Machine, limits_of, missing, until
 from tests.e2e.terminal import Terminal
 
 # The client that came with the daemon, where there is another.
@@ -113,7 +113,7 @@ def docker(request: pytest.FixtureRequest, daemon: Docker) -> Iterator[Docker]:
     for name in daemon.ok("ps", "--all", "--quiet").split():
         daemon.ok("rm", "--force", name)
     if request.param == "runc":
-        leaks.remove_parent_cgroup(PARENT)
+        leaks.remove_cgroups(PARENT)
     left = leaks.left_since(before, daemon.folder / "none")
     left += [f"mount {place}" for place in daemon.machine.mounts() - mounts if not place.endswith("/netns/default")]
     left += [f"file {path}" for path in (daemon.folder / "exec/runtime-runc").rglob("*") if path.name != "moby"]
@@ -174,24 +174,15 @@ def test_mounts(docker: Docker, tmp_path: Path) -> None:
 def test_limits(docker: Docker) -> None:
     docker.detached("one", "sleep 1000", "--memory", "96m", "--cpus", "0.5", "--pids-limit", "50", "--cpuset-cpus", "0")
     assert docker.ok("exec", "one", "nproc") == "1\n"
-    group = cgroup(docker, "one")
-    assert [group(*name) for name in LIMITS] == ["100663296", "50000", "50", "0"]
+    pid = docker.state("one", "Pid")
+    assert limits_of(pid, *LIMITS) == ["100663296", "50000", "50", "0"]
     docker.ok("update", "--memory", "200m", "--memory-swap", "300m", "--cpus", "0.7", "--pids-limit", "99", "one")
-    assert [group(*name) for name in LIMITS] == ["209715200", "70000", "99", "0"]
+    assert limits_of(pid, *LIMITS) == ["209715200", "70000", "99", "0"]
     stats = docker.ok("stats", "--no-stream", "--format", "{{.Name}} {{.MemUsage}}", "one")
     assert stats.startswith("one ") and stats.endswith(" / 200MiB\n")
 
 
 LIMITS = [("memory", "limit_in_bytes"), ("cpu", "cfs_quota_us"), ("pids", "max"), ("cpuset", "cpus")]
-
-
-def cgroup(docker: Docker, name: str):
-    """A reader of the host's files about a container's cgroup."""
-    rows = Path(f"/proc/{docker.state(name, 'Pid')}/cgroup").read_text().split()
-    paths = {row.split(":")[1]: row.split(":")[2] for row in rows}
-    if not paths.get("memory"):
-        pytest.skip("cgroup v1 only")
-    return lambda kind, file: Path(f"/sys/fs/cgroup/{kind}{paths[kind]}/{kind}.{file}").read_text().strip()
 
 
 def test_out_of_memory(docker: Docker) -> None:
