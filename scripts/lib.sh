@@ -18,5 +18,17 @@ need_packages() {
     output=$($apt install "$@" 2>&1) || { echo "$output" >&2; die "apt-get could not install: $*"; }
 }
 
+# without_services COMMAND...: packages installed meanwhile don't start their daemons (the tests start their own).
+without_services() {
+    local policy=/usr/sbin/policy-rc.d
+    if [ -e "$policy" ]; then "$@"; return; fi
+    trap "rm -f $policy" EXIT
+    printf '#!/bin/sh\nexit 101\n' >"$policy"
+    chmod 755 "$policy"
+    "$@"
+    rm -f "$policy"
+    trap - EXIT
+}
+
 # have COMMAND: is it on PATH or in a system folder?
 have() { PATH="$PATH:/usr/sbin:/sbin:/usr/local/sbin" command -v "$1" >/dev/null 2>&1; }

@@ -14,10 +14,19 @@ want containerd containerd
 want ctr containerd
 want make make
 want git git
+# Clients of the runtime, and what they need for bridges and published ports.
+want ip iproute2
+want iptables iptables
+want curl curl
+want dockerd docker.io
+want podman podman
+want conmon conmon
+want buildah buildah
+[ -e /usr/lib/cni/bridge ] || missing+=(containernetworking-plugins)
 
 if [ "${#missing[@]}" -gt 0 ]; then
     if [ "$(id -u)" = 0 ] && have apt-get; then
-        need_packages "${missing[@]}"
+        without_services need_packages "${missing[@]}"
     else
         say "not installed: ${missing[*]} (needs root and apt-get); the tests that use them will be skipped"
     fi
