@@ -123,7 +123,7 @@ class Plan:
         self.devices: list[tuple[bytes, str, int, int, int, int, int]] = []
 
 
-def plan(spec: Spec, bundle: str, exclusive_root: bool = True, overlay: bool = False) -> Plan:
+def plan(spec: Spec, bundle: str, exclusive_root: bool, overlay: bool = False) -> Plan:
     """The exports (0 is the rootfs), mounts and devices. Under an overlay the rootfs is never written."""
     from gofer.exports import Export
 

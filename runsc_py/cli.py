@@ -47,6 +47,12 @@ OPTIONS = [
     Option("--rootless", default="auto", metavar="true|false|auto", help="Run without root's privileges."),
     Option("--platform", default="seccomp", metavar="NAME", help="How system calls are intercepted."),
     Option("--network", metavar="none|host", help="Loopback alone, or the namespace's own stack."),
+    Option(
+        "--file-access",
+        default="exclusive",
+        metavar="exclusive|shared",
+        help="shared: others change the root file system too, while the container runs.",
+    ),
     Option("--overlay", kind="flag", help="Keep writes to the root file system in memory."),
     Option("--overlay-size", metavar="SIZE", help="Limit of the overlay's memory (64M, 2G)."),
     Option("--strace", kind="flag", help="Print a line per system call on stderr."),
@@ -91,6 +97,9 @@ class Invocation:
         settings = self.settings
         for name in ("platform", "rootless", "debug", "network", "systemd_cgroup", "overlay", "strace"):
             setattr(settings, name, given[name])
+        if given["file_access"] not in ("exclusive", "shared"):
+            raise RuntimeFault(f"invalid --file-access value: {given['file_access']} (exclusive or shared)")
+        settings.shared_root = given["file_access"] == "shared"
         settings.overlay_size = parse_size(given["overlay_size"])
         settings.panic_on_bug = given["panic_on_bug"] or os.environ.get("RUNSC_PY_PANIC_ON_BUG") == "1"
 

@@ -40,13 +40,12 @@ class Created:
 class Options:
     """How to create: the flags of `create` and `run`."""
 
-    __slots__ = ("console_socket", "exclusive_root", "foreground", "pid_file", "preserve_fds", "use_cgroup")
+    __slots__ = ("console_socket", "foreground", "pid_file", "preserve_fds", "use_cgroup")
 
     def __init__(self) -> None:
         self.console_socket = ""
         self.pid_file = ""
         self.preserve_fds = 0
-        self.exclusive_root = True
         self.foreground = False  # the creator stays, and stderr is its own
         self.use_cgroup = True
 
@@ -91,7 +90,7 @@ class _Attempt:
         self.foreground = how.foreground
         assert process is not None
         self._describe(spec, bundle, settings)
-        plan = build.plan(spec, bundle, how.exclusive_root, settings.overlay)
+        plan = build.plan(spec, bundle, not settings.shared_root, settings.overlay)
         fields = build.process_fields(process, self.log.warning)
         stdio, master = self._stdio(fields)
         try:

@@ -12,6 +12,7 @@ class Settings:
         "panic_on_bug",
         "platform",
         "rootless",
+        "shared_root",
         "strace",
         "strace_fd",
         "systemd_cgroup",
@@ -27,4 +28,5 @@ class Settings:
         self.debug = False
         self.panic_on_bug = False
         self.rootless = "auto"
+        self.shared_root = False  # others change the root file system too: nothing of it is trusted to stay as it was
         self.systemd_cgroup = False

@@ -21,11 +21,12 @@ class Containers:
         self.command = command
         self.folder = folder
         self.root = root
+        self.own_options: list[str] = []  # global ones, that runc does not have
         self.is_runc = Path(command[0]).name == "runc"
 
     def argv(self, *args: str | Path) -> list[str]:
         options = ["--root", self.folder / "state", "--log", self.folder / "log.json", "--log-format", "json"]
-        return [*self.command, *map(str, options), *map(str, args)]
+        return [*self.command, *map(str, options), *self.own_options, *map(str, args)]
 
     def __call__(self, *args: str | Path, stdin: bytes = b"", timeout: float = 30) -> Ran:
         return sandboxes.finished(self.argv(*args), stdin, timeout, env=self.environment())

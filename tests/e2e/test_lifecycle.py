@@ -633,6 +633,22 @@ def test_who_may_bind_a_low_port(oci: Containers, opened: bool) -> None:
     assert ("served" in ran.stdout, "Permission denied" in ran.stderr) == (opened, not opened), ran
 
 
+def test_host_changes_show_in_a_shared_root(oci: Containers) -> None:
+    """--file-access=shared: `docker cp` over a file that the container knows."""
+    oci.own_options = [] if oci.is_runc else ["--file-access", "shared"]
+    root = own_root(oci)
+    (root / "known").write_text("old\n")
+    script = "cat /known; ls /absent; echo ready; until test -e /absent; do sleep 0.02; done; cat /known /absent; echo new > /known"
+    container = oci.create(script, root={"path": str(root), "readonly": False}).start()
+    container.says("ready")
+    for name in ("known", "absent"):
+        (root / "aside").write_text(f"{name} from the host\n")
+        (root / "aside").rename(root / name)
+    assert container.exit_code() == 0
+    assert container.text().endswith("ready\nknown from the host\nabsent from the host\n")
+    assert (root / "known").read_text() == "new\n"
+
+
 def test_two_containers_at_once(oci: Containers) -> None:
     one = oci.create(WAIT.replace("ready", "$(hostname) $(ls /proc | grep -c '^[0-9]')"), name="one", hostname="first").start()
     two = oci.create(WAIT.replace("ready", "$(hostname)"), name="two", hostname="second").start()
