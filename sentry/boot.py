@@ -154,13 +154,21 @@ def start(
         except OSError:
             pass  # it has failed, and says why
         sentry_pid = _receive(ours)
+        _reap(launcher)  # a zombie counts against a limit of tasks
         init_pid = _receive(ours)
     finally:
         ours.close()
-        os.waitpid(launcher, 0)
+        _reap(launcher)
         if sentry_pid and not init_pid:
             _end(sentry_pid)
     return Sandbox(init_pid, sentry_pid)
+
+
+def _reap(launcher: int) -> None:
+    try:
+        os.waitpid(launcher, 0)
+    except ChildProcessError:
+        pass  # done already
 
 
 def _receive(sock: socket.socket) -> int:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from runsc_py.spec import BlockIO, Cpu, Resources
 
 Setting = tuple[str, str, str]
+OWN_TASKS = 4  # of ours in the container's cgroup: gofer, sentry with its watching thread, zygote
 
 
 def v1(resources: Resources) -> Iterator[Setting]:
@@ -124,4 +125,4 @@ def _max(value: int) -> str:
 
 
 def _pids(limit: int) -> str:
-    return "max" if limit < 0 else str(limit)
+    return "max" if limit < 0 else str(limit + OWN_TASKS)

@@ -4,6 +4,7 @@ import os
 from typing import Any
 
 from runsc_py.cgroups import Manager, read_int
+from runsc_py.cgroups.limits import OWN_TASKS
 
 _TICK_NS = 10**7  # USER_HZ is 100 everywhere
 
@@ -119,10 +120,10 @@ def _pids(manager: Manager) -> dict[str, int]:
     directory = manager.directory_of("pids")
     if not directory:
         return {}
-    found = {"current": read_int(f"{directory}/pids.current") or 0}
+    found = {"current": max(0, (read_int(f"{directory}/pids.current") or 0) - OWN_TASKS)}
     limit = read_int(f"{directory}/pids.max")
     if limit is not None and limit < 2**63:
-        found["limit"] = limit
+        found["limit"] = limit - OWN_TASKS
     return found
 
 

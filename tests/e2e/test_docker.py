@@ -172,17 +172,19 @@ def test_mounts(docker: Docker, tmp_path: Path) -> None:
 
 
 def test_limits(docker: Docker) -> None:
-    docker.detached("one", "sleep 1000", "--memory", "96m", "--cpus", "0.5", "--pids-limit", "50", "--cpuset-cpus", "0")
+    docker.detached("one", "sleep 1000", "--memory", "96m", "--cpus", "0.5", "--cpuset-cpus", "0")
     assert docker.ok("exec", "one", "nproc") == "1\n"
     pid = docker.state("one", "Pid")
-    assert limits_of(pid, *LIMITS) == ["100663296", "50000", "50", "0"]
-    docker.ok("update", "--memory", "200m", "--memory-swap", "300m", "--cpus", "0.7", "--pids-limit", "99", "one")
-    assert limits_of(pid, *LIMITS) == ["209715200", "70000", "99", "0"]
+    assert limits_of(pid, *LIMITS) == ["100663296", "50000", "0"]
+    docker.ok("update", "--memory", "200m", "--memory-swap", "300m", "--cpus", "0.7", "--pids-limit", "4", "one")
+    assert limits_of(pid, *LIMITS) == ["209715200", "70000", "0"]
+    forks = docker("exec", "one", "sh", "-c", "for i in 1 2 3 4; do sleep 1000 & echo $i; done")  # beside `sleep` and `sh`
+    assert forks.stdout == "1\n2\n", forks
     stats = docker.ok("stats", "--no-stream", "--format", "{{.Name}} {{.MemUsage}}", "one")
     assert stats.startswith("one ") and stats.endswith(" / 200MiB\n")
 
 
-LIMITS = [("memory", "limit_in_bytes"), ("cpu", "cfs_quota_us"), ("pids", "max"), ("cpuset", "cpus")]
+LIMITS = [("memory", "limit_in_bytes"), ("cpu", "cfs_quota_us"), ("cpuset", "cpus")]
 
 
 def test_out_of_memory(docker: Docker) -> None:

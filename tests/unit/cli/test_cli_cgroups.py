@@ -157,7 +157,7 @@ def test_a_limit_that_cannot_be_set_names_the_file(fake):
 def test_a_missing_controller_is_a_warning(fake):
     said = []
     manager = cgroups.make("/x", "id", spec.Resources(pids=spec.Pids(limit=3)), True, said.append, [fake])
-    assert said == ["cgroup: no pids controller here: pids.max=3 is not applied"]
+    assert said == ["cgroup: no pids controller here: pids.max=7 is not applied"]
     manager.remove()
 
 
@@ -206,8 +206,8 @@ def test_stats_of_v2(tmp_path):
         "memory.current": "77\n",
         "memory.max": "max\n",
         "memory.stat": "file 9\nanon 1\n",
-        "pids.current": "2\n",
-        "pids.max": "50\n",
+        "pids.current": "6\n",
+        "pids.max": "54\n",
     }
     for name, text in files.items():
         (tmp_path / name).write_text(text)
