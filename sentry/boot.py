@@ -277,7 +277,7 @@ def _namespaces(config: SandboxConfig) -> bool:
     """The launcher's own way down: network, user, the rest. True when guests get a network namespace of their own."""
     own_net = config.netns == ""
     if config.netns:
-        _join_network(config.netns)
+        _join_network(config.netns, config.sysctl)
     if os.geteuid() == 0:
         os.setgroups([])
         os.setresgid(NOBODY, NOBODY, NOBODY)
@@ -295,16 +295,25 @@ def _namespaces(config: SandboxConfig) -> bool:
     return own_net
 
 
-def _join_network(netns: str) -> None:
+def set_up_network(sysctls: dict[str, str]) -> None:
+    """In a network namespace that is not the host's own, while it may be changed."""
+    from sentry.net import set_up_namespace
+
+    try:
+        set_up_namespace(sysctls)
+    except OSError as error:
+        reason = os.strerror(error.errno or 5).lower()
+        raise BootError(f"error during container init: {error.filename}: {reason}") from None
+
+
+def _join_network(netns: str, sysctls: dict[str, str]) -> None:
     fd = os.open(netns, os.O_RDONLY | os.O_CLOEXEC)
     theirs = os.fstat(fd).st_ino
     hosts = {_network_namespace(of) for of in ("self", "1")}
     check(lib.nc_setns(fd, CLONE_NEWNET), f"joining network namespace {netns}")
     os.close(fd)
     if theirs not in hosts:
-        from sentry.net import open_to_everybody
-
-        open_to_everybody()
+        set_up_network(sysctls)
 
 
 def _network_namespace(of: str) -> int:

@@ -9,7 +9,7 @@ from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from native import filters, lib
-from sentry.boot import PR_SET_NO_NEW_PRIVS, Inherited, SandboxConfig, check
+from sentry.boot import PR_SET_NO_NEW_PRIVS, Inherited, SandboxConfig, check, set_up_network
 from sentry.log import STDERR
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def gather(config: SandboxConfig, inherited: Inherited) -> Host:
 
     facts = collect_host_facts()
     if config.netns is None or config.network == "none":
-        _loopback()
+        _own_network(config)
     moved = {}
 
     def move(fd: int) -> int:
@@ -156,10 +156,11 @@ def lock_down(config: SandboxConfig, host: Host, listener: int) -> Host:
     return host._replace(store=store)
 
 
-def _loopback() -> None:
+def _own_network(config: SandboxConfig) -> None:
     from sentry.net import bring_up_loopback
 
     bring_up_loopback()
+    set_up_network(config.sysctl)
 
 
 def _hard_nofile() -> int:

@@ -2,8 +2,7 @@
 namespace (inet.py), a read-only rtnetlink (netlink.py), and what /proc/net shows of them (report.py).
 
 Every socket is a `Socket` (socket.py), which is a File. The system calls are in sentry/syscalls/sockets.py
-and sockmsg.py. `create` and `create_pair` make sockets; `bring_up_loopback` is for boot, in a fresh network
-namespace.
+and sockmsg.py. `create` and `create_pair` make sockets; `bring_up_loopback` and `set_up_namespace` are for boot.
 """
 
 from __future__ import annotations
@@ -79,20 +78,34 @@ def bring_up_loopback() -> None:
     failed = lib.nc_sock_interface_up(b"lo")
     if failed < 0:
         raise from_errno(-failed)
-    open_to_everybody()
 
 
-def open_to_everybody() -> None:
-    """Boot, in a network namespace that is not the host's own: where /proc/sys can be written, ports below 1024 and
-    ping sockets are opened to everybody *in this namespace*. The sentry has no capabilities there, and who may do
-    what is decided by the guest's (inet.py).
+def set_up_namespace(sysctls: dict[str, str]) -> None:
+    """Boot, in a network namespace that is not the host's own: the `net.*` ones of config.json, as runc sets them, and
+    where /proc/sys can be written, ports below 1024 and ping sockets for everybody *in this namespace*. The sentry
+    has no capabilities there, and who may do what is decided by the guest's (inet.py). OSError: which can't be set.
     """
-    for name, value in (("ip_unprivileged_port_start", b"0"), ("ping_group_range", b"0 2147483647")):
+    from sentry.fs.proc.sysctl import KNOBS
+
+    own = {"net.ipv4.ip_unprivileged_port_start": "0", "net.ipv4.ping_group_range": "0 2147483647"}
+    for name, value in sysctls.items():
+        path = name.replace(".", "/")
+        if name.startswith("net.") and name not in own and path.encode() in KNOBS:
+            _set_sysctl(path, value)
+    for name, value in own.items():
         try:
-            with open(f"/proc/sys/net/ipv4/{name}", "wb", buffering=0) as setting:
-                setting.write(value)
+            _set_sysctl(name.replace(".", "/"), value)
         except OSError:
             pass
+
+
+def _set_sysctl(path: str, value: str) -> None:
+    where = f"/proc/sys/{path}"
+    try:
+        with open(where, "wb", buffering=0) as setting:
+            setting.write(value.encode())
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, where)
 
 
 def _unix_type(kind: int, protocol: int) -> int:

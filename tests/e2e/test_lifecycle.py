@@ -616,6 +616,16 @@ SERVE = "nc -l -p 80 -e echo served & echo ready; wait $!"
 ASK = "i=0; until nc 127.0.0.1 80 2> /dev/null; do i=$((i+1)); test $i -lt 200 || exit 1; sleep 0.02; done"
 
 
+def test_sysctls_act_on_the_network(oci: Containers) -> None:
+    """The host is asked: what is bound without a port gets one of the range."""
+    script = "nc -l & until netstat -ltn | grep -q LISTEN; do sleep 0.02; done; netstat -ltn | sed -n 's/.*:::*\\([0-9]*\\) .*/\\1/p; s/.* 0.0.0.0:\\([0-9]*\\) .*/\\1/p' | sort -u"
+    ran = oci.run(script, linux={"sysctl": {"net.ipv4.ip_local_port_range": "4000 4009"}})
+    assert 4000 <= int(ran.stdout) <= 4009, ran
+    bundle = oci.bundle("exit 0", linux={"sysctl": {"net.ipv4.ip_forward": "nonsense"}})
+    ran = oci("run", "--bundle", bundle, "c")
+    assert ran.code != 0 and "invalid argument" in ran.stderr, ran
+
+
 PING = "ping -c 1 127.0.0.1 | grep -c ' 0% packet loss'"  # by a raw socket
 
 

@@ -203,8 +203,21 @@ def test_loopback_of_a_fresh_namespace() -> None:
     script = """
 import ctypes, socket
 assert ctypes.CDLL(None).unshare(0x40000000) == 0
-from sentry.net import bring_up_loopback
+from sentry.net import bring_up_loopback, set_up_namespace
 bring_up_loopback()
+set_up_namespace({"net.ipv4.tcp_keepalive_time": "77", "kernel.msgmax": "1", "net.ipv4.ping_group_range": "5 6"})
+def sysctl(name):
+    with open("/proc/sys/" + name) as file:
+        return file.read().split()
+assert sysctl("net/ipv4/tcp_keepalive_time") == ["77"] and sysctl("kernel/msgmax") != ["1"]
+assert sysctl("net/ipv4/ping_group_range") == ["0", "2147483647"]  # the sentry's own; the guest's is in its view
+assert sysctl("net/ipv4/ip_unprivileged_port_start") == ["0"]
+try:
+    set_up_namespace({"net.ipv4.ip_forward": "nonsense"})
+except OSError as error:
+    assert (error.errno, error.filename) == (22, "/proc/sys/net/ipv4/ip_forward")
+else:
+    raise AssertionError
 server = socket.create_server(("127.0.0.1", 0))
 socket.create_connection(server.getsockname()).close()
 """
