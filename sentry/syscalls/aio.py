@@ -254,5 +254,3 @@ def sys_io_cancel(task: Task, ctx: ULong, iocb: Addr, result: Addr) -> int:
         raise EINVAL
     poll.end(0)
     raise EINPROGRESS  # the completion tells
-
-
