@@ -157,7 +157,7 @@ def task(containerd: Containerd) -> Iterator[Containerd]:
     yield containerd
     containerd.ctr("task", "kill", "--signal", "KILL", LONG)
     deadline = time.monotonic() + 10
-    while "STOPPED" not in containerd.ctr("task", "ls").stdout and time.monotonic() < deadline:
+    while "RUNNING" in containerd.ctr("task", "ls").stdout and time.monotonic() < deadline:
         time.sleep(0.05)
     containerd.ctr("task", "delete", LONG)
     containerd.ctr("container", "delete", LONG)
