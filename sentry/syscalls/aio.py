@@ -247,7 +247,7 @@ async def collect(task: Task, ctx: int, min_nr: int, nr: int, events: int, deadl
 
 @syscall
 def sys_io_cancel(task: Task, ctx: ULong, iocb: Addr, result: Addr) -> int:
-    if task.mem.read_u32(iocb + _KEY_AT):
+    if task.mem.read_u32((iocb + _KEY_AT) % (1 << 64)):
         raise EINVAL
     poll = find(task, ctx).polls.get(iocb)
     if poll is None:
