@@ -114,9 +114,9 @@ def podman(request: pytest.FixtureRequest, host: Podman) -> Iterator[Podman]:
     yield host
     host("pod", "rm", "--all", "--force", "--time", "0")
     host("rm", "--all", "--force", "--time", "0")
-    if request.param == "runc":
-        leaks.remove_cgroups(f"{PARENT}/*")
-    leaks.remove_cgroups(f"{PARENT}/conmon/{PARENT}", f"{PARENT}/conmon", PARENT)  # podman's own, with either runtime
+    # podman's own are there with either runtime, conmon's own in conmon's
+    pods = [f"{PARENT}/*"] if request.param == "runc" else []
+    leaks.remove_cgroups(f"{PARENT}/conmon/{PARENT}", f"{PARENT}/conmon", *pods, PARENT)
     left = leaks.left_since(before, host.folder / "none")
     left += [f"mount {place}" for place in host.machine.mounts() - mounts if not place.endswith(("/overlay", "/run/netns"))]
     left += host.machine.run(["find", "/run/runsc-py", "-mindepth", "1"]).stdout.splitlines()
