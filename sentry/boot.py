@@ -290,9 +290,16 @@ def _namespaces(config: SandboxConfig) -> bool:
         flags |= CLONE_NEWNET
         own_net = False
     check(lib.nc_unshare(flags), "making namespaces")
-    # The guests' name is asked of the sentry; whoever joins their namespace finds it there.
-    socket.sethostname(os.fsdecode(config.hostname or HOSTNAME))
+    _set_hostname(config.hostname or HOSTNAME)
     return own_net
+
+
+def _set_hostname(name: bytes) -> None:
+    """The guests' name is asked of the sentry; whoever joins their namespace finds it there."""
+    try:
+        socket.sethostname(os.fsdecode(name))
+    except OSError as error:
+        raise BootError(f"error during container init: sethostname: {os.strerror(error.errno or 22).lower()}") from None
 
 
 def set_up_network(sysctls: dict[str, str]) -> None:

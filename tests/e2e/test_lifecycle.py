@@ -671,6 +671,11 @@ def test_host_changes_show_in_a_shared_root(oci: Containers) -> None:
     assert (root / "known").read_text() == "new\n"
 
 
+def test_a_host_name_that_is_too_long(oci: Containers) -> None:
+    ran = oci("run", "--bundle", oci.bundle("exit 0", hostname="n" * 65), "c")
+    assert ran.code != 0 and "sethostname: invalid argument" in ran.stderr, ran
+
+
 def test_two_containers_at_once(oci: Containers) -> None:
     one = oci.create(WAIT.replace("ready", "$(hostname) $(ls /proc | grep -c '^[0-9]')"), name="one", hostname="first").start()
     two = oci.create(WAIT.replace("ready", "$(hostname)"), name="two", hostname="second").start()
