@@ -25,12 +25,9 @@ class GoferConfig:
 
     rootless: make a user namespace with the maps (one entry of one id, or what newuidmap(1) grants).
     Otherwise the maps say how the container's ids are stored on the host; empty: as they are.
-
-    raw_network: the path of a network namespace ("": the caller's own) in which it opens raw sockets, for which the
-    sandbox, in a user namespace of its own, has no capability there. None: it has no network.
     """
 
-    __slots__ = ("enter", "exports", "gid_map", "raw_network", "rootless", "uid_map")
+    __slots__ = ("enter", "exports", "gid_map", "rootless", "uid_map")
 
     def __init__(
         self,
@@ -39,14 +36,12 @@ class GoferConfig:
         gid_map: IdMap | None = None,
         rootless: bool = False,
         enter: Callable[[], None] | None = None,
-        raw_network: str | None = None,
     ) -> None:
         self.exports = exports
         self.uid_map = uid_map or []
         self.gid_map = gid_map or []
         self.rootless = rootless
         self.enter = enter
-        self.raw_network = raw_network
 
 
 class GoferHandle:
@@ -217,11 +212,8 @@ def _child(config: GoferConfig, sock: int, status: int, go: int) -> None:
         if os.geteuid() == 0:
             os.setgroups([])
     os.close(go)
-    raw = config.raw_network is not None
-    if config.raw_network:
-        _join_network(config.raw_network)
-    program = filters.compiled(confine.rules(any(export.connect for export in exports), raw))
-    confine.leave_namespaces(network=not raw)
+    program = filters.compiled(confine.rules(any(export.connect for export in exports)))
+    confine.leave_namespaces()
     if config.rootless:
         _open_all(exports, open_export)
     self_fd = confine.open_self_fd()
@@ -231,7 +223,7 @@ def _child(config: GoferConfig, sock: int, status: int, go: int) -> None:
     held = confine.capabilities()
     confine.empty_root()
     os.fchdir(self_fd)
-    confine.drop_privileges(held, confine.KEPT | (confine.CAP_NET_RAW if raw else 0))
+    confine.drop_privileges(held)
     served = server.Server(
         sock,
         exports,
@@ -240,7 +232,6 @@ def _child(config: GoferConfig, sock: int, status: int, go: int) -> None:
         [] if config.rootless else config.gid_map,
         lenient_owner=config.rootless,
         budget=max(64, min(descriptors // 2, 8192)),
-        raw_sockets=raw,
     )
     _settle()
     filters.load(program)
@@ -248,17 +239,6 @@ def _child(config: GoferConfig, sock: int, status: int, go: int) -> None:
     os.close(status)
     served.serve()
     os._exit(0)
-
-
-def _join_network(path: str) -> None:
-    from gofer import hostcalls as host
-
-    try:
-        namespace = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        host.setns(namespace, host.CLONE_NEWNET)
-        os.close(namespace)
-    except OSError as error:
-        raise GoferError(f"joining network namespace {path}: {os.strerror(error.errno or 5)}")
 
 
 def _user_namespace(status: int, go: int) -> None:

@@ -19,7 +19,6 @@ CAP_FSETID = 1 << 4  # keep setgid when the container's root sets it for another
 # Not CAP_DAC_READ_SEARCH: open_by_handle_at(2) comes with it, and DAC_OVERRIDE covers the rest.
 # Not CAP_MKNOD, CAP_SETFCAP, CAP_SYS_ADMIN: a guest makes no devices, file capabilities or mounts.
 KEPT = CAP_CHOWN | CAP_DAC_OVERRIDE | CAP_FOWNER | CAP_FSETID
-CAP_NET_RAW = 1 << 13  # kept too where raw sockets are offered
 
 COMM = b"runsc-py-gofer"
 
@@ -74,10 +73,9 @@ def open_self_fd() -> int:
         return os.open(path, host.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
 
 
-def leave_namespaces(network: bool = True) -> None:
-    """Into fresh ones; the network is kept where raw sockets of it are offered."""
+def leave_namespaces() -> None:
     host.unshare(host.CLONE_NEWNS)
-    for kind in (host.CLONE_NEWIPC, host.CLONE_NEWUTS, *([host.CLONE_NEWNET] if network else [])):
+    for kind in (host.CLONE_NEWIPC, host.CLONE_NEWUTS, host.CLONE_NEWNET):
         try:
             host.unshare(kind)
         except OSError:  # a kernel without it
@@ -112,10 +110,10 @@ def limits() -> int:
     return hard
 
 
-def drop_privileges(held: int, kept: int = KEPT) -> None:
-    """All but `kept`, of what capabilities() found while there was a /proc."""
+def drop_privileges(held: int) -> None:
+    """All but KEPT, of what capabilities() found while there was a /proc."""
     for capability in range(64):
-        if not kept >> capability & 1:
+        if not KEPT >> capability & 1:
             try:
                 host.prctl(host.PR_CAPBSET_DROP, capability)
             except OSError:
@@ -124,7 +122,7 @@ def drop_privileges(held: int, kept: int = KEPT) -> None:
         host.prctl(host.PR_CAP_AMBIENT, host.PR_CAP_AMBIENT_CLEAR_ALL)
     except OSError:
         pass
-    host.capset(held & kept)
+    host.capset(held & KEPT)
     host.prctl(host.PR_SET_NO_NEW_PRIVS, 1)
     host.prctl(host.PR_SET_DUMPABLE, 0)
 
@@ -160,9 +158,8 @@ DEADLY = (
 # fmt: on
 
 
-def rules(connects: bool, raw_sockets: bool = False) -> filters.Rules:
-    """What is not allowed gives EPERM. connects: an export's sockets may be connected to; raw_sockets: of IP may be
-    opened."""
+def rules(connects: bool) -> filters.Rules:
+    """What is not allowed gives EPERM. connects: an export's sockets may be connected to."""
     allow = filters.ALLOW
     not_executable = ((2, 4, 0),)  # PROT_EXEC
     found: list[filters.Rule] = [
@@ -177,7 +174,4 @@ def rules(connects: bool, raw_sockets: bool = False) -> filters.Rules:
         found.append((allow, "socket", ((0, filters.EQUAL, 1),)))  # AF_UNIX
         found.append((allow, "connect", ()))
         found.append((allow, "ioctl", ((1, filters.EQUAL, 0x5421),)))  # FIONBIO
-    if raw_sockets:
-        for domain in (2, 10):  # AF_INET, AF_INET6
-            found.append((allow, "socket", ((0, filters.EQUAL, domain), (1, 0xF, 3))))  # SOCK_RAW
     return (*found, *((filters.KILL_PROCESS, name, ()) for name in DEADLY))

@@ -48,17 +48,15 @@ REMOVEXATTR = 21  # name
 FORGET = 22  # FORGET_ITEM...                   (no reply)
 CONNECT = 23  # FLAGS = SOCK_STREAM...          -> fd, a connected socket
 FSYNC = 24  # FLAGS = 1: data only
-RAW_SOCKET = 25  # RAW_ARGS; no handle          -> fd, where the gofer was given a network
 
 OP_NAMES = {
     value: name
     for name, value in list(globals().items())
-    if isinstance(value, int) and name.isupper() and 1 <= value <= 25 and name not in ("VERSION", "HEAD")
+    if isinstance(value, int) and name.isupper() and 1 <= value <= 24 and name not in ("VERSION", "HEAD")
 }
 
 ATTACH_ARGS = Struct("=II")  # version, export
 FLAGS = Struct("=I")
-RAW_ARGS = Struct("=II")  # domain, protocol
 HANDLE = Struct("=Q")
 CREATE_ARGS = Struct("=IIII")  # flags, mode, uid, gid
 OWNER_ARGS = Struct("=III")  # mode, uid, gid

@@ -4,8 +4,7 @@ Rules kept here, whatever is asked:
  * a name is one component and never `.`, `..` or empty; symlinks are opened as themselves, never followed;
  * every host file is reached by openat2(2) beneath a descriptor of an export;
  * only regular files are opened for their contents, and a read-only export gives no writable descriptor;
- * no device node is made;
- * a raw IP socket is opened only where the container may have one, in the network namespace it was given.
+ * no device node is made.
 
 Opening an inode that is held as an O_PATH descriptor goes through `/proc/self/fd/N`. `self_fd` is a detached
 mount of that one directory, made before confinement: its names are our own descriptor numbers, `..` stops at
@@ -89,7 +88,7 @@ class Ids:
 class Server:
     def __init__(
         self, sock_fd: int, exports: list[Export], self_fd: int, uid_map: IdMap, gid_map: IdMap,
-        lenient_owner: bool, budget: int, raw_sockets: bool = False,
+        lenient_owner: bool, budget: int,
     ) -> None:  # fmt: skip
         self._sock = _socket.socket(fileno=sock_fd)
         self._exports = exports
@@ -98,7 +97,6 @@ class Server:
         self._same_ids = self._uids.identity and self._gids.identity
         # With a single mapped id, what another user creates belongs to that id instead of failing.
         self._lenient_owner = lenient_owner
-        self._raw_sockets = raw_sockets
         self._table = Table(budget)
         self._roots: dict[int, Node] = {}
         self._reading: dict[int, int] = {}  # node id -> descriptor open for READDIR
@@ -130,7 +128,6 @@ class Server:
             p.REMOVEXATTR: self._removexattr,
             p.CONNECT: self._connect,
             p.FSYNC: self._fsync,
-            p.RAW_SOCKET: self._raw_socket,
         }
 
     # --- the loop ---
@@ -389,15 +386,6 @@ class Server:
             return 0, b"", os.dup(sock.fileno())
         finally:
             sock.close()
-
-    def _raw_socket(self, handle: int, size: int) -> Result:
-        domain, protocol = self._args(p.RAW_ARGS, size)
-        if not self._raw_sockets or domain not in (_socket.AF_INET, _socket.AF_INET6):
-            raise OSError(EPERM, "not offered")
-        if not 0 < protocol < 256:
-            raise OSError(EINVAL, "protocol")
-        kind = _socket.SOCK_RAW | _socket.SOCK_CLOEXEC | _socket.SOCK_NONBLOCK
-        return 0, b"", _socket.socket(domain, kind, protocol).detach()
 
     # --- making ---
 

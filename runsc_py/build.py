@@ -255,13 +255,6 @@ def network(spec: Spec, chosen: str) -> tuple[str, str | None]:
     return "none", None
 
 
-def raw_network(network: str, netns: str | None, bounding: int) -> str | None:
-    """The network namespace whose raw sockets the gofer opens, since the sandbox's user namespace does not own it.
-    None: the sandbox owns it, or the container may have no raw sockets."""
-    allowed = bounding & options.capability_mask(["NET_RAW"])
-    return netns if network == "host" and allowed else None
-
-
 def hostname(spec: Spec) -> tuple[str, str]:
     """(host name, path of the UTS namespace it is to be taken from). Without a namespace it is the host's own."""
     namespaces = {ns.type: ns.path or "" for ns in (spec.linux.namespaces if spec.linux else None) or ()}

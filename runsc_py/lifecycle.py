@@ -180,8 +180,6 @@ class _Attempt:
                 cgroup.join(launcher)
                 cgroup.join(gofer.pid)
 
-        network, netns = build.network(spec, settings.network)
-        raw_network = None if container.rootless else build.raw_network(network, netns, fields["caps"]["bounding"])
         gofer = start_gofer(
             GoferConfig(
                 exports=plan.exports,
@@ -189,14 +187,12 @@ class _Attempt:
                 gid_map=gid_map,
                 rootless=container.rootless,
                 enter=enter,
-                raw_network=raw_network,
             )
         )
         self.files.append(gofer.socket_fd)
         container.gofer_pid, container.gofer_start = gofer.pid, Identity(gofer.pid).start
         self.victims.append(Identity(gofer.pid, container.gofer_start))
-        networking = {"network": network, "netns": netns, "raw_sockets": raw_network is not None}
-        config = self._sandbox_config(spec, plan, fields, settings, (uid_map, gid_map), networking, enter, adopt)
+        config = self._sandbox_config(spec, plan, fields, settings, (uid_map, gid_map), enter, adopt)
         preserve = list(range(3, 3 + how.preserve_fds))
         try:
             sandbox = start_sandbox(config, self.listener, stdio, gofer.socket_fd, preserve, None)
@@ -233,13 +229,13 @@ class _Attempt:
         fields: dict[str, Any],
         settings: Settings,
         maps: tuple[Any, Any],
-        networking: dict[str, Any],
         enter: Any,
         adopt: Any,
     ) -> Any:
         from sentry.boot import SandboxConfig
 
         linux = spec.linux
+        network, netns = build.network(spec, settings.network)
         hostname, uts = build.hostname(spec)
         log_fd = self.log.open()
         if log_fd < 0 and self.foreground:
@@ -259,7 +255,8 @@ class _Attempt:
             readonly_paths=[build.text_bytes(p) for p in (linux.readonly_paths if linux else None) or ()],
             sysctl=dict((linux.sysctl if linux else None) or {}),
             **build.limits(linux.resources if linux else None),
-            **networking,
+            network=network,
+            netns=netns,
             strace=settings.strace,
             strace_fd=settings.strace_fd,
             debug=settings.debug,

@@ -6,12 +6,7 @@ import gofer.confine
 import sentry.confine
 from native import filters
 
-RULES = [
-    sentry.confine.RULES,
-    gofer.confine.rules(connects=False),
-    gofer.confine.rules(connects=False, raw_sockets=True),
-    gofer.confine.rules(connects=True),
-]
+RULES = [sentry.confine.RULES, gofer.confine.rules(connects=False), gofer.confine.rules(connects=True)]
 
 programs = {rules: filters.compile_now(rules) for rules in RULES}
 text = f'"""Made by scripts/build_filters.py: BPF programs by the rules they stand for."""\n\nPROGRAMS = {programs!r}\n'

@@ -69,9 +69,8 @@ class MountConfig(NamedTuple):
 
 
 class SandboxConfig(NamedTuple):
-    """All the sentry is told of its container. `uts`: without a hostname, that of this namespace. `raw_sockets`: the
-    gofer opens those of the network namespace. `enter` is called first in the launcher; `adopt` by `start`, with the
-    launcher's pid, before it forks (it moves it into the cgroup)."""
+    """All the sentry is told of its container. `uts`: without a hostname, that of this namespace. `enter` is called
+    first in the launcher; `adopt` by `start`, with the launcher's pid, before it forks (moving it into the cgroup)."""
 
     id: str
     process: ProcessConfig
@@ -92,7 +91,6 @@ class SandboxConfig(NamedTuple):
     pids_limit: int | None = None
     network: str = "none"
     netns: str | None = None
-    raw_sockets: bool = False
     strace: bool = False
     strace_fd: int = -1
     debug: bool = False

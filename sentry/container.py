@@ -99,8 +99,6 @@ async def build(kernel: "Kernel", config: SandboxConfig, host: "Host") -> Contai
     _sysctls(kernel, config.sysctl)
     client = connect(host.gofer)
     root_fs: Any = GoferFs(client, 0)
-    if config.raw_sockets:
-        kernel.raw_socket = root_fs.raw_socket
     if config.overlay:
         root_fs = Overlay(root_fs, kernel.store, config.overlay_size)
     read_only = MS_RDONLY if config.root_readonly and not config.overlay else 0

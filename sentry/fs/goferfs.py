@@ -199,10 +199,6 @@ class GoferFs(Filesystem):
             namelen=namelen, frsize=frsize, fsid=self.dev,
         )  # fmt: skip
 
-    async def raw_socket(self, domain: int, protocol: int) -> int:
-        """A host descriptor of a raw IP socket, which the gofer may open where this process may not."""
-        return (await self.ask(p.RAW_SOCKET, 0, p.RAW_ARGS.pack(domain, protocol))).fd
-
     async def sync(self) -> None:
         await self.ask(p.FSYNC, self.root.handle, p.FLAGS.pack(0))
 

@@ -7,7 +7,7 @@ calls.py.
 """
 
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from struct import Struct
 from typing import TYPE_CHECKING, Any
 
@@ -60,8 +60,6 @@ class Kernel:
         self.cpu_max: tuple[int, int] | None = None  # quota and period in microseconds
         self.pids_limit: int | None = None
         self.seccomp_pass = 0  # what the guests' filters let through (syscalls/seccomp.py); 0: none has any
-        #: (domain, protocol) -> host descriptor, where the sentry may not open raw sockets itself
-        self.raw_socket: Callable[[int, int], Awaitable[int]] | None = None
         self.panic_on_bug = False
         self.store: Any = None
         self.facts: Any = None  # fs/proc/facts.py: what is shown of the host

@@ -33,7 +33,7 @@ _NPROTO = 46  # families Linux knows: 0 .. AF_MCTP
 _SOCK_MAX = 11
 
 
-async def create(task: Task, domain: int, kind: int, protocol: int, flags: int = 0) -> Socket:
+def create(task: Task, domain: int, kind: int, protocol: int, flags: int = 0) -> Socket:
     """socket(2). `kind` is SOCK_* without flags; `flags` holds O_NONBLOCK or 0."""
     if not 0 <= domain < _NPROTO:
         raise EAFNOSUPPORT
@@ -48,7 +48,7 @@ async def create(task: Task, domain: int, kind: int, protocol: int, flags: int =
     if domain in (AF_INET, AF_INET6):
         from sentry.net.inet import InetSocket
 
-        return await InetSocket.create(task, domain, kind, protocol, flags)
+        return InetSocket.create(task, domain, kind, protocol, flags)
     if domain == AF_NETLINK:
         from sentry.net.netlink import NetlinkSocket
 
@@ -58,12 +58,12 @@ async def create(task: Task, domain: int, kind: int, protocol: int, flags: int =
     raise EAFNOSUPPORT
 
 
-async def create_pair(
+def create_pair(
     task: Task, domain: int, kind: int, protocol: int, flags: int = 0
 ) -> tuple[UnixSocket, UnixSocket]:
     """socketpair(2): AF_UNIX only, as on Linux."""
     if domain != AF_UNIX:
-        (await create(task, domain, kind, protocol, flags)).release()  # its own errors come first
+        create(task, domain, kind, protocol, flags).release()  # its own errors come first
         raise EOPNOTSUPP
     from sentry.net.unix import make_pair
 

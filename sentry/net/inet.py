@@ -91,9 +91,11 @@ _DATAGRAM_PROTOCOLS = (0, IPPROTO_UDP, IPPROTO_UDPLITE, IPPROTO_ICMP, IPPROTO_IC
 
 
 def _may_ping(task: Task) -> bool:
-    """ping_init_sock's look at net.ipv4.ping_group_range."""
+    """ping_init_sock's net.ipv4.ping_group_range; and who might open a raw socket, since in a network namespace that a
+    client made the sentry can't."""
     low, high = map(int, sysctl.read(task.kernel, b"net/ipv4/ping_group_range").split())
-    return any(low <= gid <= high for gid in (task.creds.egid, *task.creds.groups))
+    creds = task.creds
+    return any(low <= gid <= high for gid in (creds.egid, *creds.groups)) or creds.has_cap(CAP_NET_RAW)
 
 
 class HostQueue(WaitQueue):
@@ -144,7 +146,7 @@ class InetSocket(Socket):
         self.queue = HostQueue(host_fd)
 
     @classmethod
-    async def create(cls, task: Task, domain: int, kind: int, protocol: int, flags: int) -> InetSocket:
+    def create(cls, task: Task, domain: int, kind: int, protocol: int, flags: int) -> InetSocket:
         """inet_create's errors, for the protocols we let through."""
         if not 0 <= protocol < 263:
             raise EINVAL
@@ -162,10 +164,7 @@ class InetSocket(Socket):
             raise EPERM
         if kind == SOCK_DGRAM and protocol in (IPPROTO_ICMP, IPPROTO_ICMPV6) and not _may_ping(task):
             raise EACCES
-        if kind == SOCK_RAW and task.kernel.raw_socket is not None:
-            host_fd = await task.kernel.raw_socket(domain, protocol)
-        else:
-            host_fd = hostsock.open_socket(domain, kind, protocol)
+        host_fd = hostsock.open_socket(domain, kind, protocol)
         if protocol == 0:
             protocol = IPPROTO_TCP if kind == SOCK_STREAM else IPPROTO_UDP
         return cls(task.creds, domain, kind, protocol, flags, host_fd)

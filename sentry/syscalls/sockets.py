@@ -84,16 +84,16 @@ def _open_flags(kind: int) -> tuple[int, int]:
 
 
 @syscall(partial="AF_UNIX, AF_INET, AF_INET6 and AF_NETLINK (routes, read-only)")
-async def sys_socket(task: Task, family: SocketFamily, kind: SocketType, protocol: Int) -> int:
+def sys_socket(task: Task, family: SocketFamily, kind: SocketType, protocol: Int) -> int:
     file_flags, cloexec = _open_flags(kind)
-    sock = await create(task, family, kind & SOCK_TYPE_MASK, protocol, file_flags)
+    sock = create(task, family, kind & SOCK_TYPE_MASK, protocol, file_flags)
     return task.fds.install(sock, cloexec=bool(cloexec))
 
 
 @syscall
-async def sys_socketpair(task: Task, family: SocketFamily, kind: SocketType, protocol: Int, fds: Addr) -> None:
+def sys_socketpair(task: Task, family: SocketFamily, kind: SocketType, protocol: Int, fds: Addr) -> None:
     file_flags, cloexec = _open_flags(kind)
-    one, other = await create_pair(task, family, kind & SOCK_TYPE_MASK, protocol, file_flags)
+    one, other = create_pair(task, family, kind & SOCK_TYPE_MASK, protocol, file_flags)
     installed: list[int] = []
     try:
         installed.append(task.fds.install(one, cloexec=bool(cloexec)))

@@ -230,10 +230,9 @@ def test_a_pods_network(runtime: Runtime) -> None:
     beside = pod.start("beside", f"{ask.format('127.0.0.1')}; ip -o addr show eth0 | grep -c {pod.address}/; hostname")
     until(lambda: beside.status()["state"] == EXITED)
     assert beside.log() == ["stdout page", "stdout 1", "stdout pod-host"]
-    ping = f"ping -c 1 -W 2 {pod.address} | grep -c ' 0% packet loss'"
-    other = runtime.pod("other").start("one", f"{ask.format(pod.address)}; hostname; {ping}")
+    other = runtime.pod("other").start("one", f"{ask.format(pod.address)}; hostname")
     until(lambda: other.status()["state"] == EXITED)
-    assert other.log() == ["stdout page", "stdout other-host", "stdout 1"]
+    assert other.log() == ["stdout page", "stdout other-host"]
     for address in (("127.0.0.1", 8082), (pod.address, 80)):
         with runtime.machine.network(), socket.create_connection(address, 5) as connection:
             connection.sendall(b"GET / HTTP/1.0\r\n\r\n")

@@ -218,8 +218,7 @@ def test_terminal(docker: Docker) -> None:
 def test_networks(docker: Docker) -> None:
     addresses = "ip -o addr | grep -c eth0; ping -c 1 -W 2 127.0.0.1 | grep -c ' 0% packet loss'"
     assert docker.script("--network", "none", script=addresses).stdout.split() == ["0", "1"]
-    ran = docker.script("--network", "host", script="ip -o link | grep -c docker0; ping -c 1 127.0.0.1 | grep -c ' 0% packet loss'")
-    assert ran.stdout == "1\n1\n", ran
+    assert docker.script("--network", "host", script="ip -o link | grep -c docker0").stdout == "1\n"
     serve = "mkdir /w; hostname > /w/index.html; exec httpd -f -p 80 -h /w"
     docker.detached("web", serve, "--hostname", "web", "--publish", "127.0.0.1:8080:80", "--user", "0")
     address = docker.ok("inspect", "--format", "{{.NetworkSettings.IPAddress}}", "web").strip()

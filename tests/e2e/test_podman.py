@@ -220,9 +220,8 @@ def test_pod(podman: Podman) -> None:
     podman.ok("pod", "create", *made, "--cgroup-parent", PARENT)
     podman.detached("web", "mkdir /w; echo page > /w/index.html; exec httpd -f -p 80 -h /w", "--pod", "pod")
     ask = "i=0; until wget -qO- http://127.0.0.1/; do i=$((i+1)); test $i -lt 50 || exit 1; sleep 0.1; done 2> /dev/null; hostname"
-    ping = "ping -c 1 -W 2 10.88.0.1 | grep -c ' 0% packet loss'"
-    ran = podman("run", "--rm", "--pod", "pod", IMAGE, "sh", "-c", f"{ask}; {ping}")
-    assert ran.stdout == "page\npod\n1\n", ran
+    ran = podman("run", "--rm", "--pod", "pod", IMAGE, "sh", "-c", ask)
+    assert ran.stdout == "page\npod\n", ran
     with podman.machine.network(), socket.create_connection(("127.0.0.1", 8081), 5) as connection:
         connection.sendall(b"GET / HTTP/1.0\r\n\r\n")
         assert b"".join(iter(lambda: connection.recv(4096), b"")).endswith(b"\r\n\r\npage\n")

@@ -6,7 +6,6 @@ Covers: gofer.server, gofer.hostcalls
 import errno
 import os
 import resource
-import socket
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -306,29 +305,3 @@ def test_places_for_mounts_are_made_in_a_read_only_tree(tmp_path: Path) -> None:
     assert (root / "a/b").is_dir() and (root / "a/file").is_file() and (root / "var/x").is_dir()
     assert list(outside.iterdir()) == []
     assert sorted(os.listdir(root)) == ["a", "dangling", "out", "run", "var"]
-
-
-RAW = p.RAW_ARGS
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="raw sockets need root")
-def test_raw_sockets_of_the_network_it_was_given(root: Path) -> None:
-    with Gofer([Export(str(root))], raw_network="") as gofer:
-        assert os.readlink(f"/proc/{gofer.pid}/ns/net") == os.readlink("/proc/self/ns/net")
-        for domain in (socket.AF_INET, socket.AF_INET6):
-            _value, _data, fd = gofer.call(p.RAW_SOCKET, 0, RAW.pack(domain, socket.IPPROTO_ICMP))
-            with socket.socket(fileno=fd) as got:
-                assert (got.family, got.type, got.proto) == (domain, socket.SOCK_RAW, socket.IPPROTO_ICMP)
-                assert not os.get_blocking(got.fileno())
-        for domain, protocol, error in ((socket.AF_PACKET, 1, errno.EPERM), (socket.AF_INET, 0, errno.EINVAL)):
-            with pytest.raises(Refused) as refused:
-                gofer.call(p.RAW_SOCKET, 0, RAW.pack(domain, protocol))
-            assert refused.value.errno == error
-    with pytest.raises(GoferError, match="joining network namespace /nowhere"):
-        start(GoferConfig([Export(str(root))], raw_network="/nowhere")).wait_ready()
-
-
-def test_no_raw_sockets_without_a_network(gofer: Gofer) -> None:
-    with pytest.raises(Refused) as refused:
-        gofer.call(p.RAW_SOCKET, 0, RAW.pack(socket.AF_INET, socket.IPPROTO_ICMP))
-    assert refused.value.errno == errno.EPERM
