@@ -7,6 +7,7 @@ Covers: runsc_py.verbs.features, runsc_py.verbs.spec
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -21,6 +22,7 @@ import pytest
 
 from tests import bundles, leaks, sandboxes
 from tests.e2e.containers import Containers
+from tests.e2e.machine import until
 
 pytestmark = [pytest.mark.root, pytest.mark.sandbox]
 
@@ -705,10 +707,23 @@ def test_fifty_in_a_row_leave_nothing(oci: Containers) -> None:
 def test_wait_verb(oci: Containers) -> None:
     if oci.is_runc:
         pytest.skip("runc has no wait")
-    container = oci.create("sleep 0.2; exit 12").start()
-    ran = oci("wait", "c")
-    assert "12" in ran.stdout or ran.code == 12, ran
+    container = oci.create("trap 'exit 12' TERM; echo ready; while :; do sleep 0.02; done").start()
+    container.says("ready")
+    waiter = subprocess.Popen(oci.argv("wait", "c"), stdout=subprocess.PIPE, text=True)
+    until(lambda: has_socket(waiter.pid))
+    container("kill", "TERM")
+    said, _ = waiter.communicate(timeout=20)
+    assert "12" in said or waiter.returncode == 12, said
     assert container.exit_code() == 12
+
+
+def has_socket(pid: int) -> bool:
+    """Whether the command has asked the sandbox."""
+    links = []
+    for fd in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(OSError):
+            links.append(os.readlink(fd))
+    return any(link.startswith("socket:") for link in links)
 
 
 def _remove_cgroups(name: str) -> None:
