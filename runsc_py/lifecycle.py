@@ -17,7 +17,7 @@ from runsc_py.processes import Identity, become_subreaper, kill_and_wait, reap_c
 from runsc_py.settings import Settings
 from runsc_py.spec import root_path
 from runsc_py.state import Container
-from runsc_py.typed import plain
+from runsc_py.typed import convert, plain
 
 if TYPE_CHECKING:
     from runsc_py.spec import Process, Resources, Spec
@@ -126,18 +126,24 @@ class _Attempt:
         container.rootless = rootless.is_rootless(settings.rootless)
         container.process_defaults = plain(spec.process)
 
-    def _make_cgroup(self, spec: "Spec", settings: Settings) -> cgroups.Manager:
+    def _make_cgroup(self, spec: "Spec", settings: Settings, pids: list[int]) -> None:
+        """The container's cgroups, with its processes in them."""
         linux = spec.linux
         path = (linux.cgroups_path if linux else "") or ""
-        required = bool(path) and not self.container.rootless
-        if settings.systemd_cgroup:
-            self.log.debug("cgroups are made without systemd")
-            path = cgroups.systemd_path(path, self.container.id)
-        warn = self.log.debug if not path and self.container.rootless else self.log.warning
         resources = linux.resources if linux else None
-        self.cgroup = cgroups.make(path, self.container.id, resources, required, warn)
+        required = bool(path) and not self.container.rootless
+        warn = self.log.debug if not path and self.container.rootless else self.log.warning
+        if resources and resources.devices:
+            self.log.debug("cgroup: device rules are not set: no process of a sandbox can open a device of the host")
+        if settings.systemd_cgroup:
+            from runsc_py.cgroups import systemd
+
+            self.cgroup = systemd.make(path, self.container, resources, pids, required, self.log.warning)
+        else:
+            self.cgroup = cgroups.make(path, self.container.id, resources, required, warn)
+            self.cgroup.join(pids, required, warn)
         self.container.cgroup = self.cgroup.record()
-        return self.cgroup
+        self.container.resources = plain(resources) or {}
 
     def _stdio(self, fields: dict[str, Any]) -> tuple[list[int], int]:
         if not fields["terminal"]:
@@ -176,9 +182,7 @@ class _Attempt:
         def adopt(launcher: int) -> None:  # while the children load their code: the kernel takes its time for these
             self._set_oom_score(fields["oom_score_adj"], launcher, gofer.pid)
             if how.use_cgroup:
-                cgroup = self._make_cgroup(spec, settings)
-                cgroup.join(launcher)
-                cgroup.join(gofer.pid)
+                self._make_cgroup(spec, settings, [launcher, gofer.pid])
 
         gofer = start_gofer(
             GoferConfig(
@@ -443,7 +447,14 @@ def thaw(container: Container) -> None:
 def update(container: Container, resources: "Resources", log: Log) -> None:
     if container.status() == "stopped":
         raise NotRunning
-    cgroups.Manager.restore(container.cgroup).apply(resources, not container.rootless, log.warning)
+    from runsc_py import spec
+    from runsc_py.cgroups import limits
+
+    before = convert(container.resources, spec.Resources, "state.json: resources")
+    after = limits.merged(before, resources)
+    cgroups.Manager.restore(container.cgroup).apply(after, not container.rootless, log.warning)
+    container.resources = plain(after)
+    container.save()
 
 
 def delete(container: Container, force: bool, log: Log) -> None:

@@ -35,6 +35,7 @@ class Container:
         "started",
         "paused",
         "cgroup",
+        "resources",
         "hooks",
         "rootless",
         "process_defaults",
@@ -56,6 +57,7 @@ class Container:
         self.started = False
         self.paused = False
         self.cgroup: dict[str, Any] = {}
+        self.resources: dict[str, Any] = {}  # linux.resources in force
         self.hooks: dict[str, Any] = {}
         self.rootless = False
         self.process_defaults: dict[str, Any] = {}  # what `exec` takes from the container's own process
