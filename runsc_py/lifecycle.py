@@ -412,16 +412,25 @@ def kill(container: Container, signal: int, everybody: bool) -> None:
 def pause(container: Container) -> None:
     if container.status() not in ("running", "created"):
         raise NotRunning
-    # The sentry stops its guests at once. A freezer would have to wait for guests whose call a frozen sentry never
-    # answers; it is the way out when the sentry does not listen.
-    try:
-        request(container, "pause")
-    except RuntimeFault:
-        manager = cgroups.Manager.restore(container.cgroup)
-        if not (manager.can_freeze() and manager.freeze(True)):
-            raise
+    if not _freeze(container):
+        request(container, "pause")  # by signals, which guests can see
     container.paused = True
     container.save()
+
+
+def _freeze(container: Container) -> bool:
+    """Have the host freeze sentry, gofer and guests. False where it can't be."""
+    manager = cgroups.Manager.restore(container.cgroup)
+    if not manager.can_freeze():
+        return False
+    try:
+        request(container, "hold")
+        if manager.freeze(True):
+            return True
+        request(container, "release")
+    except RuntimeFault:
+        pass
+    return False
 
 
 def resume(container: Container) -> None:
@@ -435,11 +444,11 @@ def resume(container: Container) -> None:
 def thaw(container: Container) -> None:
     """Undo `pause`, whichever way it was done."""
     manager = cgroups.Manager.restore(container.cgroup)
-    if manager.can_freeze() and manager.frozen():
+    frozen = manager.can_freeze() and manager.frozen()
+    if frozen:
         manager.freeze(False)
-        return
     try:
-        request(container, "resume")
+        request(container, "release" if frozen else "resume")
     except SandboxGone:
         pass
 

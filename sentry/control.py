@@ -16,7 +16,9 @@ Requests (field: type; -> answer):
   wait    pid, kill_on_close          answered when that first task ends      -> {"status": as of wait(2)}
   signal  pid or "all", signal                                                -> {}
   pids                                host pids of the guest's processes      -> {"pids": [...]}
-  pause, resume, state, stats, stop
+  pause, resume                       stop every guest by signals (they can see it), and let it go on
+  hold, release                       receive no system call and have none open, for the host to freeze us all
+  state, stats, stop
 
 `wait` with kill_on_close: if the connection closes before the task ends, the task is killed (SIGKILL),
 which is how a waiter process killed by its own parent takes the guest process with it.

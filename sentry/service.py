@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from native import lib
 from sentry import confine
-from sentry.abi.linux import SIGKILL
+from sentry.abi.linux import SIGCONT, SIGKILL, SIGSTOP
 from sentry.boot import STUB_FD, BootError, Inherited, ProcessConfig, SandboxConfig, report_failure, seize_zygote
 from sentry.container import Container, build
 from sentry.control import ControlError, ControlServer, Message, Reply
@@ -74,7 +74,7 @@ def _boot(config: SandboxConfig, host: confine.Host, log: Log, page: Any) -> "Se
     host = confine.lock_down(config, host, listener)
     kernel = Kernel(seccomp.make(), lookup, CONTINUE, host.proc)
     kernel.panic_on_bug = config.panic_on_bug
-    kernel.life.zygote_tid = zygote
+    kernel.life.zygote.tid = zygote
     kernel.drain_objects = drain
     set_unsupported_report(lambda name: log.warning(f"unsupported system call: {name}"))
     executor = Executor(kernel)
@@ -113,6 +113,8 @@ class Service:
                 "pids": self.on_pids,
                 "pause": self.on_pause,
                 "resume": self.on_resume,
+                "hold": self.on_hold,
+                "release": self.on_release,
                 "state": self.on_state,
                 "stats": self.on_stats,
                 "stop": self.on_stop,
@@ -273,12 +275,25 @@ class Service:
 
     def on_pause(self, message: Message, fds: list[int], reply: Reply) -> None:
         for group in self.kernel.groups():
-            self._signal(group, 19)
+            self._signal(group, SIGSTOP)
         reply.send()
 
     def on_resume(self, message: Message, fds: list[int], reply: Reply) -> None:
         for group in self.kernel.groups():
-            self._signal(group, 18)
+            self._signal(group, SIGCONT)
+        reply.send()
+
+    def on_hold(self, message: Message, fds: list[int], reply: Reply) -> None:
+        def done(held: bool) -> None:
+            if held:
+                reply.send()
+            else:
+                reply.fail("a guest is in a call that can't be interrupted")
+
+        self.kernel.holding.begin(done)
+
+    def on_release(self, message: Message, fds: list[int], reply: Reply) -> None:
+        self.kernel.holding.end()
         reply.send()
 
     def on_state(self, message: Message, fds: list[int], reply: Reply) -> None:

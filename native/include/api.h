@@ -33,6 +33,7 @@ int nc_reply(uint64_t id, int64_t value, int32_t error);
 int nc_continue(uint64_t id);     /* let the host run the call (SECCOMP_USER_NOTIF_FLAG_CONTINUE) */
 int nc_addfd(uint64_t id, int host_fd, int guest_fd, int cloexec); /* inject at exactly guest_fd */
 int nc_id_valid(uint64_t id);
+int nc_hold(int on);              /* receive no notifications */
 int nc_arm(int64_t deadline_ns);  /* CLOCK_MONOTONIC; < 0 disarms */
 int nc_watch(int host_fd, uint32_t events, uint64_t cookie); /* level triggered; events 0 removes */
 struct nc_io { uint64_t cookie; uint32_t events; };

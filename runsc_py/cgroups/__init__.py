@@ -160,26 +160,20 @@ class Manager:
         return bool(self.v1.get("freezer")) or self._has("cgroup.freeze")
 
     def freeze(self, frozen: bool, timeout: float = 2.0) -> bool:
-        """Freeze or thaw; True once it is so. A freeze that does not come about in time is undone."""
+        """Freeze or thaw; True once it is so. A freeze that does not come about in time is undone: a guest is in a
+        call that the sentry, frozen itself, does not answer any more. It has to be told first (its `hold`)."""
         end = time.monotonic() + timeout
         try:
-            while True:
-                self._ask_freeze(frozen)
-                for _ in range(25):
-                    if self.frozen() == frozen:
-                        return True
-                    time.sleep(0.002)
+            self._ask_freeze(frozen)
+            while self.frozen() != frozen:
                 if time.monotonic() >= end:
-                    break
-                # A task in a call that the frozen sentry does not answer cannot freeze: let it run on.
-                if frozen:
-                    self._ask_freeze(False)
-                    time.sleep(0.005)
-            if frozen:
-                self._ask_freeze(False)
+                    if frozen:
+                        self._ask_freeze(False)
+                    return False
+                time.sleep(0.002)
         except OSError:
-            pass
-        return False
+            return False
+        return True
 
     def _ask_freeze(self, frozen: bool) -> None:
         if directory := self.v1.get("freezer"):

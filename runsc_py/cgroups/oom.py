@@ -5,7 +5,7 @@
         if watch.fired(): ...           # asked when poll says so, and once more at the end
 
 v2 notifies of memory.events as kernfs does (POLLPRI until it is read again); v1 by an eventfd that was registered in
-cgroup.event_control (the kernel's cgroup-v1/memory.rst, 10. OOM Control). Both count kills under `oom_kill`.
+cgroup.event_control (the kernel's cgroup-v1/memory.rst, 10. OOM Control): that says so just before the kill.
 """
 
 import os
@@ -50,7 +50,8 @@ class OomWatch:
             try:
                 os.eventfd_read(self.fd)
             except BlockingIOError:
-                pass
+                return False
+            return self._count() >= 0  # it also tells of the end of the cgroup
         before, self._kills = self._kills, self._count()
         return self._kills > before
 
@@ -58,7 +59,7 @@ class OomWatch:
         try:
             text = os.pread(self._file, 4096, 0)
         except OSError:  # ENODEV: the cgroup is gone
-            return 0
+            return -1
         for line in text.splitlines():
             if line.startswith(b"oom_kill "):
                 return int(line.split()[1])

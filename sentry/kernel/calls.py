@@ -120,6 +120,17 @@ class Waiting:
         call.state = STOPPING
         self.kernel.platform.reply(call.id, 0, -ERESTARTSYS)
 
+    def park_all(self) -> bool:
+        """Park every open call whose wait may be interrupted; True when none is open, or about to be parked."""
+        quiet = True
+        for task in self.kernel.tasks.values():
+            call = task.call
+            if isinstance(call, Call) and call.state in (OPEN, STOPPING):
+                quiet = False
+                if call.job.sleeper is not None and call.job.sleeper.interruptible:
+                    self.park(call)
+        return quiet
+
     def kick(self, task: "Task") -> None:
         """A signal was sent to `task`: if it waits with an open notification, let it see the signal."""
         call = task.call

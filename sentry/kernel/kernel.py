@@ -16,6 +16,7 @@ from sentry.abi.linux import SIGKILL, SIGSTOP
 from sentry.errors import EIO, ESRCH, Interrupted, LinuxError
 from sentry.fs.tty.jobs import ControllingTerminals
 from sentry.kernel.calls import Call, Waiting
+from sentry.kernel.holding import Holding
 from sentry.kernel.lifecycle import Lifecycle
 from sentry.kernel.rewrite import ENDLESS, Rewritten, RewrittenCall
 from sentry.kernel.sched import Job, Scheduler
@@ -53,6 +54,7 @@ class Kernel:
         self.waiting = Waiting(self)
         self.threads = Threads(self)
         self.life = Lifecycle(self)
+        self.holding = Holding(self)
         self.hostname = b"localhost"
         self.domainname = b"(none)"
         self.memory_limit: int | None = None

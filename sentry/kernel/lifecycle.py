@@ -32,6 +32,7 @@ from sentry.ipc import sem
 from sentry.kernel.calls import STOP_SIGNALS
 from sentry.kernel.rewrite import CALL_STOP, RewrittenCall
 from sentry.kernel.task import Task, ThreadGroup
+from sentry.kernel.zygote import Zygote
 
 if TYPE_CHECKING:
     from sentry.kernel.kernel import Kernel
@@ -48,8 +49,7 @@ class Lifecycle:
 
     def __init__(self, kernel: "Kernel") -> None:
         self.kernel = kernel
-        self.zygote_tid = 0
-        self._zygote_call = 0  # its open notification: answering it makes it fork
+        self.zygote = Zygote(kernel.platform)
         self._spawns: list[Spawn] = []  # asked for, not yet forked
         self._early: dict[int, int] = {}  # children stopped before their parent's event: tid -> parent process
         self._altered: dict[int, RewrittenCall] = {}  # children not yet stopped: the call that made them
@@ -63,18 +63,12 @@ class Lifecycle:
     def order(self, spawn: "Spawn") -> None:
         """Have the zygote fork a first task for `spawn`."""
         self._spawns.append(spawn)
-        self._feed_zygote()
-
-    def _feed_zygote(self) -> None:
-        if self._zygote_call and any(not spawn.ordered for spawn in self._spawns):
-            call, self._zygote_call = self._zygote_call, 0
-            next(spawn for spawn in self._spawns if not spawn.ordered).ordered = True
-            self.kernel.platform.reply(call, 1, 0)
+        self.zygote.fork()
 
     def unknown_caller(self, tid: int, nr: int, call_id: int) -> Task | None:
         """A notification of a thread that is no task yet, which it now becomes; of the zygote, or of a task that has
         just died."""
-        if tid != self.zygote_tid:
+        if tid != self.zygote.tid:
             task = self.kernel.threads.meet_caller(tid)
             # Until it was seized the thread could die and its number go to another, whose call this is not.
             if task is None or self.kernel.platform.is_open(call_id) < 0:
@@ -82,8 +76,7 @@ class Lifecycle:
                 return None
             return task
         if nr == MAGIC_ZYGOTE:
-            self._zygote_call = call_id
-            self._feed_zygote()
+            self.zygote.waits(call_id)
         else:
             self.kernel.platform.let_run(call_id)  # our own code, before any guest's: closing the listener, clone
         return None
@@ -136,7 +129,7 @@ class Lifecycle:
 
     def _stranger(self, tid: int, what: int, signal: int) -> None:
         """A stop of the zygote, or of a child whose parent's event is still to come."""
-        if tid != self.zygote_tid:
+        if tid != self.zygote.tid:
             self._early[tid] = self._parent_of(tid)
             if not self._looking:
                 self._look_later()
@@ -145,11 +138,12 @@ class Lifecycle:
             child = self.kernel.platform.event_message(tid)
             if child > 0:
                 self._first_task(child)
+        elif what == EVENT_STOP and self.zygote.stopped():
+            return
         self.kernel.platform.resume(tid, 0 if what or signal == SIGSTOP else signal)
 
     def _first_task(self, tid: int) -> None:
-        spawn = next(spawn for spawn in self._spawns if spawn.ordered)
-        self._spawns.remove(spawn)
+        spawn = self._spawns.pop(0)
         group = ThreadGroup(self.kernel, tid, None)
         task = spawn.make_task(group, tid)
         self.adopt(task)
@@ -269,8 +263,8 @@ class Lifecycle:
     def _gone(self, tid: int, task: Task | None, status: int) -> None:
         self._early.pop(tid, None)
         self._altered.pop(tid, None)
-        if tid == self.zygote_tid:
-            self.zygote_tid = 0
+        if tid == self.zygote.tid:
+            self.zygote.tid = 0
         if task is None:
             return
         kernel = self.kernel

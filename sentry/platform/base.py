@@ -20,6 +20,9 @@ class Platform(Protocol):
     def next(self, event: Any, mode: int) -> int:
         """Wait for the next event (struct nc_event); gives its kind, NC_EV_*."""
 
+    def hold(self, on: int) -> int:
+        """With 1, `next` gives no more system calls (they wait to be received) until told otherwise with 0."""
+
     def reply(self, call_id: int, value: int, error: int) -> int:
         """Answer an intercepted call with `value`, or with -errno in `error`."""
 

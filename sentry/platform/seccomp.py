@@ -17,6 +17,7 @@ class SeccompPlatform:
     name = "seccomp"
 
     next = lib.nc_next
+    hold = lib.nc_hold
     reply = lib.nc_reply
     reply_next = lib.nc_reply_next
     is_open = lib.nc_id_valid

@@ -68,6 +68,9 @@ class FakePlatform:
     def next(self, event: Any, mode: int) -> int:
         return self.events.popleft()(event) if self.events else lib.NC_EV_GONE
 
+    def hold(self, on: int) -> int:
+        return self._note("hold", on)
+
     def reply(self, call_id: int, value: int, error: int) -> int:
         return self._note("reply", call_id, error or value)
 
