@@ -132,7 +132,8 @@ class _Attempt:
         path = (linux.cgroups_path if linux else "") or ""
         resources = linux.resources if linux else None
         required = bool(path) and not self.container.rootless
-        warn = self.log.debug if not path and self.container.rootless else self.log.warning
+        wanted = path or (resources and plain(resources).keys() - {"devices"})
+        warn = self.log.debug if self.container.rootless and not wanted else self.log.warning
         if resources and resources.devices:
             self.log.debug("cgroup: device rules are not set: no process of a sandbox can open a device of the host")
         if settings.systemd_cgroup:
