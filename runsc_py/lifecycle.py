@@ -171,7 +171,8 @@ class _Attempt:
 
         container = self.container
         uid_map, gid_map = build.id_maps(spec)
-        if container.rootless and not uid_map:
+        plain_user = container.rootless and os.geteuid() != 0
+        if plain_user and not uid_map:
             uid_map, gid_map = rootless.default_maps()
         self.listener = make_listener(container.directory)
         lock_fd = container._lock_fd
@@ -190,7 +191,7 @@ class _Attempt:
                 exports=plan.exports,
                 uid_map=uid_map,
                 gid_map=gid_map,
-                rootless=container.rootless,
+                rootless=plain_user,
                 enter=enter,
             )
         )

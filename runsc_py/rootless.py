@@ -11,14 +11,24 @@ Map = list[tuple[int, int, int]]  # (inside, outside, count)
 
 
 def is_rootless(flag: str) -> bool:
-    """`--rootless true|false|auto`: auto means "not root"."""
+    """`--rootless true|false|auto`: auto means "not root of the host": root of a user namespace (podman makes one for
+    a plain user and calls us in it) can set no limits either."""
     if flag in ("true", "1"):
         return True
     if flag in ("false", "0"):
         return False
     if flag in ("auto", ""):
-        return os.geteuid() != 0
+        return os.geteuid() != 0 or in_user_namespace()
     raise RuntimeFault(f"invalid --rootless value: {flag}")
+
+
+def in_user_namespace() -> bool:
+    """Are we in another user namespace than the host's first?"""
+    try:
+        with open("/proc/self/uid_map", encoding="ascii") as file:
+            return file.read().split() != ["0", "0", "4294967295"]
+    except OSError:
+        return False  # a kernel without them
 
 
 def default_maps() -> tuple[Map, Map]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from runsc_py.errors import IdExists, NoSuchContainer, RuntimeFault, host_fault
 from runsc_py.processes import Identity
+from runsc_py.rootless import in_user_namespace
 
 _ID_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_+-.")
 
@@ -241,10 +242,10 @@ def write_aside(path: str, data: bytes, mode: int = 0o644) -> None:
 
 
 def default_root() -> str:
-    """/run/runsc-py for root; the user's runtime directory otherwise."""
-    if os.geteuid() == 0:
-        return "/run/runsc-py"
+    """/run/runsc-py for root; the user's runtime directory otherwise, and for his root of a user namespace."""
     runtime = os.environ.get("XDG_RUNTIME_DIR")
+    if os.geteuid() == 0 and not (runtime and in_user_namespace()):
+        return "/run/runsc-py"
     return os.path.join(runtime, "runsc-py") if runtime else f"/tmp/runsc-py-{os.geteuid()}"
 
 
