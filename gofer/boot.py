@@ -139,6 +139,7 @@ def _fork(rootless: bool) -> int:
     except OSError:
         return os.fork()
     try:
+        host.setns(home, host.CLONE_NEWPID)  # a user namespace's root may not come back, so it must not leave
         host.unshare(host.CLONE_NEWPID)
     except OSError:
         os.close(home)
