@@ -204,3 +204,20 @@ def test_ids_that_are_not_his_are_refused(ours: Bundle) -> None:
     assert ran.code == 1, ran
     assert "newuidmap" in ran.stderr, ran
     assert ours("list", "-q").stdout == ""
+
+
+def test_root_of_a_user_namespace(ours: Bundle) -> None:
+    """As podman calls us for a plain user. The container's init must be ours to wait for."""
+    maps = ["--map-root-user", *(["--map-auto"] if ours.user.ranges else [])]
+    ours.config("id -u; touch /f; chown 5:6 /f; stat -c %u:%g /f; exit 7", uidMappings=None, gidMappings=None,
+                namespaces=[{"type": name} for name in ("pid", "ipc", "uts", "mount")])  # fmt: skip
+    script = f"""
+        export XDG_RUNTIME_DIR={ours.user.home}
+        {ours.command[0]} run --bundle {ours.folder} c; echo $?
+        {ours.command[0]} run --detach --bundle {ours.folder} d > /dev/null; echo $?
+        {ours.command[0]} delete --force d; echo $?; ls {ours.user.home}/runsc-py
+    """
+    ran = ours.user.run(["unshare", "--user", *maps, "--mount", "/bin/sh", "-c", script])
+    owner = "5:6" if ours.user.ranges else "0:0"
+    assert ran.stdout == f"0\n{owner}\n7\n0\n0\n", ran
+    assert ours.owner("f") == ((RANGE[0] + 4, RANGE[0] + 5) if ours.user.ranges else (UID, UID))
