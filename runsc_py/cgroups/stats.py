@@ -94,6 +94,10 @@ def _memory(manager: Manager) -> dict[str, Any]:
         raw = read_pairs(f"{manager.unified}/memory.stat")
         usage = _v2_memory(manager.unified, "memory")
         swap = _v2_memory(manager.unified, "memory.swap")
+        for name in ("limit", "usage"):  # v1's are of memory and swap together, and clients expect that
+            if name in swap:
+                swap[name] = min(swap[name] + usage.get(name, 0), 2**64 - 1)
+        swap.pop("max", None)
         return {"cache": raw.get("file", 0), "usage": usage, "swap": swap, "kernel": {"failcnt": 0},
                 "kernelTCP": {"failcnt": 0}, "raw": raw}  # fmt: skip
     return {"usage": {"limit": 0, "failcnt": 0}, "raw": {}}

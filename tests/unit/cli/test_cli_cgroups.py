@@ -372,7 +372,9 @@ def test_stats_of_v2(tmp_path):
         "cgroup.controllers": "cpu hugetlb io memory pids",
         "cpu.stat": "usage_usec 5\nuser_usec 3\nsystem_usec 2\nnr_throttled 0\n",
         "memory.current": "77\n",
-        "memory.max": "max\n",
+        "memory.max": "100\n",
+        "memory.swap.current": "3\n",
+        "memory.swap.max": "max\n",
         "memory.stat": "file 9\nanon 1\n",
         "pids.current": "6\n",
         "pids.max": "54\n",
@@ -385,7 +387,8 @@ def test_stats_of_v2(tmp_path):
         (tmp_path / name).write_text(text)
     data = stats.collect({"unified": str(tmp_path)})
     assert data["cpu"]["usage"]["total"] == 5000
-    assert data["memory"]["usage"] == {"limit": 2**64 - 1, "usage": 77, "failcnt": 0}
+    assert data["memory"]["usage"] == {"limit": 100, "usage": 77, "failcnt": 0}
+    assert data["memory"]["swap"] == {"limit": 2**64 - 1, "usage": 80, "failcnt": 0}
     assert data["memory"]["cache"] == 9
     assert data["pids"] == {"current": 2, "limit": 50}
     assert data["blkio"] == {
