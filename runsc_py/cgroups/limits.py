@@ -193,7 +193,7 @@ def _v2_swap(memory: Memory) -> int | None:
 
 
 def merged(old: Resources, new: Resources) -> Resources:
-    """`old` with what `new` says: limits depend on one another (swap on memory, quota on period), so an update is
+    """`old` with what `new` says: limits depend on one another (quota on period, swap on memory), so an update is
     worked out over all of them."""
     made = Resources(**old.__dict__)
     for name, part in new.__dict__.items():
@@ -209,8 +209,8 @@ def merged(old: Resources, new: Resources) -> Resources:
         else:
             given = {field: value for field, value in part.__dict__.items() if value not in (None, 0, "", [])}
             setattr(made, name, type(part)(**{**before.__dict__, **given}))
-    if new.memory and new.memory.limit == -1 and not new.memory.swap and made.memory:
-        made.memory.swap = None  # the old one would be a limit of swap without one of memory
+    if new.memory and not new.memory.swap and made.memory:
+        made.memory.swap = None  # what is not named stays in its file: it was a sum with the old limit
     if new.cpu and new.cpu.idle is not None and made.cpu:
         made.cpu.idle = new.cpu.idle
         if not new.cpu.shares:

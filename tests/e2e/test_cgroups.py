@@ -121,8 +121,11 @@ def test_swap_follows_from_the_sum(oci: Containers) -> None:
     assert (group(container, "memory") / "memory.swap.max").read_text().strip() == str(32 * MIB)
     ran = oci("update", "--memory", "80M", "c")
     assert ran.code == 0, ran
+    assert (group(container, "memory") / "memory.swap.max").read_text().strip() == str(32 * MIB)
+    ran = oci("update", "--memory", "80M", "--memory-swap", "96M", "c")
+    assert ran.code == 0, ran
     assert (group(container, "memory") / "memory.swap.max").read_text().strip() == str(16 * MIB)
-    assert oci("update", "--memory", "100M", "c").code == 1  # more than memory and swap may be together
+    assert oci("update", "--memory", "100M", "--memory-swap", "96M", "c").code == 1
 
 
 def test_the_unified_map(oci: Containers) -> None:

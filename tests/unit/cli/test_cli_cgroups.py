@@ -207,8 +207,9 @@ def test_an_update_keeps_what_it_does_not_name():
     new = spec.Resources(memory=spec.Memory(limit=120, swap=0), cpu=spec.Cpu(quota=6, shares=0), pids=spec.Pids(9))
     made = limits.merged(old, new)
     assert made == spec.Resources(
-        memory=spec.Memory(limit=120, swap=150), cpu=spec.Cpu(quota=6, period=10, shares=7), pids=spec.Pids(limit=9)
+        memory=spec.Memory(limit=120), cpu=spec.Cpu(quota=6, period=10, shares=7), pids=spec.Pids(limit=9)
     )
+    assert limits.merged(made, spec.Resources(memory=spec.Memory(swap=200))).memory == spec.Memory(limit=120, swap=200)
     made = limits.merged(old, spec.Resources(memory=spec.Memory(limit=-1), cpu=spec.Cpu(idle=1)))
     assert (made.memory.limit, made.memory.swap, made.cpu.idle, made.cpu.shares) == (-1, None, 1, None)
     assert old.memory.swap == 150
