@@ -466,6 +466,11 @@ def update(container: Container, resources: "Resources", log: Log) -> None:
     cgroups.Manager.restore(container.cgroup).apply(after, not container.rootless, log.warning)
     container.resources = plain(after)
     container.save()
+    if container.status() != "paused":  # frozen, the sentry answers nobody
+        try:
+            request(container, "limits", **build.limits(after))
+        except RuntimeFault as fault:
+            log.warning(f"guests are not told of their new limits: {fault}")
 
 
 def delete(container: Container, force: bool, log: Log) -> None:

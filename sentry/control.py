@@ -17,6 +17,8 @@ Requests (field: type; -> answer):
   signal  pid or "all", signal                                                -> {}
   pids                                host pids of the guest's processes      -> {"pids": [...]}
   pause, resume                       stop every guest by signals (they can see it), and let it go on
+  limits  memory_limit, pids_limit, cpu_quota, cpu_period
+                                      what guests are told of their cgroup from now on: absent ones are none
   hold, release                       receive no system call and have none open, for the host to freeze us all
   state, stats, stop
 

@@ -13,7 +13,7 @@ from native import lib
 from sentry import confine
 from sentry.abi.linux import SIGCONT, SIGKILL, SIGSTOP
 from sentry.boot import STUB_FD, BootError, Inherited, ProcessConfig, SandboxConfig, report_failure, seize_zygote
-from sentry.container import Container, build
+from sentry.container import CPU_PERIOD_US, Container, build
 from sentry.control import ControlError, ControlServer, Message, Reply
 from sentry.errors import LinuxError
 from sentry.kernel.execute import Executor
@@ -113,6 +113,7 @@ class Service:
                 "pids": self.on_pids,
                 "pause": self.on_pause,
                 "resume": self.on_resume,
+                "limits": self.on_limits,
                 "hold": self.on_hold,
                 "release": self.on_release,
                 "state": self.on_state,
@@ -281,6 +282,13 @@ class Service:
     def on_resume(self, message: Message, fds: list[int], reply: Reply) -> None:
         for group in self.kernel.groups():
             self._signal(group, SIGCONT)
+        reply.send()
+
+    def on_limits(self, message: Message, fds: list[int], reply: Reply) -> None:
+        kernel = self.kernel
+        kernel.memory_limit, kernel.pids_limit = message.get("memory_limit"), message.get("pids_limit")
+        quota = message.get("cpu_quota")
+        kernel.cpu_max = (quota, message.get("cpu_period") or CPU_PERIOD_US) if quota else None
         reply.send()
 
     def on_hold(self, message: Message, fds: list[int], reply: Reply) -> None:

@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from runsc_py.cgroups.layout import detect
-from tests import leaks, sandboxes
+from tests import bundles, leaks, sandboxes
 from tests.e2e.containers import Container, Containers
 
 pytestmark = [pytest.mark.root, pytest.mark.sandbox]
@@ -111,6 +111,19 @@ def test_limits_are_set_and_an_update_keeps_the_others(oci: Containers) -> None:
     v2["cpu.max"] = "5000 10000"
     found = settings(container, v1, v2)
     assert found == expected(found, v1, v2)
+
+
+@pytest.mark.parametrize("oci", ["runsc-py"], indirect=True)
+def test_guests_are_told_of_an_update(oci: Containers) -> None:
+    """By their own view of their cgroup."""
+    strict = ["nosuid", "noexec", "nodev", "ro"]
+    mounts = [bundles.mount("/sys", "sysfs", "sysfs", strict), bundles.mount("/sys/fs/cgroup", "cgroup2", "cgroup", strict)]
+    container = oci.create(WAIT, mounts=mounts, linux={"resources": {"pids": {"limit": 77}}}).start()
+    container.says("ready")
+    assert oci("exec", "c", "/bin/cat", "/sys/fs/cgroup/pids.max").stdout == "77\n"
+    assert oci("update", "--pids-limit", "99", "--memory", "128M", "c").code == 0
+    shown = oci("exec", "c", "/bin/cat", "/sys/fs/cgroup/pids.max", "/sys/fs/cgroup/memory.max")
+    assert shown.stdout == f"99\n{128 * MIB}\n"
 
 
 @pytest.mark.skipif(not ONLY_V2, reason="cgroup v2 alone has swap and memory apart")
