@@ -232,6 +232,14 @@ def test_a_frozen_container_is_killed_and_deleted(oci: Containers) -> None:
 EATS = "trap 'go=1' USR1; echo ready; while [ -z \"$go\" ]; do sleep 0.02; done; tail /dev/zero; echo eaten $?; sleep 1000"
 
 
+def test_the_hosts_oom_killer_knows_the_containers_score(oci: Containers) -> None:
+    container = oci.create(["/bin/sh", "-c", "cat /proc/self/oom_score_adj; sleep 1000"], oomScoreAdj=500).start()
+    container.says("500")
+    assert Path(f"/proc/{container.pid}/oom_score_adj").read_text().strip() == "500"
+    container("kill", "KILL")
+    container.exit_code()
+
+
 def next_event(events: subprocess.Popen[str]) -> dict[str, Any]:
     assert events.stdout is not None
     ready, _, _ = select.select([events.stdout], [], [], 30)

@@ -330,7 +330,7 @@ class Order:
         self.tasks: list[Any] = []
         process = SimpleNamespace(
             args=[b"sh"], env=[], cwd=b"/", uid=5, gid=6, groups=(7,), umask=None, no_new_privs=True,
-            caps={"permitted": 1 << 10, "bounding": 1 << 63}, rlimits={7: (64, 128)}, oom_score_adj=None,
+            caps={"permitted": 1 << 10, "bounding": 1 << 63}, rlimits={7: (64, 128)}, oom_score_adj=300,
         )  # fmt: skip
         self.spawn = Spawn(rig.kernel, container(rig), process, {1: some_file()}, 61)  # type: ignore[arg-type]
         self.make_task = self.spawn.make_task
@@ -375,7 +375,7 @@ def test_a_first_task_is_made_as_its_process_says(rig: KernelRig) -> None:
     assert (task.creds.uid, task.creds.fsgid, task.creds.groups, task.creds.no_new_privs) == (5, 6, (7,), True)
     assert (task.creds.cap_permitted, task.creds.cap_bounding) == (1 << 10, 0)  # unknown capabilities are dropped
     assert task.group.rlimits.get(7) == (64, 128)
-    assert task.group.argv == (b"sh",) and task.group.parent is None
+    assert task.group.argv == (b"sh",) and task.group.parent is None and task.group.oom_score_adj == 300
     assert [number for number, *_ in task.fds.items()] == [1]
     assert task.fs.umask == 0o022 and task.spawn is order
 
