@@ -242,7 +242,7 @@ def test_the_hosts_oom_killer_knows_the_containers_score(oci: Containers) -> Non
 
 def next_event(events: subprocess.Popen[str]) -> dict[str, Any]:
     assert events.stdout is not None
-    ready, _, _ = select.select([events.stdout], [], [], 30)
+    ready, _, _ = select.select([events.stdout], [], [], 90)
     assert ready, "no event"
     return json.loads(events.stdout.readline())
 

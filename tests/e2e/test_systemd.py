@@ -16,7 +16,7 @@ import pytest
 from runsc_py.cgroups import dbus
 from tests import leaks, sandboxes
 from tests.e2e.containers import Containers
-from tests.e2e.test_cgroups import MIB, WAIT, eventually, settings
+from tests.e2e.test_cgroups import MIB, ONLY_V2, WAIT, eventually, settings
 
 pytestmark = [pytest.mark.root, pytest.mark.sandbox]
 
@@ -41,6 +41,8 @@ def oci(request: pytest.FixtureRequest, busybox_root: Path, tmp_path: Path) -> I
     if dbus.booted():
         subprocess.run(["systemctl", "stop", "runscpytest.slice"], capture_output=True)
     left = [line for line in leaks.left_since(before, tmp_path) if not line.endswith("/state")]
+    if request.param == "runc":  # on v1 it leaves the slice's directories in hierarchies that systemd does not use
+        left = [line for line in left if "runscpytest.slice" not in line]
     assert not left, "left behind:\n" + "\n".join(left)
 
 
@@ -54,11 +56,12 @@ def show(*names: str) -> dict[str, str]:
 def test_a_scope_with_its_limits_as_properties(oci: Containers) -> None:
     container = oci.create(WAIT, linux={"cgroupsPath": PATH, "resources": RESOURCES}).start()
     container.says("ready")
-    unit = show("ActiveState", "Slice", "Delegate", "ControlGroup", "MemoryMax", "TasksMax")
+    memory = "MemoryMax" if ONLY_V2 else "MemoryLimit"
+    unit = show("ActiveState", "Slice", "Delegate", "ControlGroup", memory, "TasksMax")
     where = f"/runscpytest.slice/runscpytest-sub.slice/{SCOPE}"
     assert unit == {
         "ActiveState": "active", "Slice": "runscpytest-sub.slice", "Delegate": "yes", "ControlGroup": where,
-        "MemoryMax": str(256 * MIB), "TasksMax": "77",
+        memory: str(256 * MIB), "TasksMax": "77",
     }  # fmt: skip
     assert where in Path(f"/proc/{container.pid}/cgroup").read_text()
     found = settings(container, V1, V2)
