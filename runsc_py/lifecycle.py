@@ -146,17 +146,6 @@ class _Attempt:
         self.container.cgroup = self.cgroup.record()
         self.container.resources = plain(resources) or {}
 
-    def _adjust_oom(self, pids: list[int], value: int | None) -> None:
-        """How readily the host kills the sandbox for want of memory. Guests see it as their own."""
-        if value is None:
-            return
-        try:
-            for pid in pids:
-                with open(f"/proc/{pid}/oom_score_adj", "w", encoding="ascii") as file:
-                    file.write(str(value))
-        except OSError as error:
-            self.log.warning(f"oom_score_adj: cannot set {value}: {errno_text(error)}")
-
     def _stdio(self, fields: dict[str, Any]) -> tuple[list[int], int]:
         if not fields["terminal"]:
             return [0, 1, 2], -1
@@ -196,7 +185,6 @@ class _Attempt:
             self._set_oom_score(fields["oom_score_adj"], launcher, gofer.pid)
             if how.use_cgroup:
                 self._make_cgroup(spec, settings, [launcher, gofer.pid])
-            self._adjust_oom([launcher, gofer.pid], fields["oom_score_adj"])
 
         gofer = start_gofer(
             GoferConfig(

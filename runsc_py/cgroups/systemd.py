@@ -178,7 +178,8 @@ def properties(resources: "Resources", unified: bool) -> "list[Property]":
         if unified and cpu.mems:
             found.append(("AllowedMemoryNodes", _mask(cpu.mems)))
     if resources.pids and resources.pids.limit:
-        found.append(("TasksMax", _u64(resources.pids.limit)))
+        limit = resources.pids.limit
+        found.append(("TasksMax", _u64(limit if limit < 0 else limit + limits.OWN_TASKS)))
     if not unified and resources.block_io and resources.block_io.weight:
         found.append(("BlockIOWeight", _u64(resources.block_io.weight)))
     found += _of_unified(resources.unified or {})

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from runsc_py.cgroups import dbus
+from runsc_py.cgroups.limits import OWN_TASKS
 from tests import leaks, sandboxes
 from tests.e2e.containers import Containers
 from tests.e2e.test_cgroups import MIB, ONLY_V2, WAIT, eventually, settings
@@ -59,19 +60,21 @@ def test_a_scope_with_its_limits_as_properties(oci: Containers) -> None:
     memory = "MemoryMax" if ONLY_V2 else "MemoryLimit"
     unit = show("ActiveState", "Slice", "Delegate", "ControlGroup", memory, "TasksMax")
     where = f"/runscpytest.slice/runscpytest-sub.slice/{SCOPE}"
+    own = 0 if oci.is_runc else OWN_TASKS
     assert unit == {
         "ActiveState": "active", "Slice": "runscpytest-sub.slice", "Delegate": "yes", "ControlGroup": where,
-        memory: str(256 * MIB), "TasksMax": "77",
+        memory: str(256 * MIB), "TasksMax": str(77 + own),
     }  # fmt: skip
     assert where in Path(f"/proc/{container.pid}/cgroup").read_text()
     found = settings(container, V1, V2)
-    assert found == {name: (V1 | V2)[name] for name in found} and found
+    expected = {**V1, **V2, "pids.max": str(77 + own)}
+    assert found == {name: expected[name] for name in found} and found
 
     ran = oci("update", "--pids-limit", "99", "c")
     assert ran.code == 0, ran
-    assert show("TasksMax") == {"TasksMax": "99"}
+    assert show("TasksMax") == {"TasksMax": str(99 + own)}
     subprocess.run(["systemctl", "daemon-reload"], check=True)  # systemd sets anew what it knows
-    expected = {"pids.max": "99"}
+    expected = {"pids.max": str(99 + own)}
     assert settings(container, expected, expected) == expected
 
     assert container("kill", "KILL").code == 0
@@ -102,6 +105,6 @@ def test_without_systemd_directories_stand_in(oci: Containers) -> None:
     container = oci.create(WAIT, linux={"cgroupsPath": PATH, "resources": {"pids": {"limit": 77}}}).start()
     container.says("ready")
     assert f"/runscpytest.slice/runscpytest-sub.slice/{SCOPE}" in Path(f"/proc/{container.pid}/cgroup").read_text()
-    expected = {"pids.max": "77"}
+    expected = {"pids.max": str(77 + OWN_TASKS)}
     assert settings(container, expected, expected) == expected
     assert any("systemd does not run here" in record["msg"] for record in oci.log())

@@ -8,7 +8,7 @@ import os
 import pytest
 
 from runsc_py import cgroups, spec
-from runsc_py.cgroups import dbus, systemd
+from runsc_py.cgroups import dbus, limits, systemd
 from runsc_py.errors import RuntimeFault
 from runsc_py.state import Container
 from tests.unit.cli.fake_systemd import FakeSystemd
@@ -123,20 +123,20 @@ def no_warnings(text):
 def test_a_scope_from_start_to_end(fake, made):
     container = Container("", "c")
     container.annotations = {"org.systemd.property.TimeoutStopUSec": "uint64 5", "other": "x"}
-    limits = spec.Resources(pids=spec.Pids(limit=9))
-    manager = systemd.make("a-b.slice:p:c", container, limits, [os.getpid()], True, no_warnings)
+    resources = spec.Resources(pids=spec.Pids(limit=9))
+    manager = systemd.make("a-b.slice:p:c", container, resources, [os.getpid()], True, no_warnings)
     unit = fake.units["p-c.scope"]
     assert unit["Slice"] == ("s", "a-b.slice")
     assert unit["Delegate"] == ("b", True)
     assert unit["PIDs"] == ("au", [os.getpid()])
     assert unit["TimeoutStopUSec"] == ("t", 5)
-    assert unit["TasksMax"] == ("t", 9)
+    assert unit["TasksMax"] == ("t", 9 + limits.OWN_TASKS)
     assert fake.identity == str(os.getuid()).encode()
-    assert made == [("/a-b.slice/p-c.scope", limits)]  # where systemd says that it is
+    assert made == [("/a-b.slice/p-c.scope", resources)]  # where systemd says that it is
 
     again = cgroups.Manager.restore(manager.record())
     systemd.set_properties(again, spec.Resources(pids=spec.Pids(limit=8)), True, no_warnings)
-    assert unit["TasksMax"] == ("t", 8)
+    assert unit["TasksMax"] == ("t", 8 + limits.OWN_TASKS)
     again.remove()
     assert fake.units == {}
     again.remove()  # it may be gone already
