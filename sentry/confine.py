@@ -25,7 +25,7 @@ ALLOWED = """
 read write readv writev pread64 pwrite64 preadv pwritev preadv2 pwritev2 lseek close close_range fstat
 newfstatat statx openat unlinkat utimensat fchmod fstatfs getdents64 readlinkat ftruncate fallocate fsync
 fdatasync sync_file_range fadvise64 readahead copy_file_range sendfile splice tee memfd_create dup dup2 dup3
-fcntl flock ioctl pipe2 eventfd2 munmap mremap madvise brk msync mincore membarrier poll ppoll
+fcntl flock ioctl pipe2 eventfd2 signalfd4 munmap mremap madvise brk msync mincore membarrier poll ppoll
 select pselect6 epoll_create1 epoll_ctl epoll_wait epoll_pwait futex rt_sigaction rt_sigprocmask rt_sigreturn
 rt_sigtimedwait sigaltstack rseq set_robust_list clock_gettime clock_getres clock_nanosleep gettimeofday
 nanosleep time timer_settime timer_gettime restart_syscall getpid gettid getppid getuid geteuid getgid getegid

@@ -24,7 +24,7 @@ def probe_names() -> list[str]:
 
 
 # What a sandbox does not have yet. A probe that passes all the same fails the test: it is to be taken off here.
-KNOWN_GAPS = {"polling/signalfd": "signalfd(2) is not implemented: ENOSYS"}
+KNOWN_GAPS: dict[str, str] = {}
 
 
 def gap_marks(name: str) -> list[pytest.MarkDecorator]:

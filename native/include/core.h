@@ -22,6 +22,7 @@ struct nc_task {
     uint8_t mixed;       /* it may differ from other threads of its process */
     uint8_t loading;     /* so many mappings of its program the loader stub still makes: they run natively */
     uint8_t passing;     /* r9 below is the guest's, its own register holds the pass */
+    uint8_t interrupted; /* a call of its that the host ran has just ended with -ERESTARTSYS */
     uint64_t r9;
     uint32_t uid, euid, gid, egid;
     nc_fdt *fdt;

@@ -109,3 +109,10 @@ int nc_task_set_loading(int tid, int mappings) {
     task->loading = (uint8_t)mappings;
     return 0;
 }
+
+int nc_task_interrupted(int tid) {
+    nc_task *task = nc_task_find(tid);
+    if (!task) return -ESRCH;
+    task->interrupted = 1;
+    return 0;
+}

@@ -279,11 +279,12 @@ class Waiting:
     def drop(self, task: "Task") -> None:
         """The task is gone: end its call without an answer."""
         call = task.call
-        if call is not None:
+        if isinstance(call, RewrittenCall):
+            call.over()
+        elif call is not None:
             task.call = None
             call.ended = True
-            if call.job is not None:
-                call.job.cancel()
+            call.job.cancel()
 
     def escaped(self, task: "Task") -> None:
         """The task makes a call although it waits in one: it has changed the code it was to sleep in, or set a handler

@@ -71,7 +71,7 @@ class Executor:
         ):
             # Nothing of ours was under way, or another thread has put a file of its own where the stub's descriptor
             # was: it must not run with the program's credentials.
-            self.kernel.platform.signal(task.group.host_tgid, 0, SIGKILL, 0, 0, 0, 0)
+            self.kernel.platform.signal(task.group.host_tgid, 0, SIGKILL, 0)
             return
         call.over()
         if self.kernel.seccomp_pass:

@@ -118,7 +118,7 @@ class Lifecycle:
             return
         kernel.signals.identify(tid)
         if signal == SIGSYS and task.strict:
-            kernel.platform.signal(task.group.host_tgid, 0, SIGKILL, 0, 0, 0, 0)
+            kernel.platform.signal(task.group.host_tgid, 0, SIGKILL, 0)
         if kernel.waiting.stopped(task, False, signal):
             return
         if signal in FAULTS and task.group.tgid == 1 and not kernel.pids.caught(tid, signal):
@@ -200,7 +200,7 @@ class Lifecycle:
         """A child that nobody reports: its maker was gone before its own first stop. It never ran and never will."""
         for tid in self._seen.intersection(self._early):
             del self._early[tid]
-            self.kernel.platform.signal(tid, 0, SIGKILL, 0, 0, 0, 0)
+            self.kernel.platform.signal(tid, 0, SIGKILL, 0)
         self._seen = set(self._early)
         self._looking = False
         if self._early:
@@ -282,6 +282,7 @@ class Lifecycle:
             kernel.died(group.leader)
             if group.exit_queue is not None:
                 group.exit_queue.wake(EPOLLIN | EPOLLRDNORM)
+            kernel.sigwatch.group_exited(group)
             kernel.ttys.group_exited(group, kernel)
             sem.group_exited(group)
             aio.leave(group)

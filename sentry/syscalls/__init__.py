@@ -20,6 +20,7 @@ FAMILIES = (
     "tasks",
     "process",
     "signals",
+    "sigwait",
     "pidfd",
     "seccomp",
     "procmem",
