@@ -265,3 +265,14 @@ PROBE(mincore) {
     say("%d %d", pages[0] & 1, pages[1] & 1);
     SHOW(mincore(m + 1, 4096, pages));
 }
+
+PROBE(map_high_descriptor) {
+    struct rlimit limit;
+    MUST(getrlimit(RLIMIT_NOFILE, &limit));
+    limit.rlim_cur = limit.rlim_max;
+    MUST(setrlimit(RLIMIT_NOFILE, &limit));
+    make_file("f", "text");
+    int fd = SHOW(fcntl(MUST(open("f", O_RDONLY)), F_DUPFD, 3000));
+    char *text = mmap(NULL, 4096, PROT_READ, MAP_PRIVATE, fd, 0);
+    FACT(text != MAP_FAILED && !strcmp(text, "text"));
+}
