@@ -15,6 +15,7 @@ from sentry.abi.linux import AT_EMPTY_PATH, SIGKILL
 from sentry.abi.x86_64 import NUMBERS
 from sentry.errors import E2BIG, EINVAL, EIO
 from sentry.fs import aio
+from sentry.ipc import shm
 from sentry.kernel import loader
 from sentry.kernel.program import Program, find
 from sentry.kernel.rewrite import Rewritten, RewrittenCall
@@ -87,6 +88,7 @@ class Executor:
         group = task.group
         group.exe = program.place
         group.exec_count += 1
+        shm.segments.left(group)
         group.mixed = False
         aio.leave(group)
         lib.nc_task_set_mixed(task.host_tid, 0)

@@ -17,13 +17,14 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from native import ffi, lib
-from sentry.errors import EBADF, EINVAL, EMFILE, from_errno
+from sentry.errors import EBADF, EINVAL, EMFILE, ENOMEM, from_errno
 from sentry.kernel.sched import WaitQueue
 
 if TYPE_CHECKING:
     from sentry.vfs.file import File
 
 _BATCH = 64
+HOST_TABLE_SIZE = 1024  # numbers that surely are in a guest's host table
 _ready = ffi.new("struct nc_ready[]", _BATCH)
 _released = ffi.new("uint64_t[]", _BATCH)
 _lookup = lib.nc_fdt_lookup
@@ -32,6 +33,8 @@ _lookup = lib.nc_fdt_lookup
 FILES: dict[int, File] = {}
 #: Queues with somebody on them, by the id of their C object.
 _queues: dict[int, SourceQueue] = {}
+#: Numbers of host tables that are lent to calls under way.
+_lent: set[int] = set()
 #: What else to call at a file's release (epoll, flock), by file id.
 _at_release: dict[int, list[Callable[[File], None]]] = {}
 
@@ -289,6 +292,19 @@ class FdTable:
     def uninject(self, call_id: int, fd: int) -> bool:
         """In a close(2) that gave True: whether the host need not close its copy any more."""
         return bool(lib.nc_fdt_uninject(self.nc, call_id, fd))
+
+    def lend(self, below: int = HOST_TABLE_SIZE) -> int:
+        """A number of the host table, below that one, where nothing is: for a descriptor of ours that is injected for
+        one call. To be given back when the call is over; what was injected may stay. ENOMEM."""
+        number = below
+        while (number := lib.nc_fdt_spare(self.nc, number)) >= 0:
+            if number not in _lent:
+                _lent.add(number)
+                return number
+        raise ENOMEM("no number of the host table is free")
+
+    def give_back(self, number: int) -> None:
+        _lent.discard(number)
 
     def inject(self, call_id: int, fd: int, host_fd: int) -> None:
         """For a blocked mmap(2) of guest descriptor `fd`: put `host_fd` at that number of its host table."""

@@ -57,8 +57,8 @@ class Kernel:
         self.threads = Threads(self)
         self.life = Lifecycle(self)
         self.holding = Holding(self)
-        self.hostname = b"localhost"
-        self.domainname = b"(none)"
+        self.hostname: bytes = b"localhost"
+        self.domainname: bytes = b"(none)"
         self.memory_limit: int | None = None
         self.cpus: tuple[int, ...] = (0,)  # those the sandbox may use, by the host's numbers, which getcpu(2) tells
         self.cpu_max: tuple[int, int] | None = None  # quota and period in microseconds

@@ -15,6 +15,7 @@ from sentry.abi.linux import (
     CLONE_FS,
     CLONE_PARENT,
     CLONE_THREAD,
+    CLONE_VM,
     EPOLLIN,
     EPOLLRDNORM,
     SIGBUS,
@@ -28,7 +29,7 @@ from sentry.abi.linux import (
 )
 from sentry.errors import ESRCH
 from sentry.fs import aio
-from sentry.ipc import sem
+from sentry.ipc import sem, shm
 from sentry.kernel.calls import STOP_SIGNALS
 from sentry.kernel.rewrite import CALL_STOP, RewrittenCall
 from sentry.kernel.task import Task, ThreadGroup
@@ -166,6 +167,8 @@ class Lifecycle:
             new = ThreadGroup(self.kernel, child_tid, origin)
             new.rlimits, new.exe, new.argv = group.rlimits.copy(), group.exe, group.argv
             new.mounts, new.container, new.oom_score_adj = group.mounts, group.container, group.oom_score_adj
+            if not flags & CLONE_VM:
+                shm.segments.forked(group, new)
             group = new
         fs = parent.fs if flags & CLONE_FS else parent.fs.copy()
         fds = parent.fds.share() if flags & CLONE_FILES else parent.fds.fork()
@@ -286,6 +289,7 @@ class Lifecycle:
             kernel.ttys.group_exited(group, kernel)
             sem.group_exited(group)
             aio.leave(group)
+            shm.segments.exited(group)
         if self.on_exit is not None:
             self.on_exit(task, status)
         kernel.pids.forget(tid)

@@ -16,6 +16,7 @@ from native import ffi, lib
 from sentry.abi.linux import EPOLL_CTL_ADD, EPOLLEXCLUSIVE, EPOLLIN
 from sentry.abi.x86_64 import EPOLL_EVENT, NUMBERS
 from sentry.errors import EFAULT, ENOMEM, from_errno
+from sentry.kernel.fdtable import HOST_TABLE_SIZE
 from sentry.kernel.rewrite import AGAIN, Rewritten
 from sentry.kernel.sched import WaitQueue
 
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from sentry.kernel.kernel import Kernel
     from sentry.kernel.task import Task, ThreadGroup
 
-_NUMBERS_BELOW = 1024  # where a host table surely has room
 _AT_ONCE = 64
 
 
@@ -106,21 +106,25 @@ class Joining(Rewritten):
         self._host_fd = lib.nc_sigwatch_new()
         if self._host_fd < 0:
             raise from_errno(-self._host_fd)
-        self._number = self._same_number()
-        self._set_number = lib.nc_fdt_spare(task.fds.nc, self._number)
-        if self._number < 0 or self._set_number < 0:
+        self._number = self._set_number = -1
+        try:
+            self._number = self._same_number()
+            self._set_number = task.fds.lend()
+        except ENOMEM:
             self.over()
-            raise ENOMEM
+            raise
 
     def _same_number(self) -> int:
-        """A number that neither the guest nor the sentry uses; the sentry's is taken. -1: there is none."""
-        number = _NUMBERS_BELOW
-        while (number := lib.nc_fdt_spare(self._task.fds.nc, number)) > 0:
+        """A number that neither the guest nor the sentry uses; the sentry's is taken."""
+        fds = self._task.fds
+        number = HOST_TABLE_SIZE
+        while True:
+            number = fds.lend(number)
             taken = fcntl(self._host_fd, F_DUPFD_CLOEXEC, number)
             if taken == number:
                 return number
             os.close(taken)
-        return -1
+            fds.give_back(number)
 
     def at_stop(self, regs: Any) -> dict[int, int]:
         self.registers = {0: self._set_number, 1: EPOLL_CTL_ADD, 2: self._number, 3: self._some_event(regs.rsp)}
@@ -157,4 +161,6 @@ class Joining(Rewritten):
             self._host_fd = -1
         if self._number >= 0:
             os.close(self._number)
+            self._task.fds.give_back(self._number)
+            self._task.fds.give_back(self._set_number)
             self._number = -1

@@ -32,6 +32,7 @@ FAMILIES = (
     "sched",
     "mqueue",
     "ipc",
+    "shm",
 )
 
 

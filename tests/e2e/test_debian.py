@@ -39,6 +39,14 @@ COREUTILS = {
     "processes": "sleep 30 & ps -o ppid=,comm= > p; sort p | tr -s ' '; pgrep sleep | wc -l; pkill sleep; wait; ps -e -o comm= > p; sort p; ps aux | head -1 | tr -s " "; free | wc -l; cat /proc/1/comm; vmstat > /dev/null; echo $?; top -b -n1 | grep -c top",
 }
 
+SYSTEM_V = {
+    "ipcs": "ipcmk -M 10000 -p 0640 | cut -d: -f1; ipcmk -S 3 > /dev/null; ipcmk -Q > /dev/null; ipcs | sed 's/0x[0-9a-f]* /KEY /'; ipcs -l; ipcs -u; ipcs -c; for kind in m s q; do ipcs -$kind -i 0 | grep -Ev 'time|pid='; done; ipcrm -m 0 -s 0 -q 0; ipcrm -m 0; lsipc | sed 's/ *[0-9.]*%$//'; ipcrm --all; ipcs -t | wc -l",
+    "perl": r"""perl -MIPC::SysV=IPC_PRIVATE,IPC_RMID,S_IRUSR,S_IWUSR -MIPC::Semaphore -MIPC::Msg -e '
+        $m = shmget(IPC_PRIVATE, 100, S_IRUSR|S_IWUSR); if (!fork) { shmwrite($m, "from the child", 0, 14); exit } wait; shmread($m, $x, 0, 14); print "$x\n"; print shmctl($m, IPC_RMID, 0), "\n";
+        $s = IPC::Semaphore->new(IPC_PRIVATE, 2, 0600); $s->setall(1, 0); if (!fork) { $s->op(0, -1, 0, 1, 1, 0); exit } $s->op(1, -1, 0); wait; print join(",", $s->getall), "\n"; $s->remove;
+        $q = IPC::Msg->new(IPC_PRIVATE, 0600); if (!fork) { $q->snd(5, "hello"); exit } print $q->rcv($b, 100, 5), " $b\n"; wait; $q->remove'""",
+}
+
 PERL = {
     "basics": r"""perl -e 'my %h = map { $_ => $_**2 } 1..5; print join(",", map { "$_=$h{$_}" } sort keys %h), "\n"; print scalar(localtime(0)) ne "" ? "ok\n" : "no\n"'""",
     "fork": r"""perl -e '$|=1; for (1..5) { my $p = fork // die; if (!$p) { exit $_ } waitpid $p, 0; print $? >> 8, "\n" }'""",
@@ -294,6 +302,11 @@ def test_bash(name: str, same: Callable[..., object], debian_root: Path) -> None
 @pytest.mark.parametrize("name", COREUTILS)
 def test_tools(name: str, same: Callable[..., object], debian_root: Path) -> None:
     same(COREUTILS[name], debian_root, shell="/bin/bash")
+
+
+@pytest.mark.parametrize("name", SYSTEM_V)
+def test_system_v_ipc(name: str, same: Callable[..., object], debian_root: Path) -> None:
+    same(SYSTEM_V[name], debian_root, shell="/bin/bash")
 
 
 @pytest.mark.parametrize("name", PERL)
