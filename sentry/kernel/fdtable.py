@@ -22,6 +22,7 @@ from sentry.kernel.sched import WaitQueue
 
 if TYPE_CHECKING:
     from sentry.vfs.file import File
+    from sentry.vfs.inode import Inode
 
 _BATCH = 64
 HOST_TABLE_SIZE = 1024  # numbers that surely are in a guest's host table
@@ -150,12 +151,12 @@ def statistics() -> dict[str, int]:
 class FdTable:
     """A process's descriptors (Linux: files_struct). `users` tasks share it; the last `drop` closes all."""
 
-    __slots__ = ("__weakref__", "locked", "nc", "users")
+    __slots__ = ("__weakref__", "minded", "nc", "users")
 
     def __init__(self, limit: int = 1024, nc: Any = None) -> None:
         self.nc = ffi.gc(lib.nc_fdt_new(min(limit, 1 << 30)) if nc is None else nc, lib.nc_fdt_free)
         self.users = 1
-        self.locked: set[Any] = set()  # inodes on which this table owns POSIX locks (fs/locks.py)
+        self.minded: set[Inode] = set()  # those to which it matters that this table closes a descriptor of theirs
 
     # --- looking up
 
@@ -211,8 +212,8 @@ class FdTable:
 
     def install_at(self, fd: int, file: File, cloexec: bool = False) -> int:
         """dup2(2): `fd` becomes `file`; what was open there is closed."""
-        if self.locked:
-            self._drop_locks(fd)
+        if self.minded:
+            self._flush(fd)
         done = lib.nc_fdt_install_at(self.nc, fd, twin(file), cloexec)
         if done < 0:
             release_unused(file)
@@ -222,19 +223,29 @@ class FdTable:
 
     def close(self, fd: int) -> bool:
         """close(2). True: the guest's host table has a descriptor of ours there: the host should close it."""
-        if self.locked:
-            self._drop_locks(fd)
+        if self.minded:
+            self._flush(fd)
         done = lib.nc_fdt_close(self.nc, fd)
         if done < 0:
             raise EBADF
         return done == 1
 
-    def _drop_locks(self, fd: int) -> None:
-        """POSIX locks go with the first close of any descriptor of the file (fcntl(2))."""
-        if lib.nc_fdt_lookup(self.nc, fd, 1) >= 0:
-            from sentry.fs.locks import drop_posix
+    def mind(self, inode: Inode) -> None:
+        """Call `inode.flushed(self)` when the next descriptor of it is closed, or all are."""
+        if not self.minded:
+            lib.nc_fdt_set_locks(self.nc, 1)
+        self.minded.add(inode)
 
-            drop_posix(self, self.get(fd).inode)
+    def _flush(self, fd: int) -> None:
+        if lib.nc_fdt_lookup(self.nc, fd, 1) >= 0:
+            self._flush_inode(self.get(fd).inode)
+
+    def _flush_inode(self, inode: Inode) -> None:
+        if inode in self.minded:
+            self.minded.discard(inode)
+            if not self.minded:
+                lib.nc_fdt_set_locks(self.nc, 0)
+            inode.flushed(self)
 
     # --- life
 
@@ -253,10 +264,10 @@ class FdTable:
 
     def close_on_exec(self) -> None:
         """execve(2) of the only user (a sharer gets a `fork` first): close what is marked."""
-        if self.locked:
+        if self.minded:
             for fd, _ in list(self.items()):
                 if self.get_cloexec(fd):
-                    self._drop_locks(fd)
+                    self._flush(fd)
         lib.nc_fdt_exec(self.nc)
         drain()
 
@@ -265,11 +276,8 @@ class FdTable:
         self.users -= 1
         if self.users:
             return
-        if self.locked:
-            from sentry.fs.locks import drop_posix
-
-            for inode in list(self.locked):
-                drop_posix(self, inode)
+        for inode in list(self.minded):
+            self._flush_inode(inode)
         lib.nc_fdt_clear(self.nc)
         drain()
 

@@ -18,16 +18,21 @@ from sentry.errors import (
     EFBIG,
     EIDRM,
     EINVAL,
+    EMFILE,
     EMSGSIZE,
     ENOENT,
     ENOMSG,
     ENOSPC,
+    ENOTSOCK,
     ERANGE,
     ETIMEDOUT,
 )
 from sentry.fs.mqueue import queues_of
 from sentry.fs.proc import sysctl
 from sentry.ipc import msg, sem
+from sentry.kernel.fdtable import release_unused
+from sentry.net.netlink import NetlinkSocket
+from sentry.net.socket import Socket
 from sentry.syscalls import ipc, mqueue
 from tests.unit.pseudo_world import USER, run, world
 
@@ -285,6 +290,68 @@ def test_posix_queue_notifies_once(rig) -> None:
     run(mqueue.sys_mq_timedsend(other, fd, BUF, 1, 0, 0))
     run(mqueue.sys_mq_timedsend(other, fd, BUF, 1, 0, 0))
     assert kernel.signals() == [(1, L.SIGUSR1)]
+
+
+def notify_by_thread(task, fd: int, socket: int, cookie: bytes = b"c" * 32) -> None:
+    task.mem.write(BUF, struct.pack("<Qii48x", BUF + 100, socket, L.SIGEV_THREAD))
+    task.mem.write(BUF + 100, cookie)
+    mqueue.sys_mq_notify(task, fd, BUF)
+
+
+def test_posix_queue_tells_a_thread_by_netlink(rig) -> None:
+    _, task = rig
+    fd = open_queue(task, b"q", L.O_CREAT | L.O_RDWR)
+    with pytest.raises(EBADF):
+        notify_by_thread(task, fd, 99)
+    with pytest.raises(ENOTSOCK):
+        notify_by_thread(task, fd, fd)
+    inet = Socket(task.creds, L.AF_INET, L.SOCK_STREAM, 0, 0)
+    with pytest.raises(EINVAL):
+        notify_by_thread(task, fd, task.fds.install(inet))
+    socket = NetlinkSocket.create(task, L.SOCK_RAW, 0, 0)
+    number = task.fds.install(socket)
+    notify_by_thread(task, fd, number)
+    assert task.fds.get(fd).inode.text().split()[1:] == [b"NOTIFY:2", b"SIGNO:0", b"NOTIFY_PID:1"]
+    run(mqueue.sys_mq_timedsend(task, fd, BUF, 1, 0, 0))
+    assert run(socket.recv(task, 100, 0)).data == b"c" * 31 + b"\1"
+    notify_by_thread(task, fd, number)
+    mqueue.sys_mq_notify(task, fd, 0)
+    assert run(socket.recv(task, 100, 0)).data == b"c" * 31 + b"\2"
+    release_unused(socket)
+    release_unused(inet)
+
+
+def test_a_close_ends_what_its_process_asked_for(rig) -> None:
+    kernel, task = rig
+    fd = open_queue(task, b"q", L.O_CREAT | L.O_RDWR)
+    queue = task.fds.get(fd).inode
+    task.mem.write(BUF, struct.pack("<Qii48x", 7, L.SIGUSR1, L.SIGEV_SIGNAL))
+    mqueue.sys_mq_notify(task, fd, BUF)
+    assert task.fds.minded is queue
+    queue.flushed(object())  # somebody else's
+    assert queue.notify is not None
+    queue.flushed(task.fds)
+    run(mqueue.sys_mq_timedsend(task, fd, BUF, 1, 0, 0))
+    assert kernel.signals() == []
+
+
+def test_queues_count_until_nobody_has_them_open(rig) -> None:
+    kernel, task = rig
+    task.creds = USER
+    sysctl.write(kernel, b"fs/mqueue/queues_max", b"2")
+    task.group.rlimits.set(L.RLIMIT_MSGQUEUE, 2000, 2000)
+    first = open_queue(task, b"a", L.O_CREAT | L.O_RDWR, (10, 50))  # 10 * (50 + 96)
+    with pytest.raises(EMFILE):
+        open_queue(task, b"b", L.O_CREAT | L.O_RDWR, (10, 50))
+    open_queue(task, b"b", L.O_CREAT | L.O_RDWR, (1, 50))
+    with pytest.raises(ENOSPC):
+        open_queue(task, b"c", L.O_CREAT | L.O_RDWR, (1, 50))
+    mqueue.sys_mq_unlink(task, b"a")
+    with pytest.raises(ENOSPC):
+        open_queue(task, b"c", L.O_CREAT | L.O_RDWR, (1, 50))
+    task.fds.get(first).release()
+    assert open_queue(task, b"c", L.O_CREAT | L.O_RDWR, (10, 50)) > 0
+    sysctl.reset()
 
 
 def test_a_wait_that_nobody_ends_is_cancelled_cleanly(rig) -> None:
