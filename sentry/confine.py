@@ -48,7 +48,8 @@ RULES: filters.Rules = (
 
 class Host(NamedTuple):
     """Descriptors kept: the control listener, the container's stdio and preserved files, the gofer's socket, the
-    report to whoever started us, log, strace log, the two procfs views and the store's directory. -1: none."""
+    report to whoever started us, log, strace log, the two procfs views and the store's directory, also by a noexec
+    mount. -1: none."""
 
     control: int
     stdio: list[int]
@@ -60,6 +61,7 @@ class Host(NamedTuple):
     proc: int
     fdinfo: int
     store: int
+    noexec_store: int
     facts: "Any"
 
     def pid_of(self, host_tid: int) -> int:
@@ -117,6 +119,7 @@ def gather(config: SandboxConfig, inherited: Inherited) -> Host:
         move(proc),
         move(fdinfo),
         -1,
+        -1,
         facts,
     )
     null = os.open("/dev/null", os.O_RDWR)
@@ -148,12 +151,13 @@ def lock_down(config: SandboxConfig, host: Host, listener: int) -> Host:
     size = b"50%" if config.overlay_size is None else b"%d" % config.overlay_size
     check(lib.nc_empty_root(size, 0), "making an empty root")
     store = os.open("/", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    noexec_store = max(lib.nc_noexec_twin(b"/"), -1)  # Linux >= 5.12
     # With network "none" these are of a namespace that has nothing but its own loopback.
     keep = 1 << CAP_NET_BIND_SERVICE | 1 << CAP_NET_RAW
     check(lib.nc_drop_capabilities(keep), "dropping capabilities")
     check(lib.nc_prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no_new_privs")
     filters.load(own_filter())
-    return host._replace(store=store)
+    return host._replace(store=store, noexec_store=noexec_store)
 
 
 def _own_network(config: SandboxConfig) -> None:

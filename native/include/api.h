@@ -104,6 +104,7 @@ int nc_load_filter(const void *program, int instructions); /* filter.c */
 int nc_empty_root(const char *size, int read_only);
 int nc_own_proc(void);
 int nc_detached(const char *path);  /* the directory at path as a mount of its own, of which nothing leads out */
+int nc_noexec_twin(const char *path); /* the same, and no file in it can be mapped for execution, now or later */
 int nc_pidfd_open(int pid);
 int nc_pidfd_getfd(int pidfd, int fd);
 int nc_pidfd_signal(int pidfd, int sig);

@@ -148,6 +148,15 @@ int nc_detached(const char *path) {
     return fd < 0 ? -errno : fd;
 }
 
+int nc_noexec_twin(const char *path) {
+    int fd = (int)syscall(SYS_open_tree, AT_FDCWD, path, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+    struct mount_attr attributes = {.attr_set = MOUNT_ATTR_NOEXEC};
+    if (fd >= 0 && !syscall(SYS_mount_setattr, fd, "", AT_EMPTY_PATH, &attributes, sizeof attributes)) return fd;
+    int failed = -errno;
+    if (fd >= 0) close(fd);
+    return failed;
+}
+
 int nc_pidfd_open(int pid) {
     int fd = (int)syscall(SYS_pidfd_open, pid, 0);
     return fd < 0 ? -errno : fd;

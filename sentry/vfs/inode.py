@@ -284,6 +284,11 @@ class Inode:
 
             drop_owner(self, fds)
 
+    def noexec_fd(self, write: bool) -> int:
+        """A host descriptor, the caller's to close, for a mapping that may not become executable. -1: the one of
+        File.mapping() is all there is (the gofer's are noexec by themselves where their mount is)."""
+        return -1
+
     def reserve(self, start: int, size: int) -> int:
         """How many of `size` bytes may be written at `start`; ENOSPC if none, though some were asked for."""
         return size
