@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from native import filters, lib
 from sentry.boot import PR_SET_NO_NEW_PRIVS, Inherited, SandboxConfig, check, set_up_network
+from sentry.kernel import sigwatch
 from sentry.log import STDERR
 
 if TYPE_CHECKING:
@@ -131,6 +132,7 @@ def gather(config: SandboxConfig, inherited: Inherited) -> Host:
         if fd >= start:
             os.closerange(start, fd) if fd < 1 << 30 else os.closerange(start, _hard_nofile())
             start = fd + 1
+    sigwatch.reserve_all()
     check(lib.nc_init(), "event loop")
     return host
 

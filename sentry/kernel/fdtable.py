@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from sentry.vfs.inode import Inode
 
 _BATCH = 64
-HOST_TABLE_SIZE = 1024  # numbers that surely are in a guest's host table
+HOST_NUMBERS = range(1000)  # those of a guest's host table that it surely may have
 _ready = ffi.new("struct nc_ready[]", _BATCH)
 _released = ffi.new("uint64_t[]", _BATCH)
 _lookup = lib.nc_fdt_lookup
@@ -34,8 +34,6 @@ _lookup = lib.nc_fdt_lookup
 FILES: dict[int, File] = {}
 #: Queues with somebody on them, by the id of their C object.
 _queues: dict[int, SourceQueue] = {}
-#: Numbers of host tables that are lent to calls under way.
-_lent: set[int] = set()
 #: What else to call at a file's release (epoll, flock), by file id.
 _at_release: dict[int, list[Callable[[File], None]]] = {}
 
@@ -151,11 +149,12 @@ def statistics() -> dict[str, int]:
 class FdTable:
     """A process's descriptors (Linux: files_struct). `users` tasks share it; the last `drop` closes all."""
 
-    __slots__ = ("__weakref__", "minded", "nc", "users")
+    __slots__ = ("__weakref__", "lent", "minded", "nc", "users")
 
     def __init__(self, limit: int = 1024, nc: Any = None) -> None:
         self.nc = ffi.gc(lib.nc_fdt_new(min(limit, 1 << 30)) if nc is None else nc, lib.nc_fdt_free)
         self.users = 1
+        self.lent: set[int] = set()  # numbers of the host table, to calls under way
         self.minded: set[Inode] = set()  # those to which it matters that this table closes a descriptor of theirs
 
     # --- looking up
@@ -301,18 +300,18 @@ class FdTable:
         """In a close(2) that gave True: whether the host need not close its copy any more."""
         return bool(lib.nc_fdt_uninject(self.nc, call_id, fd))
 
-    def lend(self, below: int = HOST_TABLE_SIZE) -> int:
-        """A number of the host table, below that one, where nothing is: for a descriptor of ours that is injected for
-        one call. To be given back when the call is over; what was injected may stay. ENOMEM."""
-        number = below
-        while (number := lib.nc_fdt_spare(self.nc, number)) >= 0:
-            if number not in _lent:
-                _lent.add(number)
+    def lend(self, numbers: range = HOST_NUMBERS) -> int:
+        """One of `numbers` with nothing there in the host table, for a descriptor of ours that is injected for one
+        call. To be given back when the call is over; what was injected may stay. ENOMEM when none is free."""
+        number = numbers.stop
+        while (number := lib.nc_fdt_spare(self.nc, number)) >= numbers.start:
+            if number not in self.lent:
+                self.lent.add(number)
                 return number
         raise ENOMEM("no number of the host table is free")
 
     def give_back(self, number: int) -> None:
-        _lent.discard(number)
+        self.lent.discard(number)
 
     def inject(self, call_id: int, fd: int, host_fd: int) -> None:
         """For a blocked mmap(2) of guest descriptor `fd`: put `host_fd` at that number of its host table."""

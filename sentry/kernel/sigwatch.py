@@ -8,23 +8,27 @@ sentry's (native/src/sigwatch.c). The set then tells of each signal to the proce
 """
 
 import os
-from fcntl import F_DUPFD_CLOEXEC, fcntl
+from resource import RLIMIT_NOFILE, getrlimit
 from struct import unpack_from
 from typing import TYPE_CHECKING, Any
 
 from native import ffi, lib
 from sentry.abi.linux import EPOLL_CTL_ADD, EPOLLEXCLUSIVE, EPOLLIN
 from sentry.abi.x86_64 import EPOLL_EVENT, NUMBERS
-from sentry.errors import EFAULT, ENOMEM, from_errno
-from sentry.kernel.fdtable import HOST_TABLE_SIZE
+from sentry.errors import EFAULT, ENOMEM, LinuxError, from_errno
 from sentry.kernel.rewrite import AGAIN, Rewritten
 from sentry.kernel.sched import WaitQueue
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from sentry.kernel.kernel import Kernel
     from sentry.kernel.task import Task, ThreadGroup
 
 _AT_ONCE = 64
+# Numbers of descriptors that the sentry does not use itself. Each thread that joins needs one that its process does not
+# use either, which is likely among the first; the others cost a larger table.
+RESERVED = (range(1008, 1024), range(4080, 4096))
 
 
 class SignalQueue(WaitQueue):
@@ -75,14 +79,14 @@ class SignalWatch:
                     queue.wake(EPOLLIN)
             more = count == _AT_ONCE
 
-    def joined(self, queue: SignalQueue, number: int, host_fd: int) -> bool:
-        """The process's signalfd is in the set, where it was put as descriptor `number`. False: the host refuses."""
+    def new_cookie(self) -> int:
         self._last += 1
-        if lib.nc_sigwatch_arm(number, self._last) < 0:
-            return False
-        self._queues[self._last] = queue
+        return self._last
+
+    def joined(self, queue: SignalQueue, cookie: int, host_fd: int) -> None:
+        """The process's signalfd is in the set, which tells `cookie` from now on."""
+        self._queues[cookie] = queue
         queue.host_fd = host_fd
-        return True
 
     def group_exited(self, group: "ThreadGroup") -> None:
         """The process is gone, and what it had in the set tells nothing more."""
@@ -95,7 +99,7 @@ class SignalWatch:
 
 class Joining(Rewritten):
     """The process's epoll_ctl(set, EPOLL_CTL_ADD, signalfd, event). The event it reads is whatever is on its stack:
-    what counts is given to the set afterwards (nc_sigwatch_arm), which takes a descriptor of the very same number."""
+    what counts is given to the set afterwards (nc_sigwatch_arm), by a descriptor of the very same number."""
 
     def __init__(self, watch: SignalWatch, task: "Task", host_set: int) -> None:
         super().__init__({}, nr=NUMBERS["epoll_ctl"], finish=self._made)
@@ -103,28 +107,17 @@ class Joining(Rewritten):
         self._task = task
         self._queue = queue_of(task.group)
         self._host_set = host_set
+        self._injected = False
+        self._set_number = task.fds.lend()
+        self._number = -1
         self._host_fd = lib.nc_sigwatch_new()
-        if self._host_fd < 0:
-            raise from_errno(-self._host_fd)
-        self._number = self._set_number = -1
         try:
-            self._number = self._same_number()
-            self._set_number = task.fds.lend()
-        except ENOMEM:
+            if self._host_fd < 0:
+                raise from_errno(-self._host_fd)
+            self._number = _lend(task)
+        except LinuxError:
             self.over()
             raise
-
-    def _same_number(self) -> int:
-        """A number that neither the guest nor the sentry uses; the sentry's is taken."""
-        fds = self._task.fds
-        number = HOST_TABLE_SIZE
-        while True:
-            number = fds.lend(number)
-            taken = fcntl(self._host_fd, F_DUPFD_CLOEXEC, number)
-            if taken == number:
-                return number
-            os.close(taken)
-            fds.give_back(number)
 
     def at_stop(self, regs: Any) -> dict[int, int]:
         self.registers = {0: self._set_number, 1: EPOLL_CTL_ADD, 2: self._number, 3: self._some_event(regs.rsp)}
@@ -143,24 +136,57 @@ class Joining(Rewritten):
         for host_fd, number in ((self._host_set, self._set_number), (self._host_fd, self._number)):
             if inject(call_id, host_fd, number, 1) < 0:
                 raise ENOMEM
+        self._injected = True
 
     def _made(self, result: int) -> int:
         if result < 0:
             return -ENOMEM.errno
         if self._queue.host_fd < 0:  # else another thread was faster
-            if not self._watch.joined(self._queue, self._number, self._host_fd):
+            cookie = self._watch.new_cookie()
+            if self._ask(lambda number: lib.nc_sigwatch_arm(number, cookie)) < 0:
                 return -ENOMEM.errno
+            self._watch.joined(self._queue, cookie, self._host_fd)
             self._host_fd = -1
         return AGAIN
 
+    def _ask(self, ask: "Callable[[int], int]") -> int:
+        """The set knows a signalfd by file and number."""
+        os.dup2(self._host_fd, self._number, inheritable=False)
+        try:
+            return ask(self._number)
+        finally:
+            reserve(self._number)
+
     def over(self) -> None:
         if self._host_fd >= 0:
-            if self._number >= 0:
-                lib.nc_sigwatch_disarm(self._number)
+            if self._injected:
+                self._ask(lib.nc_sigwatch_disarm)
             os.close(self._host_fd)
             self._host_fd = -1
-        if self._number >= 0:
-            os.close(self._number)
-            self._task.fds.give_back(self._number)
-            self._task.fds.give_back(self._set_number)
-            self._number = -1
+        self._give_back()
+
+    def _give_back(self) -> None:
+        self._task.fds.give_back(self._number)
+        self._task.fds.give_back(self._set_number)
+
+
+def _lend(task: "Task") -> int:
+    """A reserved number that the guest does not use; ENOMEM."""
+    try:
+        return task.fds.lend(RESERVED[0])
+    except ENOMEM:
+        return task.fds.lend(RESERVED[1])
+
+
+def reserve_all() -> None:
+    """Keep those numbers from other use, as far as we may have them: before many are in use."""
+    most = getrlimit(RLIMIT_NOFILE)[0]
+    for numbers in RESERVED:
+        if numbers.stop <= most:
+            reserve(*numbers)
+
+
+def reserve(*numbers: int) -> None:
+    """/dev/null stands there."""
+    for number in numbers:
+        os.dup2(0, number, inheritable=False)

@@ -115,10 +115,13 @@ class HostSet:
 
 
 @pytest.fixture
-def host(monkeypatch: pytest.MonkeyPatch) -> HostSet:
+def host(monkeypatch: pytest.MonkeyPatch) -> Iterator[HostSet]:
     made = HostSet()
     monkeypatch.setattr(sigwatch, "lib", made)
-    return made
+    sigwatch.reserve_all()
+    yield made
+    for numbers in sigwatch.RESERVED:
+        os.closerange(numbers.start, numbers.stop)
 
 
 @pytest.fixture
@@ -183,8 +186,8 @@ def test_a_signal_that_the_sentry_sends_is_told_at_once(rig: KernelRig, host: Ho
 
 def test_of_two_threads_that_join_one_is_enough(rig: KernelRig, host: HostSet) -> None:
     task = rig.first_task()
-    first, second = joining(rig, task), joining(rig, task)
-    for what in (first, second):
+    for what in (joining(rig, task), joining(rig, task)):
+        what.notified(9)
         assert what.finish is not None and what.finish(0) == AGAIN
         what.over()
     assert host.noted == [("arm", 1), "disarm"]
@@ -196,6 +199,7 @@ def test_what_fails_leaves_nothing(rig: KernelRig, host: HostSet, how: str) -> N
     task = rig.first_task()
     what = joining(rig, task)
     assert what.finish is not None
+    what.notified(9)
     host.refuses = how == "arm"
     if how != "never":
         assert what.finish(-22 if how == "call" else 0) == (-ENOMEM.errno if how != "dies" else AGAIN)
@@ -208,26 +212,20 @@ def test_what_fails_leaves_nothing(rig: KernelRig, host: HostSet, how: str) -> N
 def test_a_stack_without_a_word_to_borrow(rig: KernelRig, host: HostSet) -> None:
     task = rig.first_task()
     what = joining(rig, task)
-    regs, _keep = stack([EPOLLEXCLUSIVE] * 256)
+    regs, _keep = stack([EPOLLEXCLUSIVE] * 260)
     with pytest.raises(EFAULT):
         what.at_stop(regs)
     what.over()
 
 
-def test_numbers_that_are_in_use_are_not_taken(rig: KernelRig, host: HostSet, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_without_a_free_number_gets_no_memory(rig: KernelRig, host: HostSet) -> None:
     task = rig.first_task()
-    for_the_host_fd, free, taken = (os.open("/dev/null", os.O_RDONLY) for _ in range(3))
-    os.close(for_the_host_fd)
-    os.close(free)
-    monkeypatch.setattr(sigwatch, "HOST_TABLE_SIZE", taken + 1)
-    what = joining(rig, task)
-    regs, _keep = stack([0] * 8)
-    assert what.at_stop(regs)[2] == free
-    what.over()
-    monkeypatch.setattr(sigwatch, "HOST_TABLE_SIZE", 1)
+    made = [joining(rig, task) for numbers in sigwatch.RESERVED for _ in numbers]
     with pytest.raises(ENOMEM):
         rig.kernel.sigwatch.joining(task)
-    os.close(taken)
+    for what in made:
+        what.over()
+    joining(rig, task).over()
 
 
 def test_a_waiting_call_makes_its_process_join_first(rig: KernelRig, host: HostSet) -> None:
