@@ -22,6 +22,8 @@ BASH = {
     "dev_tcp": "(echo reply | nc -l -N 127.0.0.1 5555 > got) & sleep 0.4; exec 3<>/dev/tcp/127.0.0.1/5555; echo asked >&3; cat <&3; exec 3>&-; wait; cat got",
     "timeouts": "timeout 0.2 sleep 10; echo $?; timeout -s KILL 0.2 sleep 10; echo $?; read -t 0.1 x < <(sleep 1); echo $?",
     "ulimits": "ulimit -n 100; ulimit -Hn; bash -c 'ulimit -n'; ulimit -u 200 && echo ok",
+    "script": "script -qec 'echo inside; stty size; tty | cut -c1-8' /dev/null < /dev/null | tr -d '\\r'; script -qec 'exit 9' /dev/null < /dev/null; echo $?; script -qec 'sleep 0.1; kill -9 $$' /dev/null < /dev/null; echo $?",
+    "runuser": "runuser -u daemon -- sh -c 'id -un; exit 2'; echo $?; runuser -u daemon -P -- sh -c 'tty | cut -c1-8' < /dev/null | tr -d '\\r'; timeout 0.3 runuser -u daemon -- sleep 20 2> /dev/null; echo $?",
     "job_table": "sleep 20 & sleep 21 & jobs | sed 's/ *&$//'; kill %1 %2; wait; echo none",
 }
 
@@ -229,6 +231,44 @@ PYTHON = {
         print(os.WTERMSIG(os.waitpid(pid, 0)[1])); print(resource.getrlimit(resource.RLIMIT_CORE) is not None)
         print(os.cpu_count() > 0, os.getloadavg()[0] >= 0, sys.getfilesystemencoding(), len(os.urandom(9)), os.uname().sysname)
         print(ctypes.CDLL(None).getpid() == os.getpid())
+    """,
+    "wakeup_fd": """
+        import asyncio, os, select, signal, socket, threading, time
+        r, w = socket.socketpair(); r.setblocking(False); w.setblocking(False)
+        signal.set_wakeup_fd(w.fileno())
+        handled, got = [], []
+        for number in (signal.SIGUSR1, signal.SIGALRM, signal.SIGCHLD): signal.signal(number, lambda n, f: handled.append(n))
+        def drain():
+            select.select([r], [], [], 5)
+            try: got.extend(r.recv(4096))
+            except BlockingIOError: pass
+        for _ in range(200): os.kill(os.getpid(), signal.SIGUSR1); drain()
+        print(got.count(signal.SIGUSR1), handled.count(signal.SIGUSR1))
+        signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
+        end = time.time() + 20
+        while got.count(signal.SIGALRM) < 100 and time.time() < end: drain()
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        print(got.count(signal.SIGALRM) >= 100)
+        if not os.fork(): os._exit(0)
+        os.wait(); drain()
+        print(got.count(signal.SIGCHLD))
+        signal.set_wakeup_fd(-1)
+        async def main():
+            seen = asyncio.Event()
+            asyncio.get_running_loop().add_signal_handler(signal.SIGUSR2, seen.set)
+            async def child(code):
+                process = await asyncio.create_subprocess_exec("sh", "-c", f"kill -USR2 {os.getpid()}; exit {code}")
+                return await process.wait()
+            print(await asyncio.gather(*map(child, range(10))))
+            await asyncio.wait_for(seen.wait(), 5)
+        asyncio.run(main())
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGRTMIN])
+        senders = []
+        def wait(): senders.extend(signal.sigwaitinfo([signal.SIGRTMIN]) for _ in range(50))
+        thread = threading.Thread(target=wait); thread.start()
+        for _ in range(50): os.kill(os.getpid(), signal.SIGRTMIN)
+        thread.join()
+        print({(info.si_code, info.si_pid == os.getpid()) for info in senders})
     """,
 }
 
