@@ -9,7 +9,7 @@ may do so now, its process's signal queue tells (kernel/sigwatch.py).
 from __future__ import annotations
 
 import os
-from struct import Struct, unpack_from
+from struct import Struct, pack_into, unpack_from
 from typing import TYPE_CHECKING
 
 from native import lib
@@ -38,18 +38,19 @@ from sentry.errors import EAGAIN, EBADF, EFAULT, EINVAL, from_errno
 from sentry.fs.anon import anon_inode
 from sentry.kernel.rewrite import AGAIN, Rewritten, RewrittenCall
 from sentry.kernel.sched import WaitQueue, running_task
+from sentry.kernel.signals import child_uid
 from sentry.kernel.sigwatch import queue_of
 from sentry.vfs.file import File
 
 if TYPE_CHECKING:
     from sentry.fs.hostfile import IoVec
-    from sentry.kernel.signals import SigInfo
     from sentry.kernel.task import Task
 
 RECORD_SIZE = 128  # struct signalfd_siginfo
 UNTAKEABLE = 1 << (SIGKILL - 1) | 1 << (SIGSTOP - 1)
 # signo, errno, code, pid, uid, fd, tid, band, overrun, trapno, status, int, ptr, utime, stime, addr
 _RECORD = Struct("<IiiIIiIIIIiiQQQQ")
+_UID_AT = 16
 _FAULTS = frozenset((SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP))
 
 
@@ -128,7 +129,7 @@ class HostRead(Rewritten):
     """The guest's call, unchanged, with the host signalfd at the guest's descriptor."""
 
     def __init__(self, file: SignalFd, task: Task, iov: IoVec, at_once: bool) -> None:
-        super().__init__({}, finish=self._name_senders, pass_=False)
+        super().__init__({}, finish=self._finished, pass_=False)
         self.at_once = at_once
         self.file = file
         self._task = task
@@ -142,7 +143,7 @@ class HostRead(Rewritten):
             raise EBADF("closed by another thread just now")
         task.fds.inject(call_id, fd, self.file.host_fd)
 
-    def _name_senders(self, result: int) -> int:
+    def _finished(self, result: int) -> int:
         if result <= 0:
             return AGAIN if self.at_once and result == -ERESTARTSYS else result  # another thread was faster
         task = self._task
@@ -150,21 +151,27 @@ class HostRead(Rewritten):
             data = bytearray(task.mem.read_vec(self._iov, result))
             changed = False
             for at in range(0, len(data) - RECORD_SIZE + 1, RECORD_SIZE):
-                info = self._sender(data, at)
-                if info is not None:
-                    data[at : at + RECORD_SIZE] = record(info.pack())
-                    changed = True
+                changed |= self._name_sender(data, at)
             if changed:
                 task.mem.write_vec(self._iov, bytes(data))
         except EFAULT:
             pass  # another thread has unmapped it
         return result
 
-    def _sender(self, data: bytearray, at: int) -> SigInfo | None:
-        """Who sent a signal of ours: its value is a cookie."""
+    def _name_sender(self, data: bytearray, at: int) -> bool:
+        """In one record: who sent a signal of ours, whose value is a cookie; whose child a SIGCHLD is about."""
         fields = _RECORD.unpack_from(data, at)
-        signo, code, cookie = fields[0], fields[2], fields[12]
-        return self._task.kernel.signals.taken(self._task, signo, cookie) if code == SI_QUEUE else None
+        signo, code, pid, cookie = fields[0], fields[2], fields[3], fields[12]
+        task = self._task
+        if code == SI_QUEUE:
+            info = task.kernel.signals.taken(task, signo, cookie)
+            if info is not None:
+                data[at : at + RECORD_SIZE] = record(info.pack())
+            return info is not None
+        uid = child_uid(task.kernel, pid) if signo == SIGCHLD and code > SI_USER else None
+        if uid is not None:
+            pack_into("<I", data, at + _UID_AT, uid)
+        return uid is not None
 
 
 def record(info: bytes) -> bytes:

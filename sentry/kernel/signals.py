@@ -15,6 +15,7 @@ from sentry.abi.linux import SI_KERNEL, SI_TKILL, SI_USER
 from sentry.errors import from_errno
 
 if TYPE_CHECKING:
+    from sentry.kernel.kernel import Kernel
     from sentry.kernel.task import Task
     from sentry.platform.base import Platform
 
@@ -51,6 +52,12 @@ def user_info(signo: int, sender: "Task", code: int = SI_USER) -> SigInfo:
     """A signal from kill(2) (SI_USER) or tgkill(2) (SI_TKILL)."""
     assert code in (SI_USER, SI_TKILL)
     return SigInfo(signo, code, sender.group.tgid, sender.creds.uid)
+
+
+def child_uid(kernel: "Kernel", pid: int) -> int | None:
+    """Whose process a SIGCHLD is about: to the host kernel all guests are one user. None: it has been reaped."""
+    child = kernel.find_zombie(pid) or kernel.find_task(pid)
+    return None if child is None else child.creds.uid
 
 
 class SignalSender:

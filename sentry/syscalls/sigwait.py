@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from struct import unpack_from
+from struct import Struct
 from typing import TYPE_CHECKING
 
-from sentry.abi.linux import O_PATH, SFD_CLOEXEC, SFD_NONBLOCK, SI_QUEUE
+from sentry.abi.linux import O_PATH, SFD_CLOEXEC, SFD_NONBLOCK, SI_QUEUE, SI_USER, SIGCHLD
 from sentry.abi.x86_64 import TIMESPEC
 from sentry.errors import EAGAIN, EBADF, EFAULT, EINTR, EINVAL
 from sentry.fs.signalfd import SignalFd
 from sentry.kernel.rewrite import AGAIN, GOES_ON, Rewritten, RewrittenCall
 from sentry.kernel.sched import Timer, sched
+from sentry.kernel.signals import child_uid
 from sentry.syscalls.declare import syscall
 from sentry.syscalls.kinds import Addr, Int, Size, TimespecPtr
 
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
 
 SIGSET_SIZE = 8
 NSEC = 1_000_000_000
-_INFO_SIZE = 32  # of struct siginfo, as far as a queued signal's goes: up to its value
+_INFO = Struct("<8xi4xi4xQ")  # of struct siginfo: the code, the sender's pid, the value
+_UID_AT = 20
 
 
 @syscall
@@ -108,10 +110,14 @@ class Taking(Rewritten):
     def _name_sender(self, signo: int) -> None:
         task = self._task
         try:
-            data = task.mem.read(self._info, _INFO_SIZE)
-            (code,), (cookie,) = unpack_from("<i", data, 8), unpack_from("<Q", data, 24)
-            sent = task.kernel.signals.taken(task, signo, cookie) if code == SI_QUEUE else None
-            if sent is not None:
-                task.mem.write(self._info, sent.pack())
+            code, pid, cookie = _INFO.unpack(task.mem.read(self._info, _INFO.size))
+            if code == SI_QUEUE:
+                sent = task.kernel.signals.taken(task, signo, cookie)
+                if sent is not None:
+                    task.mem.write(self._info, sent.pack())
+            elif signo == SIGCHLD and code > SI_USER:
+                uid = child_uid(task.kernel, pid)
+                if uid is not None:
+                    task.mem.write_u32(self._info + _UID_AT, uid)
         except EFAULT:
             pass  # another thread has unmapped it

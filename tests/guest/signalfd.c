@@ -180,6 +180,28 @@ PROBE(signalfd_reads_senders) {
     say("code %d band %d fd %d int %d pid %d", it.ssi_code, it.ssi_band, it.ssi_fd, it.ssi_int, it.ssi_pid);
 }
 
+static void end_as_user(void) {
+    MUST(setresuid(1000, 1000, 1000));
+    _exit(5);
+}
+
+PROBE(signalfd_children) {
+    int fd = signalfd_of(SIGCHLD, 0, 0, 0);
+    pid_t child = spawn(end_as_user);
+    record it;
+    SHOW(read(fd, &it, sizeof it));
+    FACT((pid_t)it.ssi_pid == child);
+    say("code %d uid %u status %d", it.ssi_code, it.ssi_uid, it.ssi_status);
+    reap("child", child);
+    child = spawn(end_as_user);
+    sigset_t set = set_of(SIGCHLD, 0, 0);
+    siginfo_t info;
+    SHOW(sigwaitinfo(&set, &info));
+    FACT(info.si_pid == child);
+    say("code %d uid %u status %d", info.si_code, info.si_uid, info.si_status);
+    reap("child", child);
+}
+
 PROBE(signalfd_reads_many) {
     int fd = signalfd_of(SIGUSR1, SIGRTMIN + 2, SIGRTMIN + 1, SFD_NONBLOCK);
     record many[8];

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from errno import EAGAIN, EBADF, EFAULT, EINTR, EINVAL
 from pathlib import Path
 from signal import SIGALRM, SIGCHLD, SIGKILL, SIGSEGV, SIGUSR1, SIGUSR2
-from struct import pack, pack_into
+from struct import pack, pack_into, unpack_from
 from typing import Any
 
 import pytest
@@ -18,6 +18,7 @@ import pytest
 from sentry.abi.linux import EPOLLIN, ERESTARTSYS, O_NONBLOCK, RWF_NOWAIT, SI_QUEUE, SI_SIGIO, SI_TIMER, SI_USER
 from sentry.errors import LinuxError
 from sentry.fs.signalfd import SignalFd, record
+from sentry.kernel.creds import Credentials
 from sentry.kernel.fdtable import FdTable
 from sentry.kernel.rewrite import AGAIN, GOES_ON, Rewritten, RewrittenCall
 from sentry.kernel.signals import SigInfo
@@ -149,6 +150,26 @@ def test_records_name_the_sender(world: World) -> None:
     assert got[:128] == record(SigInfo(SIGUSR1, SI_USER, 7, 1000).pack())
     assert got[128:256] == record(SigInfo(SIGUSR2, SI_QUEUE, 8, 1001, 42).pack())
     assert got[256:] == bytes(data[256:])
+
+
+def test_the_signal_of_a_childs_end_names_its_user(world: World) -> None:
+    child = world.fork(world.task, pid=40)
+    child.creds = Credentials(uid=1000)
+    world.becomes_zombie(child)
+    data = bytearray(256)
+    for i, pid in enumerate((40, 41)):  # the second is gone for good
+        pack_into("<IiiiI", data, 128 * i, SIGCHLD, 0, 1, pid, 0)
+    addr = world.buffer.put(bytes(data))
+    what = world.file(1).read_by_host(world.task, [(addr, 256)], 0)
+    addr = world.buffer.put(bytes(data))
+    assert what.finish is not None and what.finish(256) == 256
+    got = world.buffer.get(256)
+    assert [unpack_from("<iI", got, at) for at in (12, 140)] == [(40, 1000), (41, 0)]
+    info = Buffer()
+    info.put(pack("<iii4xiI", SIGCHLD, 0, 1, 40, 0))
+    taking = waiting(world, info=info.addr)
+    assert taking.finish(SIGCHLD) == SIGCHLD
+    assert unpack_from("<iI", info.get(24), 16) == (40, 1000)
 
 
 def test_a_cookie_says_nothing_to_another_process_nor_of_another_signal(world: World) -> None:
