@@ -206,11 +206,11 @@ segments = Segments()
 
 def areas(group: ThreadGroup) -> list[Area]:
     """The mappings of a process that are of one of our segments, by address."""
-    if not group.tasks:
-        return []
     found = []
     ours = {each.host_id for each in segments.by_index.values()}
-    for line in host_text(group.kernel, group.tasks[0].host_tid, "maps").splitlines():
+    # A leader that has ended before its threads has no memory any more.
+    texts = (host_text(group.kernel, task.host_tid, "maps") for task in group.threads())
+    for line in next(filter(None, texts), b"").splitlines():
         words = line.split(None, 5)
         host_id = b" ".join(words[3:5])
         if host_id in ours:

@@ -446,3 +446,25 @@ PROBE(shm_killed) {
     reap("child", child);
     say_segment("gone", shared_id);
 }
+
+static void *use_alone(void *at) {
+    nap_ms(50); // the main thread has ended
+    say_segment("without a main thread", shared_id);
+    say("%s", (char *)at);
+    _exit(shmdt(at) ? 1 : 0);
+}
+
+static void leave_to_thread(void) {
+    char *at = shmat(shared_id, NULL, 0);
+    strcpy(at, "still here");
+    MUST(shmctl(shared_id, IPC_RMID, NULL));
+    pthread_t thread;
+    MUST(pthread_create(&thread, NULL, use_alone, at));
+    syscall(SYS_exit, 0);
+}
+
+PROBE(shm_of_a_thread_that_is_left) {
+    shared_id = MUST(shmget(IPC_PRIVATE, PAGE, 0600));
+    in_child("child", leave_to_thread);
+    say_segment("gone", shared_id);
+}
