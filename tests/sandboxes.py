@@ -87,9 +87,10 @@ cd "$WORK/root"
 mount -t proc -o nosuid,nodev,noexec proc proc
 mount -t sysfs -o ro,nosuid,nodev,noexec sysfs sys
 mount -t tmpfs -o mode=755,nosuid tmpfs dev
-mkdir dev/pts dev/shm
+mkdir dev/pts dev/shm dev/mqueue
 mount -t devpts -o newinstance,ptmxmode=0666,mode=0620,gid=5,nosuid,noexec devpts dev/pts
 mount -t tmpfs -o mode=1777,nosuid,nodev,noexec shm dev/shm
+mount -t mqueue -o nosuid,nodev,noexec mqueue dev/mqueue
 umask 0
 mknod dev/null c 1 3; mknod dev/zero c 1 5; mknod dev/full c 1 7
 mknod dev/random c 1 8; mknod dev/urandom c 1 9; mknod dev/tty c 5 0

@@ -24,7 +24,7 @@ def probe_names() -> list[str]:
 
 
 # What a sandbox does not have yet. A probe that passes all the same fails the test: it is to be taken off here.
-KNOWN_GAPS = {"polling/signalfd": "signalfd(2) is not implemented: ENOSYS"}
+KNOWN_GAPS: dict[str, str] = {}
 
 
 def gap_marks(name: str) -> list[pytest.MarkDecorator]:
@@ -63,3 +63,13 @@ def test_probe_in_sandbox(probe_root: Path, runtime: sandboxes.Runtime, name: st
         rows = difflib.unified_diff(wanted.stdout.splitlines(), got.stdout.splitlines(), "bare", "sandbox", "", "", 1, "")
         codes = f"exit codes: bare {wanted.code}, sandbox {got.code}"
         pytest.fail("\n".join([*rows, codes, got.stderr, runtime.log()]), pytrace=False)
+
+
+@pytest.mark.root
+@pytest.mark.sandbox
+def test_the_descriptor_limit_of_who_starts_a_sandbox_does_not_bind_its_guests(
+    probe_root: Path, runtime: sandboxes.Runtime
+) -> None:
+    argv = runtime.do_argv(["/probe", "map_high_descriptor"], probe_root)
+    ran = sandboxes.finished(["sh", "-c", 'ulimit -Sn 256; exec "$@"', "sh", *argv], env=runtime.environment())
+    assert ran.code == 0 and ": NO" not in ran.stdout and ran.stdout.endswith("end\n"), ran

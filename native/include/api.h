@@ -60,7 +60,7 @@ int nc_task_set_watched(int tid, int on); /* another guest traces it: every stop
 int nc_task_set_waits(int tid, int on);   /* it traces others: its waits are Python's */
 int nc_interrupt(int tid);
 int nc_resume(int tid, int sig);
-int nc_resume_to_call(int tid); /* to the next entry to or exit from a call, a stop with SIGTRAP */
+int nc_resume_to_call(int tid, int sig); /* to the next entry to or exit from a call, a stop with SIGTRAP */
 int nc_listen(int tid);
 int nc_detach(int tid, int sig);
 int nc_getregs(int tid, struct nc_regs *regs);
@@ -68,8 +68,10 @@ int nc_setregs(int tid, const struct nc_regs *regs);
 uint64_t nc_stack_pointer(int tid); /* of a stopped thread; 0 when it is gone */
 int64_t nc_eventmsg(int tid);
 int nc_getsiginfo(int tid, void *buf128);
-int64_t nc_sigcookie(int tid); /* at a signal stop: the cookie of nc_signal, 0 for a signal that is not the sentry's */
 int nc_setsiginfo(int tid, const void *buf128);
+/* Sends a signal that carries `cookie`, as the value of one queued by pid 0. */
+int nc_signal(int tgid, int tid, int sig, uint64_t cookie);
+int64_t nc_sigcookie(int tid); /* at a signal stop: the cookie of nc_signal, 0 for a signal that is not the sentry's */
 int64_t nc_getsigmask(int tid);
 int nc_setsigmask(int tid, uint64_t mask);
 /* At a stop in a call: end it with `result`, which restarts call `nr` if it is one of -ERESTART* (nr -1: never); then run, stay
@@ -91,6 +93,15 @@ int nc_park(int tid, int stay);                   /* at a stop in a call answere
 int nc_set_pass(uint64_t pass);                   /* goes into the sixth argument of a parked task's pause(2) */
 int nc_unparked(int tid);                         /* it left pause(2) for good */
 int nc_restart(int tid, int nr, int64_t rax, int sig); /* at a signal stop in the parked pause: make it call nr, ended with rax */
+
+/* ---- signals that pend (sigwatch.c) ---- */
+int nc_signalfd(int host_fd, uint64_t mask); /* a new one (-1), or another mask for one there is */
+int nc_sigwatch_set(void);                   /* the epoll set that hears of signals: readable when some was sent */
+int nc_sigwatch_new(void);                   /* a signalfd for a process to put into the set */
+/* Once the process has done so: the set tells `cookie` after each signal. `host_fd` has the number that the process used. */
+int nc_sigwatch_arm(int host_fd, uint64_t cookie);
+int nc_sigwatch_disarm(int host_fd);
+int nc_sigwatch_take(uint64_t *cookies, int max);
 
 /* ---- guest memory (mem.c) ---- */
 int64_t nc_read_mem(int tid, uint64_t addr, void *buf, uint64_t n);        /* bytes read, short at a fault; -EFAULT if none */
@@ -116,12 +127,12 @@ int nc_load_filter(const void *program, int instructions); /* filter.c */
 int nc_empty_root(const char *size, int read_only);
 int nc_own_proc(void);
 int nc_detached(const char *path);  /* the directory at path as a mount of its own, of which nothing leads out */
+int nc_noexec_twin(const char *path); /* the same, and no file in it can be mapped for execution, now or later */
 int nc_pidfd_open(int pid);
 int nc_pidfd_getfd(int pidfd, int fd);
 int nc_pidfd_signal(int pidfd, int sig);
 int nc_setlimit(int resource, uint64_t soft, uint64_t hard);
 int nc_prlimit(int pid, int resource, uint64_t soft, uint64_t hard);
-int nc_signal(int tgid, int tid, int sig, int code, uint32_t uid, uint64_t value, uint64_t cookie);
 int nc_new_user_namespace(void);
 int nc_zygote(void *page, const void *filter, int filter_len, int stub_fd, int own_net, uint64_t scratch_size);
 
@@ -139,6 +150,7 @@ int nc_task_stopped(int tid); /* the stop that nc_interrupt asked for has been s
 int nc_task_set_mixed(int tid, int on); /* it may differ from other threads of its process: Python looks at its clones */
 int nc_task_set_loading(int tid, int mappings); /* the loader stub makes so many next */
 int nc_task_set_aside(int tid, int on); /* its calls and stops are all Python's, who has it make a call again */
+int nc_task_interrupted(int tid); /* a call that the host ran for it has ended with -ERESTARTSYS */
 int nc_task_set_fast(int tid, int on); /* off: every intercepted call of this task reaches Python (--strace) */
 
 /* ---- objects of the hot calls (file.c, reg.c, pipe.c, eventfd.c, fdt.c, fast.c, ready.c) ---- */
@@ -233,6 +245,7 @@ int nc_set_watched(int on); /* somebody watches files (inotify): writes to regul
 int nc_fdt_stub(const nc_fdt *fdt);
 int nc_fdt_set_stub(nc_fdt *fdt, int fd);
 int nc_fdt_injected(const nc_fdt *fdt, int fd);
+int nc_fdt_spare(const nc_fdt *fdt, int below); /* the highest number below it with nothing there, nor in the host table; -1 */
 /* After a close that gave 1, in that call: 0: the host shall run the close too; 1: done. */
 int nc_fdt_uninject(nc_fdt *fdt, uint64_t id, int fd);
 /* For a blocked mmap(2), notification `id`: puts host_fd at `fd` of the guest's host table, the stub out of its way. */

@@ -139,7 +139,7 @@ struct nc_fdt {
     int32_t limit;      /* RLIMIT_NOFILE, soft */
     int32_t crowded;    /* threads that nobody has met may use it: no nc_task counts them */
     int32_t stub_fd;    /* the loader stub's number in the guest's host table */
-    int32_t locks;      /* the owner holds POSIX locks: a close must go to Python, which drops them */
+    int32_t locks;      /* a close may mean more (POSIX locks, mq_notify): it is Python's */
     int32_t fsize;      /* RLIMIT_FSIZE is finite: Python checks writes of regular files */
     struct nc_slot *slots;
 };

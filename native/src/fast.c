@@ -229,7 +229,7 @@ static int64_t sys_mmap(const struct call *call) {
     if (!shared && type != MAP_PRIVATE) return -EINVAL;
     if (shared && (prot & PROT_WRITE) && !nc_writable(file)) return -EACCES;
     if (!nc_readable(file)) return -EACCES;
-    if ((prot & PROT_EXEC) && file->noexec) return -EPERM;
+    if (file->noexec) return prot & PROT_EXEC ? -EPERM : PYTHON;
     /* A shared mapping may be made writable later: only a description open for writing gives the writable one. */
     int host_fd = file->inode->host_ro;
     if (nc_writable(file) && (shared || host_fd < 0)) host_fd = file->inode->host_rw;

@@ -222,3 +222,9 @@ int nc_fdt_uninject(nc_fdt *fdt, uint64_t id, int fd) {
 int nc_fdt_injected(const nc_fdt *fdt, int fd) {
     return (uint32_t)fd < (uint32_t)fdt->size && fdt->slots[fd].injected;
 }
+
+int nc_fdt_spare(const nc_fdt *fdt, int below) {
+    for (int fd = below - 1; fd >= 0; fd--)
+        if (fd != fdt->stub_fd && !nc_fdt_slot(fdt, fd) && !nc_fdt_injected(fdt, fd)) return fd;
+    return -1;
+}

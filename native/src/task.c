@@ -97,3 +97,10 @@ int nc_task_stopped(int tid) {
     task->stop_wanted = 0;
     return 0;
 }
+
+int nc_task_interrupted(int tid) {
+    nc_task *task = nc_task_find(tid);
+    if (!task) return -ESRCH;
+    task->interrupted = 1;
+    return 0;
+}

@@ -46,7 +46,7 @@ int nc_resume(int tid, int sig) {
     return trace(task && !task->parked ? requests[task->mode] : PTRACE_CONT, tid, NULL, sig);
 }
 
-int nc_resume_to_call(int tid) { return trace(PTRACE_SYSCALL, tid, NULL, 0); }
+int nc_resume_to_call(int tid, int sig) { return trace(PTRACE_SYSCALL, tid, NULL, sig); }
 
 int nc_listen(int tid) { return trace(PTRACE_LISTEN, tid, NULL, 0); }
 
@@ -199,21 +199,18 @@ int nc_restart(int tid, int nr, int64_t rax, int sig) {
     return failed ? failed : nc_resume(tid, sig);
 }
 
-/* The sentry's signals carry a cookie in the part of siginfo that their kind does not use but the kernel keeps (it holds 48
- * bytes), so a receiver that the host kernel serves (sigtimedwait) still reads the right code and value. */
-#define COOKIE_AT 32
+/* The sentry's signals carry a cookie as their value, and a mark in the part of siginfo that their kind does not use but the
+ * kernel keeps (it holds 48 bytes). Nobody else can send a guest a signal that is queued. */
 #define MAGIC_AT 40
 #define MAGIC 0x79702d6373736e75ULL
 
-int nc_signal(int tgid, int tid, int sig, int code, uint32_t uid, uint64_t value, uint64_t cookie) {
+int nc_signal(int tgid, int tid, int sig, uint64_t cookie) {
     siginfo_t info;
     const uint64_t magic = MAGIC;
     memset(&info, 0, sizeof info);
     info.si_signo = sig;
-    info.si_code = code < 0 && code != SI_TKILL ? code : SI_QUEUE; /* the others only the kernel may use */
-    info.si_uid = uid;
-    info.si_value.sival_ptr = (void *)value;
-    memcpy((char *)&info + COOKIE_AT, &cookie, sizeof cookie);
+    info.si_code = SI_QUEUE;
+    info.si_value.sival_ptr = (void *)cookie;
     memcpy((char *)&info + MAGIC_AT, &magic, sizeof magic);
     long result = tid ? syscall(SYS_rt_tgsigqueueinfo, tgid, tid, sig, &info) : syscall(SYS_rt_sigqueueinfo, tgid, sig, &info);
     return result ? -errno : 0;
@@ -221,11 +218,10 @@ int nc_signal(int tgid, int tid, int sig, int code, uint32_t uid, uint64_t value
 
 int64_t nc_sigcookie(int tid) {
     siginfo_t info;
-    uint64_t cookie, magic;
-    if (nc_getsiginfo(tid, &info) || info.si_code >= 0) return 0;
-    memcpy(&cookie, (char *)&info + COOKIE_AT, sizeof cookie);
+    uint64_t magic;
+    if (nc_getsiginfo(tid, &info) || info.si_code != SI_QUEUE) return 0;
     memcpy(&magic, (char *)&info + MAGIC_AT, sizeof magic);
-    return magic == MAGIC ? (int64_t)cookie : 0;
+    return magic == MAGIC ? (int64_t)(uintptr_t)info.si_value.sival_ptr : 0;
 }
 
 static int fault_signal(int sig) {
@@ -235,9 +231,14 @@ static int fault_signal(int sig) {
 /* A signal that comes before the listener has received a notification ends the call with -ERESTARTSYS, which a handler
  * without SA_RESTART would turn into an EINTR that calls such as pipe2(2) never give. Nothing has happened yet, so the call is
  * made again whatever the handler asks for. Calls of the host kernel's own that end so are left alone. */
-static void make_unreceived_call_again(int tid) {
+static void make_unreceived_call_again(nc_task *task) {
     struct nc_regs regs;
+    int tid = task->tid;
     if (nc_getregs(tid, &regs) || (int64_t)regs.rax != -ERESTARTSYS) return;
+    if (task->interrupted) {
+        task->interrupted = 0;
+        return;
+    }
     if (regs.orig_rax == SYS_wait4 || regs.orig_rax == SYS_waitid || regs.orig_rax == SYS_futex ||
         regs.orig_rax == (uint64_t)-1)
         return;
@@ -250,7 +251,7 @@ int nc_stop_answered(int tid, int status) {
     nc_task *task = nc_task_find(tid);
     if (!task) return 0;
     int event = status >> 16, sig = WSTOPSIG(status);
-    if (!event && !task->parked) make_unreceived_call_again(tid);
+    if (!event && !(sig & 0x80) && !task->parked) make_unreceived_call_again(task);
     if (task->stop_wanted || task->aside || task->watched) return 0;
     if (event == PTRACE_EVENT_STOP) {
         if (task->fresh) {

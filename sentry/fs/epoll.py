@@ -32,12 +32,13 @@ MAX_WAYS_UP = 1000
 class Item:
     """One descriptor watched. Disarmed (EPOLLONESHOT has fired) when `events` has only private bits."""
 
-    __slots__ = ("data", "epoll", "events", "fd", "file")
+    __slots__ = ("data", "epoll", "events", "fd", "file", "queue")
 
     def __init__(self, epoll: Epoll, fd: int, file: File, events: int, data: int) -> None:
         self.epoll = epoll
         self.fd = fd
         self.file = file
+        self.queue = file.wait_queue  # of a signalfd it is that of the task which adds it
         self.events = events
         self.data = data
 
@@ -76,7 +77,7 @@ class Epoll(File):
         if isinstance(file, Epoll):
             self._check_nesting(file)
         item = self._items[key] = Item(self, fd, file, _always(events), data)
-        file.wait_queue.add(item.wake)
+        item.queue.add(item.wake)
         at_release(file, self._file_released)
         if item.ready():
             self.may_be_ready(item)
@@ -106,7 +107,7 @@ class Epoll(File):
         return item
 
     def _drop(self, item: Item) -> None:
-        item.file.wait_queue.remove(item.wake)
+        item.queue.remove(item.wake)
         del self._items[item.fd, file_id(item.file)]
         self._ready.pop(item, None)
 

@@ -7,11 +7,12 @@ longer transfer is a partial one, which every program must expect).
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sentry.abi.linux import RWF_NOWAIT
 from sentry.errors import EBADF, EINVAL, EOPNOTSUPP, Interrupted, LinuxError
 from sentry.fs.hostfile import AT_POS, MAX_COPY, CFile, HostFile, IoVec
+from sentry.fs.signalfd import SignalFd
 
 if TYPE_CHECKING:
     from sentry.kernel.task import Task
@@ -21,10 +22,12 @@ MAX_RW_COUNT = 0x7FFFF000  # Linux's, for one call
 _CHUNK = 1 << 18
 
 
-async def read_iov(task: Task, file: File, iov: IoVec, offset: int = AT_POS, rwf: int = 0) -> int:
-    """readv(2), preadv(2) into the task's memory."""
+async def read_iov(task: Task, file: File, iov: IoVec, offset: int = AT_POS, rwf: int = 0) -> Any:
+    """readv(2), preadv(2) into the task's memory: the bytes read, or what the host shall do for it."""
     if isinstance(file, CFile):
         return await file.read_into(task, task.mem.host_tid, iov, offset, rwf, bool(rwf & RWF_NOWAIT))
+    if isinstance(file, SignalFd) and offset == AT_POS:
+        return file.read_by_host(task, iov, rwf)
     if not file.readable:
         raise EBADF
     if rwf & RWF_NOWAIT:

@@ -131,6 +131,9 @@ class StoredFile(KeptXattrs):
             _keep_open(self)
         return host
 
+    def noexec_fd(self, write: bool) -> int:
+        return self.store.reopen_noexec(self.number, write) if self.number else -1
+
     def changed(self) -> None:
         """The host file's change time moves too, and C's fstat(2) learns of it."""
         super().changed()

@@ -17,10 +17,11 @@ class Store:
     EMFILE).
     """
 
-    __slots__ = ("_dirfd", "_next")
+    __slots__ = ("_dirfd", "_next", "_noexec_dirfd")
 
-    def __init__(self, dirfd: int | None) -> None:
+    def __init__(self, dirfd: int | None, noexec_dirfd: int = -1) -> None:
         self._dirfd = dirfd
+        self._noexec_dirfd = noexec_dirfd  # the same directory by a noexec mount; -1: there is none
         self._next = 0
 
     @property
@@ -49,6 +50,16 @@ class Store:
                 return os.open(f"/proc/self/fd/{host_fd}", flags)
             except FileNotFoundError:  # no proc: the file stays writable through a shared mapping
                 return os.dup(host_fd)
+        except OSError as error:
+            raise from_host(error)
+
+    def reopen_noexec(self, number: int, write: bool) -> int:
+        """A descriptor of file `number` whose mappings can't be made executable; -1 where there is none."""
+        if self._noexec_dirfd < 0:
+            return -1
+        flags = (os.O_RDWR if write else os.O_RDONLY) | os.O_CLOEXEC
+        try:
+            return os.open(b"%d" % number, flags, dir_fd=self._noexec_dirfd)
         except OSError as error:
             raise from_host(error)
 

@@ -28,7 +28,7 @@ from sentry.abi.linux import (
 )
 from sentry.abi.x86_64 import FRAME_SIGMASK
 from sentry.errors import EFAULT, Interrupted, LinuxError
-from sentry.kernel.rewrite import Rewritten
+from sentry.kernel.rewrite import Rewritten, StoppedCall
 
 if TYPE_CHECKING:
     from sentry.kernel.kernel import Kernel
@@ -290,11 +290,12 @@ class Waiting:
     def drop(self, task: "Task") -> None:
         """The task is gone: end its call without an answer."""
         call = task.call
-        if call is not None:
+        if isinstance(call, StoppedCall):
+            call.over()
+        elif call is not None:
             task.call = None
             call.ended = True
-            if call.job is not None:
-                call.job.cancel()
+            call.job.cancel()
 
     def make_again(self, task: "Task") -> None:
         """At a signal stop in a parked call: it is over, and the task makes it once more."""

@@ -15,6 +15,7 @@ from sentry.abi.linux import AT_EMPTY_PATH, PTRACE_EVENT_EXEC, SI_USER, SIGKILL,
 from sentry.abi.x86_64 import NUMBERS
 from sentry.errors import E2BIG, EINVAL, EIO, ENOSYS
 from sentry.fs import aio
+from sentry.ipc import shm
 from sentry.kernel import loader
 from sentry.kernel.program import Program, find
 from sentry.kernel.ptrace import SIGNAL
@@ -149,7 +150,7 @@ class Executor:
         ):
             # Nothing of ours was under way, or another thread has put a file of its own where the stub's descriptor
             # was: it must not run with the program's credentials.
-            self.kernel.platform.signal(task.group.host_tgid, 0, SIGKILL, 0, 0, 0, 0)
+            self.kernel.platform.signal(task.group.host_tgid, 0, SIGKILL, 0)
             return
         call.over()
         if self.kernel.seccomp_pass:
@@ -167,6 +168,7 @@ class Executor:
         group = task.group
         group.exe = program.place
         group.exec_count += 1
+        shm.segments.left(group)
         group.mixed = False
         aio.leave(group)
         lib.nc_task_set_mixed(task.host_tid, 0)

@@ -17,13 +17,15 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from native import ffi, lib
-from sentry.errors import EBADF, EINVAL, EMFILE, from_errno
+from sentry.errors import EBADF, EINVAL, EMFILE, ENOMEM, from_errno
 from sentry.kernel.sched import WaitQueue
 
 if TYPE_CHECKING:
     from sentry.vfs.file import File
+    from sentry.vfs.inode import Inode
 
 _BATCH = 64
+HOST_NUMBERS = range(1000)  # those of a guest's host table that it surely may have
 _ready = ffi.new("struct nc_ready[]", _BATCH)
 _released = ffi.new("uint64_t[]", _BATCH)
 _lookup = lib.nc_fdt_lookup
@@ -147,12 +149,13 @@ def statistics() -> dict[str, int]:
 class FdTable:
     """A process's descriptors (Linux: files_struct). `users` tasks share it; the last `drop` closes all."""
 
-    __slots__ = ("__weakref__", "locked", "nc", "users")
+    __slots__ = ("__weakref__", "lent", "minded", "nc", "users")
 
     def __init__(self, limit: int = 1024, nc: Any = None) -> None:
         self.nc = ffi.gc(lib.nc_fdt_new(min(limit, 1 << 30)) if nc is None else nc, lib.nc_fdt_free)
         self.users = 1
-        self.locked: set[Any] = set()  # inodes on which this table owns POSIX locks (fs/locks.py)
+        self.lent: set[int] = set()  # numbers of the host table, to calls under way
+        self.minded: set[Inode] = set()  # those to which it matters that this table closes a descriptor of theirs
 
     # --- looking up
 
@@ -208,8 +211,8 @@ class FdTable:
 
     def install_at(self, fd: int, file: File, cloexec: bool = False) -> int:
         """dup2(2): `fd` becomes `file`; what was open there is closed."""
-        if self.locked:
-            self._drop_locks(fd)
+        if self.minded:
+            self._flush(fd)
         done = lib.nc_fdt_install_at(self.nc, fd, twin(file), cloexec)
         if done < 0:
             release_unused(file)
@@ -219,19 +222,29 @@ class FdTable:
 
     def close(self, fd: int) -> bool:
         """close(2). True: the guest's host table has a descriptor of ours there: the host should close it."""
-        if self.locked:
-            self._drop_locks(fd)
+        if self.minded:
+            self._flush(fd)
         done = lib.nc_fdt_close(self.nc, fd)
         if done < 0:
             raise EBADF
         return done == 1
 
-    def _drop_locks(self, fd: int) -> None:
-        """POSIX locks go with the first close of any descriptor of the file (fcntl(2))."""
-        if lib.nc_fdt_lookup(self.nc, fd, 1) >= 0:
-            from sentry.fs.locks import drop_posix
+    def mind(self, inode: Inode) -> None:
+        """Call `inode.flushed(self)` when the next descriptor of it is closed, or all are."""
+        if not self.minded:
+            lib.nc_fdt_set_locks(self.nc, 1)
+        self.minded.add(inode)
 
-            drop_posix(self, self.get(fd).inode)
+    def _flush(self, fd: int) -> None:
+        if lib.nc_fdt_lookup(self.nc, fd, 1) >= 0:
+            self._flush_inode(self.get(fd).inode)
+
+    def _flush_inode(self, inode: Inode) -> None:
+        if inode in self.minded:
+            self.minded.discard(inode)
+            if not self.minded:
+                lib.nc_fdt_set_locks(self.nc, 0)
+            inode.flushed(self)
 
     # --- life
 
@@ -250,10 +263,10 @@ class FdTable:
 
     def close_on_exec(self) -> None:
         """execve(2) of the only user (a sharer gets a `fork` first): close what is marked."""
-        if self.locked:
+        if self.minded:
             for fd, _ in list(self.items()):
                 if self.get_cloexec(fd):
-                    self._drop_locks(fd)
+                    self._flush(fd)
         lib.nc_fdt_exec(self.nc)
         drain()
 
@@ -262,11 +275,8 @@ class FdTable:
         self.users -= 1
         if self.users:
             return
-        if self.locked:
-            from sentry.fs.locks import drop_posix
-
-            for inode in list(self.locked):
-                drop_posix(self, inode)
+        for inode in list(self.minded):
+            self._flush_inode(inode)
         lib.nc_fdt_clear(self.nc)
         drain()
 
@@ -289,6 +299,19 @@ class FdTable:
     def uninject(self, call_id: int, fd: int) -> bool:
         """In a close(2) that gave True: whether the host need not close its copy any more."""
         return bool(lib.nc_fdt_uninject(self.nc, call_id, fd))
+
+    def lend(self, numbers: range = HOST_NUMBERS) -> int:
+        """One of `numbers` with nothing there in the host table, for a descriptor of ours that is injected for one
+        call. To be given back when the call is over; what was injected may stay. ENOMEM when none is free."""
+        number = numbers.stop
+        while (number := lib.nc_fdt_spare(self.nc, number)) >= numbers.start:
+            if number not in self.lent:
+                self.lent.add(number)
+                return number
+        raise ENOMEM("no number of the host table is free")
+
+    def give_back(self, number: int) -> None:
+        self.lent.discard(number)
 
     def inject(self, call_id: int, fd: int, host_fd: int) -> None:
         """For a blocked mmap(2) of guest descriptor `fd`: put `host_fd` at that number of its host table."""

@@ -15,6 +15,7 @@ from sentry.abi.linux import (
     CLONE_FS,
     CLONE_PARENT,
     CLONE_THREAD,
+    CLONE_VM,
     EPOLLIN,
     EPOLLRDNORM,
     SI_USER,
@@ -30,10 +31,10 @@ from sentry.abi.linux import (
 )
 from sentry.errors import ESRCH
 from sentry.fs import aio
-from sentry.ipc import sem
+from sentry.ipc import sem, shm
 from sentry.kernel.calls import PAUSED, STOP_SIGNALS, STOPPING, Call
 from sentry.kernel.ptrace import SIGNAL, Tracee, task_gone
-from sentry.kernel.rewrite import ASKED, CALL_STOP, RewrittenCall
+from sentry.kernel.rewrite import ASKED, CALL_STOP, RUNNING, RewrittenCall
 from sentry.kernel.signals import SigInfo
 from sentry.kernel.task import Task, ThreadGroup
 from sentry.kernel.zygote import Zygote
@@ -138,7 +139,7 @@ class Lifecycle:
         kernel, tid, tracee = self.kernel, task.host_tid, task.tracee
         if signal == CALL_STOP:
             call = task.call
-            if call is not None and call.state in (ASKED, STOPPING):
+            if call is not None and call.state in (ASKED, RUNNING, STOPPING):
                 # Its tracer has it stop at the end of the call, and this stop is instead of the one we asked for.
                 kernel.platform.stop_seen(tid)
                 kernel.waiting.stopped(task, True, SIGTRAP)
@@ -155,7 +156,7 @@ class Lifecycle:
             return
         if isinstance(task.call, RewrittenCall):
             if signal == SIGTRAP and tracee.mode == lib.NC_RUN_STEP:
-                kernel.platform.resume_to_call(tid)  # the step is over when the call is
+                kernel.platform.resume_to_call(tid, 0)  # the step is over when the call is
                 return
             task.call.stopped(False, signal)
         elif task.call is not None and signal == SIGTRAP and tracee.mode == lib.NC_RUN_STEP:
@@ -189,7 +190,7 @@ class Lifecycle:
         """At the delivery of a signal, which nobody keeps from the task."""
         kernel, tid = self.kernel, task.host_tid
         if signal == SIGSYS and task.strict:
-            kernel.platform.signal(task.group.host_tgid, 0, SIGKILL, 0, 0, 0, 0)
+            kernel.platform.signal(task.group.host_tgid, 0, SIGKILL, 0)
         if kernel.waiting.stopped(task, False, signal):
             return
         if signal in FAULTS and task.group.tgid == 1 and not kernel.pids.caught(tid, signal):
@@ -246,6 +247,8 @@ class Lifecycle:
             new.maker = parent
             new.rlimits, new.exe, new.argv = group.rlimits.copy(), group.exe, group.argv
             new.mounts, new.container, new.oom_score_adj = group.mounts, group.container, group.oom_score_adj
+            if not flags & CLONE_VM:
+                shm.segments.forked(group, new)
             group = new
         fs = parent.fs if flags & CLONE_FS else parent.fs.copy()
         fds = parent.fds.share() if flags & CLONE_FILES else parent.fds.fork()
@@ -284,7 +287,7 @@ class Lifecycle:
         """A child that nobody reports: its maker was gone before its own first stop. It never ran and never will."""
         for tid in self._seen.intersection(self._early):
             del self._early[tid]
-            self.kernel.platform.signal(tid, 0, SIGKILL, 0, 0, 0, 0)
+            self.kernel.platform.signal(tid, 0, SIGKILL, 0)
         self._seen = set(self._early)
         self._looking = False
         if self._early:
@@ -382,9 +385,11 @@ class Lifecycle:
             kernel.died(group.leader)
             if group.exit_queue is not None:
                 group.exit_queue.wake(EPOLLIN | EPOLLRDNORM)
+            kernel.sigwatch.group_exited(group)
             kernel.ttys.group_exited(group, kernel)
             sem.group_exited(group)
             aio.leave(group)
+            shm.segments.exited(group)
         if self.on_exit is not None:
             self.on_exit(task, status)
         kernel.pids.forget(tid)

@@ -266,7 +266,7 @@ def task_gone(task: Task, status: int) -> None:
         tracee.forget()
     for other in [other for other in task.group.tracees if other.tracer is task]:
         if other.options & PTRACE_O_EXITKILL:
-            other.task.kernel.platform.signal(other.task.group.host_tgid, 0, SIGKILL, 0, 0, 0, 0)
+            other.task.kernel.platform.signal(other.task.group.host_tgid, 0, SIGKILL, 0)
             other.forget()
         else:
             other.release()

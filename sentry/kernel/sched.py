@@ -185,6 +185,8 @@ class Job:
     def step(self, value: object = None) -> None:
         """Run to the next wait or to the end. `value` resumes a wait; an exception is thrown into it."""
         self.sleeper = None
+        if self.task is not None:
+            sched().running = self.task
         try:
             if isinstance(value, BaseException):
                 sleeper = self.coro.throw(value)
@@ -249,6 +251,7 @@ class Scheduler:
         self._sequence = 0
         self._void = 0  # timers in the heap that were cancelled
         self._watches: dict[int, Callable[[int], None]] = {}
+        self.running: Task | None = None  # whose call runs now (Linux: current)
         _current = self
 
     def spawn(
@@ -341,3 +344,10 @@ def sched() -> Scheduler:
     """The scheduler of this sentry."""
     assert _current is not None
     return _current
+
+
+def running_task() -> "Task":
+    """Whose call runs now: for the few things whose answer depends on who asks (Linux: current)."""
+    task = sched().running
+    assert task is not None
+    return task

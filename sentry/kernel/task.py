@@ -38,10 +38,13 @@ if TYPE_CHECKING:
     from sentry.kernel.program import Program
     from sentry.kernel.ptrace import Ended, Tracee
     from sentry.kernel.rewrite import StoppedCall
+    from sentry.kernel.sched import WaitQueue
+    from sentry.kernel.sigwatch import SignalQueue
     from sentry.vfs.context import FsContext
     from sentry.vfs.mount import MountNamespace, Path
 
 RLIM_NLIMITS = 16
+_STATUS_FDS = 128
 _DEFAULT_LIMITS = {
     RLIMIT_STACK: (8 << 20, RLIM_INFINITY),
     RLIMIT_CORE: (0, 0),
@@ -94,7 +97,7 @@ class ThreadGroup:
     __slots__ = (
         "aio", "argv", "child_events", "children", "container", "dumpable", "ended", "exe", "exec_count", "exit_queue",
         "exited", "host_tgid", "kernel", "leader", "maker", "mixed", "mounts", "oom_score_adj", "parent",
-        "parent_death_signal", "rlimits", "start_ns", "subreaper", "tasks", "tracees",
+        "parent_death_signal", "rlimits", "signal_queue", "start_ns", "subreaper", "tasks", "tracees",
     )  # fmt: skip
 
     def __init__(self, kernel: "Kernel", host_tgid: int, parent: "ThreadGroup | None") -> None:
@@ -122,6 +125,7 @@ class ThreadGroup:
         self.parent_death_signal = 0
         self.exited = False
         self.exit_queue: WaitQueue | None = None  # made by a pidfd; woken when the process has ended
+        self.signal_queue: SignalQueue | None = None  # made by a signalfd; woken when a signal is sent to the process
         self.container: Any = None if parent is None else parent.container
         if parent is not None:
             parent.children.add(self)
@@ -261,15 +265,19 @@ class Task:
 class PidTable:
     """Guest ids of host threads, learnt from the sentry's own procfs when somebody asks: a fork costs nothing."""
 
-    __slots__ = ("_guest", "_host", "host_proc")
+    __slots__ = ("_guest", "_host", "_status_fds", "host_proc")
 
     def __init__(self, host_proc: int) -> None:
         self.host_proc = host_proc  # a directory descriptor of a procfs of the sentry's PID namespace
         self._guest: dict[int, int] = {}
         self._host: dict[int, int] = {}
+        self._status_fds: dict[int, int] = {}  # kept for those whose pending signals are asked for again and again
 
     def forget(self, host_tid: int) -> None:
         """The thread is gone and its number may come again."""
+        status_fd = self._status_fds.pop(host_tid, -1)
+        if status_fd >= 0:
+            os.close(status_fd)
         guest = self._guest.pop(host_tid, None)
         if guest is not None and self._host.get(guest) == host_tid:
             del self._host[guest]
@@ -356,6 +364,23 @@ class PidTable:
         data = self.read(host_tid, "comm", 64)
         return data.rstrip(b"\n") if data else None
 
+    def pending(self, host_tid: int) -> int:
+        """The mask of signals that pend, for the thread or for its process."""
+        try:
+            text = os.pread(self._status_fd(host_tid), 4096, 0)
+        except OSError:
+            return 0  # it is gone
+        return _mask(text, b"\nSigPnd:\t") | _mask(text, b"\nShdPnd:\t")
+
+    def _status_fd(self, host_tid: int) -> int:
+        host_fd = self._status_fds.get(host_tid, -1)
+        if host_fd < 0:
+            if len(self._status_fds) >= _STATUS_FDS:
+                os.close(self._status_fds.pop(next(iter(self._status_fds))))
+            host_fd = os.open(f"{host_tid}/status", os.O_RDONLY, dir_fd=self.host_proc)
+            self._status_fds[host_tid] = host_fd
+        return host_fd
+
     def caught(self, host_tid: int, signo: int) -> bool:
         """Whether the process has a handler for `signo`; True when it can't be told."""
         mask = self.status(host_tid).get(b"SigCgt")
@@ -371,6 +396,11 @@ def _innermost(numbers: bytes) -> int:
 def guest_filters(status: dict[bytes, bytes]) -> int:
     """The seccomp filters of a host thread without ours."""
     return max(int(status.get(b"Seccomp_filters", b"1")) - 1, 0)
+
+
+def _mask(status: bytes, key: bytes) -> int:
+    at = status.find(key)
+    return 0 if at < 0 else int(status[at + len(key) : at + len(key) + 16], 16)
 
 
 def check_pid(pid: int) -> None:

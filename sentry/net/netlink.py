@@ -186,7 +186,7 @@ class NetlinkSocket(Socket):
                 # RTM_*: new, delete, get, set in turn; only get may be refused as unknown.
                 error = EOPNOTSUPP.errno if kind & 3 == 2 or kind > 127 else EPERM.errno
             if error or flags & NLM_F_ACK:
-                self._queue(_acknowledge(request, error, self.port, _CAP in self._flag_options))
+                self.deliver(_acknowledge(request, error, self.port, _CAP in self._flag_options))
 
     def _ask_host(self, request: bytes) -> None:
         """Pass a checked request on and queue what comes back."""
@@ -203,13 +203,14 @@ class NetlinkSocket(Socket):
             while (got := hostsock.receive(host_fd, hostsock.BUFFER_SIZE, 0)) > 0:
                 answer = bytearray(hostsock.data(got))
                 last = _readdress(answer, self.port)
-                self._queue(bytes(answer))
+                self.deliver(bytes(answer))
                 if last:
                     break
         finally:
             hostsock.close(host_fd)
 
-    def _queue(self, answer: bytes) -> None:
+    def deliver(self, answer: bytes) -> None:
+        """A message from the kernel."""
         if self._queued + len(answer) > _MAX_QUEUED:
             self.error = ENOBUFS.errno
             return

@@ -22,6 +22,7 @@ FAMILIES = (
     "ptrace",
     "process",
     "signals",
+    "sigwait",
     "pidfd",
     "seccomp",
     "procmem",
@@ -33,6 +34,7 @@ FAMILIES = (
     "sched",
     "mqueue",
     "ipc",
+    "shm",
 )
 
 

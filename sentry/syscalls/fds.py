@@ -263,7 +263,7 @@ async def record_lock(task: Task, file: OpenFile, cmd: int, addr: int) -> int:
     if ofd:
         locks.own_until_release(file)
     elif kind != F_UNLCK:
-        locks.posix_locked(task.fds, file.inode)
+        task.fds.mind(file.inode)  # POSIX locks go with the first close of any descriptor of the file
     return 0
 
 

@@ -36,6 +36,7 @@ from sentry.errors import EBADF, EFAULT, EINVAL, EPERM
 from sentry.fs.epoll import Epoll, can_poll
 from sentry.fs.timerfd import CLOCKS, TimerFd
 from sentry.kernel.fdtable import hold, unhold
+from sentry.kernel.rewrite import MadeFirst, Rewritten
 from sentry.kernel.sched import WaitQueue, sched, wait
 from sentry.syscalls.declare import Restart, syscall
 from sentry.syscalls.kinds import Addr, ClockId, Fd, Int, Size, UInt, flags
@@ -121,6 +122,9 @@ async def wait_for_any(
             await let_signals_in(task, mask)
         return 0
     files = {file for file, _ in watched if file is not None}
+    for file in files:
+        if (first := file.to_wait(task)) is not None:
+            raise MadeFirst(first)
     queues: set[WaitQueue] = {file.wait_queue for file in files}
     for file in files:
         hold(file)  # closed meanwhile, they stay open until we are done
@@ -138,8 +142,7 @@ async def wait_for_any(
 
 async def let_signals_in(task: Task, mask: int) -> None:
     """Linux delivers a signal that `mask` unblocks even to a call that does not wait."""
-    status = task.kernel.pids.status(task.host_tid)
-    if (int(status.get(b"SigPnd", b"0"), 16) | int(status.get(b"ShdPnd", b"0"), 16)) & ~mask:
+    if task.kernel.pids.pending(task.host_tid) & ~mask:
         # The wait under the mask meets the signal; an ignored one does not end it.
         await wait(deadline_ns=sched().now_ns() + SIGNAL_COMES_NS)
 
@@ -280,7 +283,7 @@ def sys_epoll_create(task: Task, size: Int) -> int:
 
 
 @syscall
-def sys_epoll_ctl(task: Task, epfd: Fd, operation: Int, fd: Fd, event: Addr) -> None:
+def sys_epoll_ctl(task: Task, epfd: Fd, operation: Int, fd: Fd, event: Addr) -> Rewritten | None:
     events = data = 0
     if operation != EPOLL_CTL_DEL:
         events, data = EPOLL_EVENT.unpack(task.mem.read(event, EPOLL_EVENT.size))
@@ -291,6 +294,8 @@ def sys_epoll_ctl(task: Task, epfd: Fd, operation: Int, fd: Fd, event: Addr) -> 
     if not isinstance(epoll, Epoll):
         raise EINVAL if can_poll(file) else EPERM
     if operation == EPOLL_CTL_ADD:
+        if (first := file.to_wait(task)) is not None:
+            return first
         epoll.add(fd, file, events, data)
     elif operation == EPOLL_CTL_MOD:
         epoll.modify(fd, file, events, data)
@@ -298,6 +303,7 @@ def sys_epoll_ctl(task: Task, epfd: Fd, operation: Int, fd: Fd, event: Addr) -> 
         epoll.delete(fd, file)
     else:
         raise EINVAL
+    return None
 
 
 async def do_epoll_wait(epoll: Epoll, task: Task, events: int, limit: int, deadline_ns: int | None) -> int:

@@ -8,8 +8,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from sentry.abi import linux
-from sentry.abi.linux import CAP_SETPCAP, CAP_SYS_ADMIN, CLONE_FILES, CLONE_FS, CLONE_NEWNS
+from sentry.abi.linux import CAP_SETPCAP, CAP_SYS_ADMIN, CLONE_FILES, CLONE_FS, CLONE_NEWNS, CLONE_SYSVSEM
 from sentry.errors import EINVAL, EPERM
+from sentry.ipc import sem
 from sentry.kernel.creds import ALL_CAPS
 from sentry.syscalls import seccomp
 from sentry.syscalls.declare import CONTINUE, syscall
@@ -177,6 +178,8 @@ def sys_unshare(task: Task, flags: ULong) -> Any:
     namespaces = flags & _NAMESPACES
     if namespaces & ~CLONE_NEWNS or (namespaces and not task.creds.has_cap(CAP_SYS_ADMIN)):
         raise EPERM
+    if flags & CLONE_SYSVSEM:
+        sem.group_exited(task.group)
     if flags & (CLONE_FS | CLONE_FILES) or namespaces:
         task.kernel.threads.part(task)
     if flags & CLONE_FS or namespaces:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sentry.abi.linux import (
-    ERESTARTNOINTR,
     P_ALL,
     P_PGID,
     P_PID,
@@ -26,7 +25,7 @@ from sentry.abi.x86_64 import NUMBERS
 from sentry.errors import EAGAIN, EBADF, ECHILD, EINVAL, ESRCH
 from sentry.fs.pidfd import PidFd
 from sentry.kernel import ptrace
-from sentry.kernel.rewrite import Rewritten
+from sentry.kernel.rewrite import AGAIN, Rewritten
 from sentry.kernel.sched import wait
 from sentry.syscalls.declare import CONTINUE, syscall
 from sentry.syscalls.kinds import Addr, Pid
@@ -200,4 +199,4 @@ class AskHost(Rewritten):
         if self._options & WNOHANG:
             return 0
         task.wait_seen = self._seen
-        return -ERESTARTNOINTR
+        return AGAIN

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from sentry.errors import EINVAL, ENODEV, ENOTDIR, ENOTTY, ESPIPE
 
 if TYPE_CHECKING:
+    from sentry.kernel.rewrite import Rewritten
     from sentry.kernel.sched import WaitQueue
     from sentry.kernel.task import Task
     from sentry.vfs.inode import Inode
@@ -79,6 +80,10 @@ class File:
     def poll(self) -> int:
         """EPOLL* events ready now. Files without a poll operation are always ready."""
         return _DEFAULT_POLL
+
+    def to_wait(self, task: Task) -> Rewritten | None:
+        """What `task` has to make before it gets on `wait_queue`, for files of which the host kernel knows."""
+        return None
 
     async def ioctl(self, task: Task, cmd: int, arg: int) -> int:
         raise ENOTTY

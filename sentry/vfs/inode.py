@@ -20,6 +20,7 @@ from sentry.vfs.stat import DirEntry, SetAttr, Stat, StatFs
 
 if TYPE_CHECKING:
     from sentry.fs.hostfile import HostBacking
+    from sentry.kernel.fdtable import FdTable
     from sentry.kernel.task import Task
     from sentry.vfs.dentry import Dentry
     from sentry.vfs.file import File
@@ -275,6 +276,18 @@ class Inode:
         For those who put another inode over this one (overlay) and make the description themselves.
         """
         raise ENODEV
+
+    def flushed(self, fds: FdTable) -> None:
+        """A table that minds has closed a descriptor of this inode, or all its descriptors (fcntl(2), mq_notify(3))."""
+        if self.locks is not None:
+            from sentry.fs.locks import drop_owner
+
+            drop_owner(self, fds)
+
+    def noexec_fd(self, write: bool) -> int:
+        """A host descriptor, the caller's to close, for a mapping that may not become executable. -1: the one of
+        File.mapping() is all there is (the gofer's are noexec by themselves where their mount is)."""
+        return -1
 
     def reserve(self, start: int, size: int) -> int:
         """How many of `size` bytes may be written at `start`; ENOSPC if none, though some were asked for."""

@@ -105,8 +105,8 @@ class FakePlatform:
     def resume(self, tid: int, signal: int) -> int:
         return self._note("resume", tid, signal)
 
-    def resume_to_call(self, tid: int) -> int:
-        return self._note("resume_to_call", tid)
+    def resume_to_call(self, tid: int, signal: int) -> int:
+        return self._note("resume_to_call", tid, signal)
 
     def listen(self, tid: int) -> int:
         return self._note("listen", tid)
@@ -133,7 +133,7 @@ class FakePlatform:
         return self._note("started", tid)
 
     def get_regs(self, tid: int, regs: Any) -> int:
-        for name, value in self.registers.get(tid, {}).items():
+        for name, value in self.registers.get(tid, {"rip": 0x1000}).items():
             setattr(regs, name, value & (1 << 64) - 1)
         return self._note("get_regs", tid)
 
@@ -179,7 +179,7 @@ class FakePlatform:
         self._note("event_message", tid)
         return self.messages.get(tid, -ESRCH)
 
-    def signal(self, tgid: int, tid: int, signo: int, code: int, uid: int, value: int, cookie: int) -> int:
+    def signal(self, tgid: int, tid: int, signo: int, cookie: int) -> int:
         failed = self._note("signal", tid or tgid, signo, "thread" if tid else "group")
         self.cookies[tid or tgid] = cookie
         return failed

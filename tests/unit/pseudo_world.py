@@ -59,6 +59,12 @@ class FakeFds:
         self.files[fd] = file
         return fd
 
+    def check_room(self) -> None:
+        pass
+
+    def mind(self, inode: Any) -> None:
+        self.minded = inode
+
 
 class FakeMemory:
     def __init__(self) -> None:

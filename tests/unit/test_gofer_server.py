@@ -3,7 +3,9 @@
 Covers: gofer.server, gofer.hostcalls
 """
 
+import ctypes
 import errno
+import mmap
 import os
 import resource
 import stat
@@ -210,6 +212,27 @@ def test_file_export_is_the_file_itself(root: Path) -> None:
     with Gofer([Export(str(root)), Export(str(root / "file"), kind="file")]) as gofer:
         assert gofer.read(gofer.attach(1)) == b"inside"
 
+
+
+libc = ctypes.CDLL(None, use_errno=True)
+libc.mmap.restype = ctypes.c_void_p
+libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long]
+
+
+def stays_data(host_fd: int) -> bool:
+    """Whether the host lets nobody execute a mapping of it, once it is there."""
+    mapped = ctypes.c_void_p(libc.mmap(None, 4096, mmap.PROT_READ, mmap.MAP_PRIVATE, host_fd, 0))
+    refused = libc.mprotect(mapped, 4096, mmap.PROT_READ | mmap.PROT_EXEC) != 0
+    libc.munmap(mapped, 4096)
+    os.close(host_fd)
+    return refused
+
+
+@pytest.mark.root
+def test_what_a_noexec_export_donates_never_becomes_code(root: Path) -> None:
+    with Gofer([Export(str(root), noexec=True), Export(str(root))]) as gofer:
+        opened = [gofer.open(gofer.lookup(gofer.attach(export), b"file")) for export in (0, 1)]
+        assert [stays_data(host_fd) for host_fd in opened] == [True, False]
 
 
 def test_gofer_ends_with_its_socket(root: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -248,3 +249,19 @@ def test_writing_and_truncating_clear_setuid(rig: Rig) -> None:
     run(other.task.fds.get(fd).write(other.task, b"x"))
     rig.call(attrs.sys_stat, b"/f", rig.buffer)
     assert unpack_from("<I", rig.bytes(144), 24)[0] == 0o100777
+
+
+def test_a_file_of_a_noexec_mount_is_mapped_by_the_stores_noexec_twin(tmp_path: Path) -> None:
+    dirfd = os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY)
+    rig = Rig(Tmpfs(Store(dirfd, dirfd)))
+    assert write(rig, b"/f", b"text") == 4
+    inode = rig.task.fds.get(rig.call(files.sys_open, b"/f", os.O_RDONLY, 0)).inode
+    for writable in (False, True):
+        host_fd = inode.noexec_fd(writable)
+        assert os.pread(host_fd, 9, 0) == b"text"
+        assert (fcntl.fcntl(host_fd, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDWR) == writable
+        os.close(host_fd)
+    assert Store(dirfd).reopen_noexec(1, False) == -1
+    rig.close()
+    drain()
+    os.close(dirfd)

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
-from sentry.abi.linux import CAP_LAST_CAP, CAP_SYS_ADMIN
-from sentry.errors import EINVAL, ENOENT, EPERM
+from sentry.abi.linux import CAP_LAST_CAP
+from sentry.errors import EINVAL, ENOENT, EPERM, ERANGE
 from sentry.fs import aio
 from sentry.fs.proc.facts import facts_of, random_uuid
 from sentry.fs.proc.system import RELEASE, SYSNAME, VERSION
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from sentry.kernel.task import Task
 
 INT_MAX = (1 << 31) - 1
-LONG_MAX = (1 << 63) - 1
+LONG_MAX, ULONG_MAX = (1 << 63) - 1, (1 << 64) - 1
+IPC_MOST = 32768  # objects of a kind
 
 
 class Knob(NamedTuple):
@@ -43,16 +44,24 @@ def _integer(default: int, low: int = 0, high: int = INT_MAX) -> Knob:
     return Knob(lambda kernel: text, lambda data: b"%d" % number(data, low, high))
 
 
+def _several(data: bytes, count: int, high: int) -> bytes:
+    words = data.split()
+    if len(words) != count:
+        raise EINVAL
+    return b"\t".join(b"%d" % number(word, 0, high) for word in words)
+
+
 def _numbers(default: bytes, high: int = LONG_MAX) -> Knob:
     count = len(default.split())
+    return Knob(lambda kernel: default, lambda data: _several(data, count, high))
 
-    def accept(data: bytes) -> bytes:
-        words = data.split()
-        if len(words) != count:
-            raise EINVAL
-        return b"\t".join(b"%d" % number(word, 0, high) for word in words)
 
-    return Knob(lambda kernel: default, accept)
+def _semaphores(data: bytes) -> bytes:
+    """kernel.sem, whose last number is that of sets."""
+    value = _several(data, 4, INT_MAX)
+    if int(value.split()[-1]) > IPC_MOST:
+        raise ERANGE
+    return value
 
 
 def _name(data: bytes) -> bytes:
@@ -89,14 +98,18 @@ KNOBS: dict[bytes, Knob] = {
     b"kernel/seccomp/actions_avail": _fixed(
         b"kill_process kill_thread trap errno trace log allow"
     ),
-    b"kernel/shmmax": _integer(LONG_MAX - (1 << 24), 0, LONG_MAX),
-    b"kernel/shmall": _integer(LONG_MAX >> 12, 0, LONG_MAX),
-    b"kernel/shmmni": _integer(4096, 0, 32768),
+    b"kernel/shmmax": _integer(ULONG_MAX - (1 << 24), 0, ULONG_MAX),
+    b"kernel/shmall": _integer(ULONG_MAX - (1 << 24), 0, ULONG_MAX),
+    b"kernel/shmmni": _integer(4096, 0, IPC_MOST),
     b"kernel/shm_rmid_forced": _integer(0, 0, 1),
+    b"kernel/shm_next_id": _fixed(b"-1"),
     b"kernel/msgmax": _integer(8192),
     b"kernel/msgmnb": _integer(16384),
-    b"kernel/msgmni": _integer(32000, 0, 32768),
-    b"kernel/sem": _numbers(b"32000\t1024000000\t500\t32000", INT_MAX),
+    b"kernel/msgmni": _integer(32000, 0, IPC_MOST),
+    b"kernel/msg_next_id": _fixed(b"-1"),
+    b"kernel/auto_msgmni": _integer(0, 0, 1),
+    b"kernel/sem": Knob(lambda kernel: b"32000\t1024000000\t500\t32000", _semaphores),
+    b"kernel/sem_next_id": _fixed(b"-1"),
     b"kernel/random/boot_id": Knob(lambda kernel: facts_of(kernel).boot_id),
     b"kernel/random/uuid": Knob(lambda kernel: random_uuid()),
     b"kernel/random/entropy_avail": _fixed(b"256"),
@@ -231,8 +244,6 @@ def _file(name: bytes, knob: Knob) -> Text:
         return read(task.kernel, name) + b"\n"
 
     def store(task: Task, data: bytes) -> None:
-        if not task.creds.has_cap(CAP_SYS_ADMIN):
-            raise EPERM
         write(task.kernel, name, data)
 
     if knob.accept is None:
