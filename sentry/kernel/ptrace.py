@@ -213,6 +213,9 @@ class Tracee:
         self._hold_call(CALL_ENTRY if self.in_call else CALL_EXIT, self.run)
         return True
 
+    def sees_call_end(self) -> bool:
+        return self.mode == lib.NC_RUN_STEP or (self.mode == lib.NC_RUN_TO_CALL and self.in_call)
+
     def call_ended(self, go: Callable[[int], None] | None = None) -> bool:
         """A call that the sentry had parked or made again has its result, and the task is stopped. False: nobody wants
         to know."""

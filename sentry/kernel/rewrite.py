@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sentry.kernel.kernel import Kernel
+    from sentry.kernel.ptrace import Tracee
     from sentry.kernel.task import Task
     from sentry.syscalls.declare import Entry
 
@@ -209,8 +210,14 @@ class RewrittenCall(StoppedCall):
     def _go_on(self) -> None:
         """With the result, which a guest's tracer may want to see."""
         tracee = self.task.tracee
-        if tracee is None or not tracee.call_ended():
+        if tracee is None or not tracee.call_ended(lambda signal: self._seen(tracee, signal)):
             self.kernel.platform.resume(self.task.host_tid, 0)
+
+    def _seen(self, tracee: "Tracee", signal: int) -> None:
+        """The tracer has seen the result, and lets the task go on."""
+        if self.result == AGAIN and not self.kernel.platform.get_regs(self.task.host_tid, _regs):
+            self._make_again(self.nr)
+        tracee.run(signal)
 
     def notified(self, call_id: int) -> None:
         """The filter hands what is to be run to the sentry."""
@@ -282,7 +289,7 @@ class RewrittenCall(StoppedCall):
                 self.state, self.waited = ENTERING, True
                 return
             self._restore_arguments()
-            if result == AGAIN:
+            if result == AGAIN and not (self.task.tracee and self.task.tracee.sees_call_end()):
                 self._make_again(self.nr)
             else:
                 if self.what.nr is not None and _regs.orig_rax != _WORD:
