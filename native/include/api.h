@@ -101,6 +101,71 @@ int nc_signal(int tgid, int tid, int sig, int code, uint32_t uid, uint64_t value
 int nc_new_user_namespace(void);
 int nc_zygote(void *page, const void *filter, int filter_len, int stub_fd, int own_net, uint64_t scratch_size);
 
+/* ---- names: what Python has found out about paths (names.c, walk.c) ---- */
+/* Python makes these and keeps them as long as C may see them: it takes a name out before it lets go of it, and a task
+ * holds its nc_fs and nc_rights. What is not in here, Python is asked for. */
+struct nc_node { /* what names lead to: an inode's attributes */
+    uint32_t mode, uid, gid; /* always true, as is the birth time */
+    uint8_t opaque;          /* its file system decides about permission: always ask Python */
+    uint8_t fresh;           /* the other attributes are true now */
+    uint32_t blksize;
+    uint64_t dev, ino, nlink, rdev, size, blocks;
+    int64_t atime_ns, mtime_ns, ctime_ns, btime_ns;
+    struct nc_inode *inode;  /* a regular file's host descriptors while it has some: they know better */
+    const char *target;      /* of a symbolic link, when known */
+    uint32_t target_len;
+};
+struct nc_name { /* one name in one directory, or the root of a file system */
+    uint64_t id;
+    struct nc_node *node;   /* NULL: nothing has this name */
+    struct nc_name *parent; /* NULL: a root */
+    struct nc_name *next;   /* hash chain */
+    struct nc_mount *mounts; /* those that cover it, each in another parent mount */
+    const char *text;
+    uint32_t len, hash;
+    uint8_t hashed;
+};
+struct nc_mount {
+    uint64_t id;
+    struct nc_name *root;       /* NULL: its names are not kept here */
+    struct nc_mount *parent;    /* NULL: at no place */
+    struct nc_name *mountpoint; /* NULL: not kept here */
+    struct nc_mount *next;      /* on the same mountpoint */
+};
+struct nc_place {
+    struct nc_mount *mount;
+    struct nc_name *name; /* NULL: not kept here */
+};
+int nc_name_hash(struct nc_name *name, struct nc_name *parent, const char *text, int len); /* `text` is kept, not copied */
+int nc_name_unhash(struct nc_name *name);
+int nc_names_count(void);
+int nc_mount_attach(struct nc_mount *mount, struct nc_mount *parent, struct nc_name *at);
+int nc_mount_detach(struct nc_mount *mount);
+int nc_node_set(struct nc_node *node, uint64_t dev, uint64_t ino, uint64_t nlink, uint64_t rdev, uint64_t size,
+                uint32_t blksize, uint64_t blocks, int64_t atime_ns, int64_t mtime_ns, int64_t ctime_ns);
+
+typedef struct nc_fs nc_fs;         /* a task's root and working directory */
+typedef struct nc_rights nc_rights; /* what decides about access to files */
+#define NC_DAC_OVERRIDE 1
+#define NC_DAC_READ_SEARCH 2
+#define NC_REAL_IDS 4 /* access(2), which asks for the real ids, sees the same */
+nc_fs *nc_fs_new(void);
+int nc_fs_free(nc_fs *fs); /* forgets the places: they may go */
+int nc_fs_set(nc_fs *fs, struct nc_mount *root_mount, struct nc_name *root, struct nc_mount *cwd_mount, struct nc_name *cwd);
+nc_rights *nc_rights_new(uint32_t fsuid, uint32_t fsgid, const uint32_t *groups, int n, int capabilities);
+int nc_rights_free(nc_rights *rights);
+
+#define NC_FOLLOW 1 /* a symbolic link at the end too */
+#define NC_PARENT 2 /* only to the directory that holds the last component */
+struct nc_found {
+    uint64_t mount, name; /* ids */
+    uint32_t last, last_len; /* NC_PARENT: where in `path` the last component is */
+};
+/* Walk `path` from `mount`, `name` (NULL: the working directory). 0; -ENOENT: some name in it is known to be absent;
+ * -EAGAIN: Python must look. */
+int nc_find(const nc_fs *fs, const nc_rights *rights, struct nc_mount *mount, struct nc_name *name, const char *path,
+            int len, int how, struct nc_found *out);
+
 /* ---- guest tasks and descriptor tables (task.c, fdt.c) ---- */
 typedef struct nc_file nc_file; /* an open file description */
 typedef struct nc_fdt nc_fdt;   /* a descriptor table */
@@ -109,6 +174,7 @@ nc_task *nc_task_new(int tid, nc_fdt *fdt); /* takes a reference to fdt */
 int nc_task_free(int tid);
 int nc_task_set_fdt(int tid, nc_fdt *fdt);
 int nc_task_set_ids(int tid, uint32_t uid, uint32_t euid, uint32_t gid, uint32_t egid);
+int nc_task_set_view(int tid, nc_fs *fs, nc_rights *rights); /* takes references */
 int nc_task_started(int tid); /* its first stop has been seen and answered */
 int nc_task_first_stop(int tid); /* its first stop is Python's to answer */
 int nc_task_stopped(int tid); /* the stop that nc_interrupt asked for has been seen */
@@ -143,6 +209,7 @@ int nc_file_refs(const nc_file *file);
 int nc_file_flags(const nc_file *file);
 int nc_file_set_flags(nc_file *file, int flags); /* the status flags only */
 int nc_file_set_noexec(nc_file *file, int on);
+int nc_file_set_place(nc_file *file, struct nc_mount *mount, struct nc_name *name); /* for *at() calls */
 int64_t nc_file_pos(const nc_file *file);
 int nc_file_set_pos(nc_file *file, int64_t pos);
 /* One implementation of the data calls. tid 0 means the sentry's own memory. `offset` is INT64_MIN for "at the

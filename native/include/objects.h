@@ -51,6 +51,7 @@ struct nc_file {
     int32_t noexec; /* on a noexec mount: no PROT_EXEC mapping */
     int64_t pos;
     uint64_t id;
+    struct nc_place place; /* of directories and O_PATH descriptions, when their names are kept */
     union {
         void *object;
         nc_inode *inode;

@@ -72,6 +72,11 @@ int nc_file_set_noexec(nc_file *file, int on) {
     return 0;
 }
 
+int nc_file_set_place(nc_file *file, struct nc_mount *mount, struct nc_name *name) {
+    file->place = (struct nc_place){mount, name};
+    return 0;
+}
+
 int nc_file_set_pos(nc_file *file, int64_t pos) {
     file->pos = pos;
     return 0;

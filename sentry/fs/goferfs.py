@@ -222,7 +222,7 @@ class GoferInode(Inode):
         self.ahead: _Ahead | None = None
         self.stale = False  # something changed that only the host knows
         self.fresh_ns = 0
-        self.host = self.locks = self.socket = self.pipe = self.watches = None
+        self.host = self.locks = self.socket = self.pipe = self.watches = self.node = None
 
     def __del__(self) -> None:
         fs = self.fs
@@ -263,6 +263,7 @@ class GoferInode(Inode):
         self.stale = False
         if fs.cache_policy == REVALIDATE:
             self.fresh_ns = monotonic_ns()
+        self.owner_changed()
         if self.host is not None:
             self.changed()
 
@@ -369,8 +370,7 @@ class GoferInode(Inode):
 
     def _changed(self, name: bytes) -> None:
         """`name` in this directory is another now."""
-        self.stale = True
-        self.fresh_ns = 0
+        _mark(self)
         if self.ahead is not None:
             found = self.ahead.ready.pop(name, None)
             if found is not None and not found[0]:
@@ -400,6 +400,7 @@ class GoferInode(Inode):
         inode = await self._make(p.SYMLINK, name, args + name + target)
         assert isinstance(inode, GoferInode)
         inode.target = target
+        inode.publish_target()
         return inode
 
     async def link(self, name: bytes, inode: Inode) -> None:
@@ -468,13 +469,15 @@ class GoferInode(Inode):
             raise EINVAL
         if self.target is None:
             self.target = (await self.fs.ask(p.READLINK, self.handle)).data
+            self.publish_target()
         return self.target
 
     def take_fds(self, host_ro: int, host_rw: int) -> HostBacking:
         """Descriptors that the gofer donated; -1 for none. If another task was faster, its stay."""
         backing = self.host
         if backing is None:
-            self.host = backing = HostBacking(host_ro, host_rw)
+            backing = HostBacking(host_ro, host_rw)
+            self.set_host(backing)
             self.changed()
             _keep_open(self)
             return backing
@@ -519,7 +522,7 @@ class GoferInode(Inode):
                 return False
             if self.fs.cache_policy == ALWAYS:
                 self._take_live(backing)  # the last that they tell
-            self.host = None
+            self.set_host(None)
         return True
 
     def open_now(self, task: Task, path: Path, flags: int) -> File | None:
@@ -592,6 +595,7 @@ def _mark(inode: Inode) -> None:
     assert isinstance(inode, GoferInode)
     inode.stale = True
     inode.fresh_ns = 0
+    inode.touched()
 
 
 def _lost_a_name(inode: Inode) -> None:

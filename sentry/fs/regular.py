@@ -86,6 +86,7 @@ class KeptXattrs(Inode):
     def changed(self) -> None:
         """Mode, owner, links or extended attributes changed: the change time moves."""
         self.ctime_ns = time_ns()
+        self.touched()
 
 
 class StoredFile(KeptXattrs):
@@ -120,12 +121,14 @@ class StoredFile(KeptXattrs):
 
         if not self.number:
             self.number, host_rw = self.store.create()
-            self.host = host = HostBacking(-1, host_rw)
+            host = HostBacking(-1, host_rw)
+            self.set_host(host)
             if time_ns() - self.btime_ns > _FRESH_NS or self.mtime_ns != self.btime_ns:
                 self._set_times(self.atime_ns, self.mtime_ns)
         else:
             host_fd = self.store.reopen(self.number, write)
-            self.host = host = HostBacking(-1, host_fd) if write else HostBacking(host_fd, -1)
+            host = HostBacking(-1, host_fd) if write else HostBacking(host_fd, -1)
+            self.set_host(host)
         host.publish(self)
         if self.store.reopens:
             _keep_open(self)
@@ -142,7 +145,7 @@ class StoredFile(KeptXattrs):
         """Give the host descriptors back unless the file is open; it can be opened again by its number."""
         if self.host is not None and getrefcount(self.host) > 2:
             return False
-        self.host = None
+        self.set_host(None)
         return True
 
     def __del__(self) -> None:

@@ -331,6 +331,7 @@ class TmpfsDirectory(TmpfsNode):
 
     def _changed(self) -> None:
         self.mtime_ns = self.ctime_ns = time_ns()
+        self.touched()
 
     async def create(self, name: bytes, mode: int, uid: int, gid: int) -> Inode:
         return self._add(name, self.fs.new_file(mode, uid, gid))
@@ -381,6 +382,7 @@ class TmpfsDirectory(TmpfsNode):
         self._take(name, inode)
         inode.nlink = 0
         inode.ctime_ns = self.ctime_ns
+        inode.touched()
 
     async def rename(
         self, old: bytes, inode: Inode, newdir: Inode, new: bytes, target: Inode | None, flags: int
@@ -401,6 +403,7 @@ class TmpfsDirectory(TmpfsNode):
                 raise ENOTEMPTY
             newdir._take(new, target)
             target.nlink = 0
+            target.touched()
         elif target is not None:
             newdir._take(new, target)
             target.nlink -= 1

@@ -68,6 +68,8 @@ def twin(file: File) -> Any:
     """The file's C twin, made at its first use for files that live in Python."""
     if file.nc is None:
         file.nc = new_twin(lib.NC_PY, file.flags)
+        if file.only_a_place and file.path is not None and file.path.dentry.nc is not None:
+            lib.nc_file_set_place(file.nc, file.path.mount.twin(), file.path.dentry.nc)
     return file.nc
 
 

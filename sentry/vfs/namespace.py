@@ -44,7 +44,7 @@ from sentry.errors import (
     EXDEV,
 )
 from sentry.vfs import notify
-from sentry.vfs.dentry import Dentry, invalidate
+from sentry.vfs.dentry import Dentry
 from sentry.vfs.inode import ALWAYS, NEVER
 from sentry.vfs.mount import Path
 from sentry.vfs.perm import MAY_EXEC, MAY_WRITE, check, may_delete, may_link, new_owner, want_write
@@ -69,9 +69,7 @@ def appeared(parent: Dentry, dentry: Dentry, inode: Inode) -> Dentry:
     policy = inode.fs.cache_policy
     if policy == NEVER:
         return Dentry(dentry.name, parent, inode)
-    dentry.forget()  # a memo that followed "nothing" must not end at a symbolic link
-    dentry.inode = inode
-    dentry.hash()
+    dentry.become(inode)
     return dentry
 
 
@@ -80,9 +78,8 @@ def vanished(parent: Dentry, dentry: Dentry) -> None:
     inode = dentry.inode
     assert inode is not None
     dentry.kill()
-    if inode.mode & S_IFMT in (S_IFDIR, S_IFLNK):
+    if inode.mode & S_IFMT == S_IFDIR:
         dentry.drop_tree()
-        invalidate()
     if inode.fs.cache_policy == ALWAYS:
         parent.add(dentry.name, None)
 
@@ -90,7 +87,7 @@ def vanished(parent: Dentry, dentry: Dentry) -> None:
 def moved(old_parent: Dentry, old: Dentry, new_parent: Dentry, new: Dentry, exchange: bool) -> None:
     """`old` took the place of `new` (d_move, d_exchange)."""
     old_name, new_name = old.name, new.name
-    inodes = (old.inode, new.inode)
+    inode = old.inode
     old.unhash()
     if exchange:
         new.unhash()
@@ -103,10 +100,8 @@ def moved(old_parent: Dentry, old: Dentry, new_parent: Dentry, new: Dentry, exch
         new.unhash()
     old.name, old.parent = new_name, new_parent
     old.hash()
-    if not exchange and inodes[0] is not None and inodes[0].fs.cache_policy == ALWAYS:
+    if not exchange and inode is not None and inode.fs.cache_policy == ALWAYS:
         old_parent.add(old_name, None)
-    if any(inode is not None and inode.mode & S_IFMT in (S_IFDIR, S_IFLNK) for inode in inodes):
-        invalidate()
 
 
 # --- creating

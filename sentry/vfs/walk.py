@@ -3,7 +3,7 @@
 `resolve` gives the place a path names; `Walk` is Linux's nameidata for callers that need the parent
 directory and the last name (create, unlink, rename, open with O_CREAT).
 
-A walk over cached names never suspends, and a path seen before is answered by the memo (sentry/vfs/memo.py).
+A walk over cached names never suspends; where they all are plain, C has done it before (sentry/vfs/names.py).
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from sentry.abi.linux import (
 from sentry.errors import EACCES, EAGAIN, ELOOP, ENAMETOOLONG, ENOENT, ENOTDIR, EXDEV
 from sentry.vfs.dentry import Dentry
 from sentry.vfs.inode import ALWAYS, NEVER, REVALIDATE
-from sentry.vfs.memo import recall, remember
 from sentry.vfs.mount import Path, cross_down
+from sentry.vfs.names import find, find_parent
 from sentry.vfs.perm import MAY_EXEC, allowed, may_follow
 
 if TYPE_CHECKING:
@@ -41,17 +41,11 @@ _SCOPED = RESOLVE_BENEATH | RESOLVE_IN_ROOT
 
 async def resolve(task: Task, dirfd: int, path: bytes, follow: bool = True, resolve_flags: int = 0) -> Path:
     """What `path` names, seen from `dirfd`; ENOENT if nothing."""
-    memoable = not resolve_flags and (dirfd == AT_FDCWD or path[:1] == b"/")
-    if memoable:
-        known = recall(task, path, follow)
+    if not resolve_flags:
+        known = find(task, dirfd, path, follow)
         if known is not None:
-            if known.dentry.inode is None:
-                raise ENOENT
             return known
-    walk = Walk(task, dirfd, path, resolve_flags)
-    place = await walk.to_end(follow)
-    if memoable and walk.pure:
-        remember(task, path, follow, place)
+    place = await Walk(task, dirfd, path, resolve_flags).to_end(follow)
     if place.dentry.inode is None:
         raise ENOENT
     return place
@@ -102,7 +96,7 @@ class Walk:
     """One walk in progress: at `mount`, `dentry`; the names still to go in `names`, the next one last."""
 
     __slots__ = (
-        "dentry", "flags", "last", "links", "mount", "names", "pure", "root", "start", "task", "want_dir",
+        "dentry", "flags", "last", "links", "mount", "names", "path", "root", "start", "task", "want_dir",
     )  # fmt: skip
 
     def __init__(self, task: Task, dirfd: int, path: bytes, resolve_flags: int = 0) -> None:
@@ -111,7 +105,7 @@ class Walk:
         self.task = task
         self.flags = resolve_flags
         self.links = 0
-        self.pure = True  # only cacheable file systems met: the memo may keep the answer
+        self.path = path
         self.last = b""  # after to_parent: the last component; b"/" if there is none
         self.root = task.fs.root
         if path[0] == 47 and not resolve_flags & RESOLVE_IN_ROOT:
@@ -159,8 +153,6 @@ class Walk:
             child = await self.child()
             inode = child.dentry.inode
             if inode is None:
-                if self.want_dir:
-                    self.pure = False
                 return child
             if inode.mode & S_IFMT == S_IFLNK and (follow or self.want_dir):
                 await self.follow(inode)
@@ -184,6 +176,12 @@ class Walk:
         if not names:
             self.last = b"/"
             return
+        if len(names) > 1 and not self.flags and not self.links:
+            known = find_parent(task, self.start, self.path)
+            if known is not None:
+                (self.mount, self.dentry), self.last = known
+                names.clear()
+                return
         while True:
             name = names.pop()
             dentry = self.dentry
@@ -194,8 +192,6 @@ class Walk:
                 raise ENOTDIR
             if not allowed(task, inode, MAY_EXEC):
                 raise EACCES
-            if inode.own_permission:
-                self.pure = False
             if not names:
                 self.last = name
                 return
@@ -229,8 +225,6 @@ class Walk:
         """Look `name` up in the present directory; `mount` becomes that of what is mounted there."""
         inode = self.dentry.inode
         assert inode is not None
-        if inode.fs.cache_policy != ALWAYS:
-            self.pure = False
         if self.flags & RESOLVE_CACHED and (inode.fs.cache_policy or self.dentry.get(name) is None):
             raise EAGAIN
         child = await lookup(Path(self.mount, self.dentry), name)
@@ -277,7 +271,6 @@ class Walk:
                 raise ELOOP
             if self.flags & _SCOPED or (self.flags & RESOLVE_NO_XDEV and jump.mount is not self.mount):
                 raise EXDEV("magic link")
-            self.pure = False
             self.mount, self.dentry = jump
             return
         target = link.readlink_for(self.task)
