@@ -336,66 +336,6 @@ class HostFile(CFile):
             raise from_errno(-error)
 
 
-class SharedHostFile(HostFile):
-    """For inodes that own their host descriptors themselves (-1: none) and close them when asked to.
-
-    `inode.host` is the HostBacking while there is one; `inode.live_stat` is what it is published with;
-    `inode.close_idle()` is called for inodes that nobody has open, longest idle first, when there are many.
-    """
-
-    __slots__ = ()
-
-    def __init__(
-        self,
-        inode: Inode,
-        path: Path | None,
-        flags: int,
-        host_ro: int = -1,
-        host_rw: int = -1,
-        noexec: bool = False,
-    ) -> None:
-        backing = inode.host
-        if backing is None:
-            backing = inode.host = HostBacking(host_ro, host_rw, owns=False)
-            backing.publish(inode, inode.live_stat)  # type: ignore[attr-defined]
-        else:
-            backing.set_fds(host_ro, host_rw)
-        _idle.pop(inode, None)
-        _opens[inode] = _opens.get(inode, 0) + 1
-        super().__init__(inode, path, flags, backing, noexec)
-
-    def release(self) -> None:
-        super().release()
-        inode = self.inode
-        left = _opens[inode] - 1
-        if left:
-            _opens[inode] = left
-            return
-        del _opens[inode]
-        if inode.nlink:
-            _idle[inode] = None
-            if len(_idle) > IDLE_MAX:
-                close_idle_files(IDLE_MAX - 8)
-
-
-IDLE_MAX = 256
-_opens: dict[Inode, int] = {}
-_idle: dict[Inode, None] = {}  # longest idle first
-
-
-def forget_idle(inode: Inode) -> None:
-    """The inode lost its last name: nothing is kept for the next open."""
-    _idle.pop(inode, None)
-
-
-def close_idle_files(keep: int = 0) -> None:
-    """Have inodes that nobody has open close their host descriptors, but for the `keep` used last."""
-    while len(_idle) > keep:
-        inode = next(iter(_idle))
-        del _idle[inode]
-        inode.close_idle()  # type: ignore[attr-defined]
-
-
 def cut(iov: IoVec, size: int) -> IoVec:
     """The first `size` bytes of the buffers."""
     out: IoVec = []
