@@ -108,6 +108,7 @@ class Server:
             p.ATTACH: self._attach,
             p.LOOKUP: self._lookup,
             p.LOOKUPN: self._lookup_many,
+            p.WALK: self._walk,
             p.OPEN: self._open,
             p.CREATE: self._create,
             p.MKDIR: self._mkdir,
@@ -258,11 +259,16 @@ class Server:
 
     def _entry(self, parent: Node, name: bytes) -> tuple[int, bytes]:
         table = self._table
-        fd = host.openat2(table.fd(parent), name, PATH_FLAGS, parent.export.resolve)
-        node = table.enter(parent, name, fd)
+        # What is in an exclusive tree is asked for once; in a shared one again and again.
+        node = None if parent.export.exclusive else table.known(parent, name)
+        if node is None:
+            fd = host.openat2(table.fd(parent), name, PATH_FLAGS, parent.export.resolve)
+            node = table.enter(parent, name, fd)
         data = self._attributes()
         if node.kind == S_IFLNK:
-            data += os.readlink(b"", dir_fd=table.fd(node))
+            if not node.target:
+                node.target = os.readlink(b"", dir_fd=table.fd(node))
+            data += node.target
         return node.id, data
 
     def _lookup(self, handle: int, size: int) -> Result:
@@ -270,27 +276,47 @@ class Server:
         value, data = self._entry(parent, self._name(p.HEAD, size))
         return value, data, -1
 
-    def _lookup_many(self, handle: int, size: int) -> Result:
-        parent = self._dir(handle)
+    def _names(self, size: int) -> list[bytes]:
+        """Several names: all are checked before the first has an effect."""
         names = bytes(self._view[p.HEAD : size]).split(b"\0")
         if len(names) > p.MAX_BATCH:
             raise ProtocolError
-        for name in names:  # all of them before the first has an effect
+        for name in names:
             if not name or name == b"." or name == b".." or b"/" in name or len(name) > p.MAX_NAME:
                 raise OSError(EINVAL, "not the name of a child")
+        return names
+
+    def _answer_of(self, parent: Node, name: bytes) -> tuple[int, bytes]:
+        """(handle, one answer of several); handle 0 for a refusal."""
+        try:
+            found, data = self._entry(parent, name)
+        except OSError as error:
+            return 0, p.BATCH.pack(error.errno or EIO, 0, 0, 0)
+        return found, p.BATCH.pack(0, 0, len(data), found) + data
+
+    def _lookup_many(self, handle: int, size: int) -> Result:
+        parent = self._dir(handle)
         answers = []
         room = p.MAX_VALUE
-        for name in names:
+        for name in self._names(size):
             if room < 4096 + 512:
                 break  # fewer answers than names: ask again
-            errno, found, data = 0, 0, b""
-            try:
-                found, data = self._entry(parent, name)
-            except OSError as error:
-                errno = error.errno or EIO
-            answers.append(p.BATCH.pack(errno, 0, len(data), found))
-            answers.append(data)
-            room -= p.BATCH.size + len(data)
+            _, answer = self._answer_of(parent, name)
+            answers.append(answer)
+            room -= len(answer)
+        return 0, b"".join(answers), -1
+
+    def _walk(self, handle: int, size: int) -> Result:
+        node = self._dir(handle)
+        answers = []
+        for name in self._names(size):
+            found, answer = self._answer_of(node, name)
+            answers.append(answer)
+            if not found:
+                break
+            node = self._table.get(found)
+            if node.kind != S_IFDIR:
+                break
         return 0, b"".join(answers), -1
 
     def _readlink(self, handle: int, size: int) -> Result:

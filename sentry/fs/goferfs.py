@@ -40,7 +40,8 @@ from sentry.abi.linux import (
     S_IFMT,
     S_IFREG,
 )
-from sentry.errors import EACCES, EINVAL, EIO, EPERM, from_errno, from_host
+from sentry.errors import EACCES, EINVAL, EIO, ENOENT, EPERM, from_errno, from_host
+from sentry.fs.goferdir import Ahead, all_names, keep_listing
 from sentry.fs.hostfile import LIVE, HostBacking, HostFile
 from sentry.kernel.sched import Future, sched
 from sentry.vfs.inode import ALWAYS, REVALIDATE, Filesystem, Inode
@@ -54,9 +55,7 @@ if TYPE_CHECKING:
 
 FRESH_NS = 1_000_000  # in a shared tree, attributes that came this recently need not be asked again
 FORGET_AT = 64  # dropped inodes before the gofer hears of it
-AHEAD = 32  # names looked up together when a listing is walked in its order
 AHEAD_KEPT_NS = 1_000_000_000
-LISTINGS = 32  # directories whose listing is kept for that
 
 _statfs = Struct("=QQQQQQQiiQQQ")
 _LIVE: int = LIVE | lib.NC_LIVE_NLINK
@@ -72,37 +71,6 @@ def connect(socket_fd: int) -> Client:
     return client
 
 
-_listed: deque[ref[GoferInode]] = deque()  # whose listings are kept, oldest first
-
-
-class _Ahead:
-    """A listing just read, and answers for its names that came before they were asked for."""
-
-    __slots__ = ("index", "last", "names", "ready", "when_ns")
-
-    def __init__(self, names: list[bytes]) -> None:
-        self.names = names
-        self.index: dict[bytes, int] | None = None
-        self.last = -1
-        self.ready: dict[bytes, tuple[int, int, bytes]] = {}  # name -> errno, handle, data
-        self.when_ns = 0
-
-    def wanted(self, name: bytes) -> list[bytes] | None:
-        """The names to look up together with this one, if names are asked for in the listing's order."""
-        if self.index is None:
-            self.index = {known: number for number, known in enumerate(self.names)}
-        number = self.index.get(name)
-        if number is None:
-            return None
-        in_order = number == self.last + 1
-        self.last = number
-        if not in_order:
-            return None
-        names = self.names[number : number + AHEAD]
-        self.last = number + len(names) - 1
-        return names
-
-
 class GoferFs(Filesystem):
     """One export. The tree's policy and whether it is read-only are the export's."""
 
@@ -114,6 +82,7 @@ class GoferFs(Filesystem):
         self.export = export
         self.inodes: dict[int, ref[GoferInode]] = {}  # by handle
         self.forgotten: list[tuple[int, int]] = []
+        self.changes = 0  # of names, since the start
         try:
             reply = client.call_sync(p.ATTACH, 0, p.ATTACH_ARGS.pack(p.VERSION, export), timeout_ms=10_000)
         except OSError as error:
@@ -209,7 +178,7 @@ class GoferFs(Filesystem):
 class GoferInode(Inode):
     """A host inode behind a handle."""
 
-    __slots__ = ("ahead", "blocks", "fresh_ns", "handle", "lookups", "stale", "target")
+    __slots__ = ("ahead", "blocks", "fresh_ns", "handle", "lookups", "names", "stale", "target", "unmarked")
 
     fs: GoferFs
     host: HostBacking | None
@@ -219,7 +188,9 @@ class GoferInode(Inode):
         self.handle = handle
         self.lookups = 1  # what the gofer counts for us
         self.target: bytes | None = None  # of a symbolic link
-        self.ahead: _Ahead | None = None
+        self.ahead: Ahead | None = None
+        self.names: set[bytes] | None = None  # every name in this directory, when all are known (goferdir.py)
+        self.unmarked = False  # known to have no extended attributes that a guest can see
         self.stale = False  # something changed that only the host knows
         self.fresh_ns = 0
         self.host = self.locks = self.socket = self.pipe = self.watches = self.node = None
@@ -231,7 +202,7 @@ class GoferInode(Inode):
             del fs.inodes[self.handle]
         fs.forgotten.append((self.handle, self.lookups))
         if self.ahead is not None:
-            self._drop_ahead()
+            self.drop_ahead()
 
     # --- attributes
 
@@ -323,6 +294,8 @@ class GoferInode(Inode):
 
     async def lookup(self, name: bytes) -> Inode:
         fs = self.fs
+        if self.names is not None and name not in self.names:
+            raise ENOENT
         ahead = self.ahead
         if ahead is not None:
             found = ahead.ready.pop(name, None)
@@ -337,40 +310,52 @@ class GoferInode(Inode):
         reply = await fs.ask(p.LOOKUP, self.handle, name)
         return fs.inode(reply.value, reply.data)
 
-    async def _look_ahead(self, ahead: _Ahead, names: list[bytes]) -> tuple[int, int, bytes] | None:
+    async def walk(self, names: list[bytes]) -> list[Inode | None]:
+        fs = self.fs
+        data = (await fs.ask(p.WALK, self.handle, b"\0".join(names[: p.MAX_BATCH]))).data
+        found: list[Inode | None] = []
+        for errno, handle, attributes in p.parse_batch(data):
+            if errno == ENOENT.errno:
+                found.append(None)
+            elif not errno:
+                found.append(fs.inode(handle, attributes))
+        return found
+
+    async def _look_ahead(self, ahead: Ahead, names: list[bytes]) -> tuple[int, int, bytes] | None:
         """Look up `names` in one request; the answer for the first, the others to ahead.ready."""
         data = (await self.fs.ask(p.LOOKUPN, self.handle, b"\0".join(names))).data
-        self._drop_ahead(keep=ahead)
-        offset, end, size = 0, len(data), p.BATCH.size
+        self.drop_ahead(keep=ahead)
         ready = ahead.ready
         ahead.when_ns = monotonic_ns()
-        for name in names:
-            if offset >= end:
-                break
-            errno, _zero, length, handle = p.BATCH.unpack_from(data, offset)
-            ready[name] = (errno, handle, data[offset + size : offset + size + length])
-            offset += size + length
+        ready.update(zip(names, p.parse_batch(data), strict=False))
         if self.ahead is not ahead:  # the listing was read again meanwhile
             first = ready.pop(names[0], None)
             self._give_back(ahead)
             return first
         return ready.pop(names[0], None)
 
-    def _drop_ahead(self, keep: _Ahead | None = None) -> None:
+    def drop_ahead(self, keep: Ahead | None = None) -> None:
         if self.ahead is not None:
             self._give_back(self.ahead)
             if self.ahead is not keep:
                 self.ahead = None
 
-    def _give_back(self, ahead: _Ahead) -> None:
+    def _give_back(self, ahead: Ahead) -> None:
         for errno, handle, _data in ahead.ready.values():
             if not errno:
                 self.fs.forgotten.append((handle, 1))
         ahead.ready.clear()
 
-    def _changed(self, name: bytes) -> None:
-        """`name` in this directory is another now."""
+    def _changed(self, name: bytes, there: bool) -> None:
+        """`name` in this directory is another now, or gone."""
         _mark(self)
+        self.fs.changes += 1
+        if self.names is not None:
+            if there:
+                self.names.add(name)
+                all_names.added()
+            else:
+                self.names.discard(name)
         if self.ahead is not None:
             found = self.ahead.ready.pop(name, None)
             if found is not None and not found[0]:
@@ -379,15 +364,22 @@ class GoferInode(Inode):
     async def create(self, name: bytes, mode: int, uid: int, gid: int) -> Inode:
         args = p.CREATE_ARGS.pack(O_RDWR, mode & 0o7777, uid, gid)
         reply = await self.fs.ask(p.CREATE, self.handle, args + name)
-        self._changed(name)
-        inode = self.fs.inode(reply.value, reply.data)
+        inode = self._made(name, reply)
         inode.take_fds(-1, reply.fd)
         return inode
 
-    async def _make(self, op: int, name: bytes, payload: bytes) -> Inode:
-        reply = await self.fs.ask(op, self.handle, payload)
-        self._changed(name)
-        return self.fs.inode(reply.value, reply.data)
+    async def _make(self, op: int, name: bytes, payload: bytes) -> GoferInode:
+        return self._made(name, await self.fs.ask(op, self.handle, payload))
+
+    def _made(self, name: bytes, reply: Pending) -> GoferInode:
+        self._changed(name, True)
+        fs = self.fs
+        inode = fs.inode(reply.value, reply.data)
+        if fs.cache_policy == ALWAYS:
+            inode.unmarked = True
+            if inode.mode & S_IFMT == S_IFDIR:
+                all_names.learn(inode, set())
+        return inode
 
     async def mknod(self, name: bytes, mode: int, rdev: int, uid: int, gid: int) -> Inode:
         return await self._make(p.MKNOD, name, p.OWNER_ARGS.pack(mode, uid, gid) + name)
@@ -398,7 +390,6 @@ class GoferInode(Inode):
     async def symlink(self, name: bytes, target: bytes, uid: int, gid: int) -> Inode:
         args = p.SYMLINK_ARGS.pack(uid, gid, len(name))
         inode = await self._make(p.SYMLINK, name, args + name + target)
-        assert isinstance(inode, GoferInode)
         inode.target = target
         inode.publish_target()
         return inode
@@ -406,17 +397,17 @@ class GoferInode(Inode):
     async def link(self, name: bytes, inode: Inode) -> None:
         assert isinstance(inode, GoferInode)
         reply = await self.fs.ask(p.LINK, self.handle, p.HANDLE.pack(inode.handle) + name)
-        self._changed(name)
+        self._changed(name, True)
         inode.adopt(reply.data)
 
     async def unlink(self, name: bytes, inode: Inode) -> None:
         await self.fs.ask(p.UNLINK, self.handle, name)
-        self._changed(name)
+        self._changed(name, False)
         _lost_a_name(inode)
 
     async def rmdir(self, name: bytes, inode: Inode) -> None:
         await self.fs.ask(p.RMDIR, self.handle, name)
-        self._changed(name)
+        self._changed(name, False)
         inode.nlink = 0
         _mark(inode)
 
@@ -428,8 +419,8 @@ class GoferInode(Inode):
             raise EINVAL("no whiteouts on the host")
         args = p.RENAME_ARGS.pack(newdir.handle, flags, len(old))
         await self.fs.ask(p.RENAME, self.handle, args + old + new)
-        self._changed(old)
-        newdir._changed(new)
+        self._changed(old, bool(flags & RENAME_EXCHANGE))
+        newdir._changed(new, True)
         _mark(inode)
         if target is not None:
             if flags & RENAME_EXCHANGE:
@@ -442,6 +433,7 @@ class GoferInode(Inode):
 
     async def readdir(self) -> list[DirEntry]:
         entries: list[DirEntry] = []
+        changes = self.fs.changes
         cookie = 0
         while True:
             reply = await self.fs.ask(p.READDIR, self.handle, p.COOKIE.pack(cookie))
@@ -449,14 +441,13 @@ class GoferInode(Inode):
             if reply.value == p.EOF_COOKIE:
                 break
             cookie = reply.value
-        self._drop_ahead()
-        if self.fs.cache_policy == ALWAYS and len(entries) > 3:
-            self.ahead = _Ahead([entry.name for entry in entries])
-            _listed.append(ref(self))
-            if len(_listed) > LISTINGS:
-                oldest = _listed.popleft()()
-                if oldest is not None and oldest is not self:
-                    oldest._drop_ahead()
+        self.drop_ahead()
+        if self.fs.cache_policy == ALWAYS:
+            names = [entry.name for entry in entries]
+            if self.fs.changes == changes:  # else some name may have missed all parts of the listing
+                all_names.learn(self, set(names))
+            if len(names) > 3:
+                keep_listing(self, names)
         return entries
 
     # --- content
@@ -556,11 +547,16 @@ class GoferInode(Inode):
 
     async def setxattr(self, task: Task, name: bytes, value: bytes, flags: int) -> None:
         args = p.XATTR_ARGS.pack(flags, len(name))
+        self.unmarked = False
         await self.fs.ask(p.SETXATTR, self.handle, args + name + value)
         _mark(self)
 
     async def listxattr(self, task: Task) -> list[bytes]:
-        return (await self.fs.ask(p.LISTXATTR, self.handle)).data.split(b"\0")[:-1]
+        if self.unmarked:
+            return []
+        names = (await self.fs.ask(p.LISTXATTR, self.handle)).data.split(b"\0")[:-1]
+        self.unmarked = not names and self.fs.cache_policy == ALWAYS
+        return names
 
     async def removexattr(self, task: Task, name: bytes) -> None:
         await self.fs.ask(p.REMOVEXATTR, self.handle, name)

@@ -259,6 +259,12 @@ class Inode:
         """
         raise ENOENT if S_IFMT(self.mode) == S_IFDIR else ENOTDIR
 
+    async def walk(self, names: list[bytes]) -> list[Inode | None]:
+        """Look-ups at one go, where that is cheaper: of the first name here, of each next one in the one before. None
+        for an absent one; fewer answers than names where a look-up must say why. Asked where look-ups are not kept.
+        """
+        return []
+
     async def create(self, name: bytes, mode: int, uid: int, gid: int) -> Inode:
         """A new regular file. `mode` is S_IFREG with the permissions, umask already applied."""
         raise EACCES("this directory has no create operation")

@@ -21,6 +21,11 @@ class Mutex:
         self._held = False
         self._queue: WaitQueue | None = None
 
+    @property
+    def held(self) -> bool:
+        """Whether who wants it now must wait."""
+        return self._held
+
     async def __aenter__(self) -> None:
         while self._held:
             from sentry.kernel.sched import WaitQueue, wait_uninterruptible

@@ -130,10 +130,8 @@ class Creation:
         if walk.last in _NO_NAME:
             raise EEXIST
         self.parent = parent = walk.place
-        fs = parent.mount.fs
-        await fs.lock.__aenter__()
+        self.dentry = dentry = await walk.__aenter__()
         try:
-            self.dentry = dentry = await lookup(parent, walk.last)
             if dentry.inode is not None:
                 raise EEXIST
             if walk.want_dir and not self._is_dir:
@@ -141,12 +139,12 @@ class Creation:
             if parent.mount.read_only:
                 raise EROFS
         except BaseException:
-            await fs.lock.__aexit__()
+            await walk.__aexit__()
             raise
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        await self.parent.mount.fs.lock.__aexit__()
+        await self._walk.__aexit__()
 
     @property
     def name(self) -> bytes:
@@ -259,8 +257,7 @@ async def unlink(task: Task, dirfd: int, path: bytes) -> None:
         raise EISDIR
     parent = walk.place
     want_write(parent)
-    async with parent.mount.fs.lock:
-        dentry = await lookup(parent, walk.last)
+    async with walk as dentry:
         inode = dentry.inode
         if inode is None:
             raise ENOENT
@@ -290,8 +287,7 @@ async def rmdir(task: Task, dirfd: int, path: bytes) -> None:
         raise {b"..": ENOTEMPTY, b".": EINVAL, b"/": EBUSY}[walk.last]
     parent = walk.place
     want_write(parent)
-    async with parent.mount.fs.lock:
-        dentry = await lookup(parent, walk.last)
+    async with walk as dentry:
         inode = dentry.inode
         if inode is None:
             raise ENOENT

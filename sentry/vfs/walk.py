@@ -59,9 +59,13 @@ async def resolve_dir(task: Task, dirfd: int, path: bytes) -> Path:
     return place
 
 
-async def lookup(directory: Path, name: bytes) -> Dentry:
-    """The dentry of `name` in `directory`, maybe negative; asks the file system if the cache does not
-    know.
+#: answers that came together, the next one last: what a name in a directory leads to
+Ahead = list[tuple["Inode", bytes, "Inode | None"]]
+
+
+async def lookup(directory: Path, name: bytes, ahead: Ahead | None = None) -> Dentry:
+    """The dentry of `name` in `directory`, maybe negative; asks the file system if neither the cache nor
+    `ahead` knows.
     """
     if len(name) > NAME_MAX:
         raise ENAMETOOLONG
@@ -73,10 +77,13 @@ async def lookup(directory: Path, name: bytes) -> Dentry:
     if cached is not None and (policy != REVALIDATE or cached.mounted):
         return cached
     found: Inode | None
-    try:
-        found = None if parent.dead else await inode.lookup(name)
-    except ENOENT:
-        found = None
+    if ahead and ahead[-1][0] is inode and ahead[-1][1] == name:
+        found = ahead.pop()[2]
+    else:
+        try:
+            found = None if parent.dead else await inode.lookup(name)
+        except ENOENT:
+            found = None
     # Others may have run meanwhile: what they put into the cache is newer than our answer.
     if policy == NEVER or parent.dead:
         return parent.get(name) or Dentry(name, parent, found)
@@ -93,10 +100,14 @@ async def lookup(directory: Path, name: bytes) -> Dentry:
 
 
 class Walk:
-    """One walk in progress: at `mount`, `dentry`; the names still to go in `names`, the next one last."""
+    """One walk in progress: at `mount`, `dentry`; the names still to go in `names`, the next one last.
+
+    Who changes a name: ``await walk.to_parent()``, then ``async with walk as dentry:``.
+    """
 
     __slots__ = (
-        "dentry", "flags", "last", "links", "mount", "names", "path", "root", "start", "task", "want_dir",
+        "ahead", "dentry", "flags", "last", "links", "mount", "names", "path", "root", "start", "task",
+        "want_dir",
     )  # fmt: skip
 
     def __init__(self, task: Task, dirfd: int, path: bytes, resolve_flags: int = 0) -> None:
@@ -106,6 +117,7 @@ class Walk:
         self.flags = resolve_flags
         self.links = 0
         self.path = path
+        self.ahead: Ahead = []
         self.last = b""  # after to_parent: the last component; b"/" if there is none
         self.root = task.fs.root
         if path[0] == 47 and not resolve_flags & RESOLVE_IN_ROOT:
@@ -213,6 +225,23 @@ class Walk:
                 continue
             self.dentry = child
 
+    async def __aenter__(self) -> Dentry:
+        """After to_parent: take the lock under which the directory's names change; the last component,
+        maybe negative.
+        """
+        lock = self.mount.fs.lock
+        if lock.held:
+            self.ahead.clear()  # what was found out before the wait counts no more
+        await lock.__aenter__()
+        try:
+            return await lookup(self.place, self.last, self.ahead)
+        except BaseException:
+            await lock.__aexit__()
+            raise
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.mount.fs.lock.__aexit__()
+
     async def child(self) -> Path:
         """The last component in the directory to_parent found; through mounts; maybe negative."""
         mount, parent = self.mount, self.dentry
@@ -227,7 +256,9 @@ class Walk:
         assert inode is not None
         if self.flags & RESOLVE_CACHED and (inode.fs.cache_policy or self.dentry.get(name) is None):
             raise EAGAIN
-        child = await lookup(Path(self.mount, self.dentry), name)
+        if inode.fs.cache_policy == REVALIDATE and self.names and not self.ahead:
+            await self._look_ahead(inode, name)
+        child = await lookup(Path(self.mount, self.dentry), name, self.ahead)
         if child.mounted:
             mount, child = cross_down(Path(self.mount, child))
             if mount is not self.mount:
@@ -235,6 +266,22 @@ class Walk:
                     raise EXDEV
                 self.mount = mount
         return child
+
+    async def _look_ahead(self, inode: Inode, name: bytes) -> None:
+        """Have `name` looked up together with the plain names that follow."""
+        names = [name]
+        for following in reversed(self.names):
+            if following in _NO_NAME or len(following) > NAME_MAX:
+                break
+            names.append(following)
+        if len(names) == 1 or len(name) > NAME_MAX or self.dentry.dead:
+            return
+        directory: Inode | None = inode
+        for each, found in zip(names, await inode.walk(names), strict=False):
+            assert directory is not None
+            self.ahead.append((directory, each, found))
+            directory = found
+        self.ahead.reverse()
 
     def _up(self) -> None:
         """`..`: stays at the root; leaves a mount at its root (follow_dotdot)."""
@@ -259,6 +306,7 @@ class Walk:
     async def follow(self, link: Inode) -> None:
         """Go on with the text of a symbolic link found in the present directory, or jump by a magic link."""
         self.links += 1
+        self.ahead.clear()
         if self.links > MAX_LINKS:
             raise ELOOP
         if not self.names and not may_follow(self.task, self.place.inode, link):
