@@ -24,6 +24,13 @@ static inline nc_file *open_file(const struct call *call) {
     return file && !(file->flags & O_PATH) ? file : NULL;
 }
 
+/* fast.c: whether Python must see a write to this regular file (limits, watches, set-id bits) */
+bool nc_write_is_python(const struct call *call, const nc_file *file);
+
+/* copy.c */
+int64_t nc_copy_file_range(const struct call *call);
+int64_t nc_clone(const struct call *call, const nc_file *to); /* ioctl(FICLONE) */
+
 /* paths.c */
 int64_t nc_path_call(const struct call *call, int nr);
 int64_t nc_stat_file(const struct call *call, nc_file *file, uint64_t to); /* fstat(2) */

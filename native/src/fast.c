@@ -1,6 +1,7 @@
 /* The calls answered without Python: those of the hot objects, when nothing has to wait and nothing is odd (call.h). */
 #include "call.h"
 
+#include <linux/fs.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
@@ -31,6 +32,10 @@ int nc_set_watched(int on) {
     return 0;
 }
 
+bool nc_write_is_python(const struct call *call, const nc_file *file) {
+    return call->fdt->fsize || watched || nc_has_privs(file->inode);
+}
+
 /* A write for which the file system must first look whether there is room. */
 static bool beyond_grant(const nc_file *file, const struct nc_iter *from, int64_t offset) {
     uint64_t grant = file->inode->grant;
@@ -41,7 +46,7 @@ static bool beyond_grant(const nc_file *file, const struct nc_iter *from, int64_
 
 static int64_t do_write(const struct call *call, nc_file *file, struct nc_iter *from, int64_t offset) {
     if (file->kind == NC_REG) {
-        if (call->fdt->fsize || watched || nc_has_privs(file->inode)) return PYTHON;
+        if (nc_write_is_python(call, file)) return PYTHON;
         if (beyond_grant(file, from, offset)) return PYTHON;
     } else if (file->kind != NC_EVENTFD && nc_writable(file)) {
         if (!file->pipe->readers) return PYTHON; /* SIGPIPE */
@@ -95,6 +100,13 @@ static int64_t sys_lseek(const struct call *call) {
     if (!file) return -EBADF;
     if (file->kind == NC_PY) return PYTHON;
     return nc_file_seek(file, (int64_t)call->args[1], (int)call->args[2]);
+}
+
+/* Advice, which is heard and not followed. */
+static int64_t sys_fadvise64(const struct call *call) {
+    nc_file *file = open_file(call);
+    if (!file || file->kind != NC_REG || (int64_t)call->args[2] < 0) return PYTHON;
+    return (uint32_t)call->args[3] <= POSIX_FADV_NOREUSE ? 0 : PYTHON;
 }
 
 static int64_t sys_fstat(const struct call *call) {
@@ -165,6 +177,7 @@ static int64_t sys_ioctl(const struct call *call) {
     switch ((uint32_t)call->args[1]) {
     case TCGETS: return file->kind == NC_PY ? PYTHON : -ENOTTY;
     case FIOCLEX: nc_fdt_cloexec(call->fdt, (int)call->args[0], 1); return 0;
+    case FICLONE: return nc_clone(call, file);
     case FIONCLEX: nc_fdt_cloexec(call->fdt, (int)call->args[0], 0); return 0;
     }
     return PYTHON;
@@ -291,6 +304,8 @@ static int64_t answer(const struct call *call, int nr) {
     case SYS_clone: return sys_clone(call);
     case SYS_fork:
     case SYS_vfork: return HOST;
+    case SYS_fadvise64: return sys_fadvise64(call);
+    case SYS_copy_file_range: return nc_copy_file_range(call);
     case SYS_getuid: return call->task->uid;
     case SYS_geteuid: return call->task->euid;
     case SYS_getgid: return call->task->gid;
