@@ -112,6 +112,7 @@ struct nc_node { /* what names lead to: an inode's attributes */
     uint64_t dev, ino, nlink, rdev, size, blocks;
     int64_t atime_ns, mtime_ns, ctime_ns, btime_ns;
     struct nc_inode *inode;  /* a regular file's host descriptors while it has some: they know better */
+    struct nc_node *below;   /* whose data is read while this one has none (overlay) */
     const char *target;      /* of a symbolic link, when known */
     uint32_t target_len;
 };
@@ -123,7 +124,9 @@ struct nc_name { /* one name in one directory, or the root of a file system */
     struct nc_mount *mounts; /* those that cover it, each in another parent mount */
     const char *text;
     uint32_t len, hash;
+    uint32_t uses; /* descriptions of which only C knows (open.c), as in nc_mount */
     uint8_t hashed;
+    uint8_t complete; /* a directory that holds no other names than those in the cache */
 };
 struct nc_mount {
     uint64_t id;
@@ -131,6 +134,8 @@ struct nc_mount {
     struct nc_mount *parent;    /* NULL: at no place */
     struct nc_name *mountpoint; /* NULL: not kept here */
     struct nc_mount *next;      /* on the same mountpoint */
+    uint32_t uses;
+    uint8_t noexec;
 };
 struct nc_place {
     struct nc_mount *mount;
@@ -208,7 +213,12 @@ int nc_file_put(nc_file *file);  /* the references left */
 int nc_file_refs(const nc_file *file);
 int nc_file_flags(const nc_file *file);
 int nc_file_set_flags(nc_file *file, int flags); /* the status flags only */
+int nc_file_set_prompt(nc_file *file); /* its release is told at once */
 int nc_file_set_noexec(nc_file *file, int on);
+/* Descriptions that C has made by itself (open.c): Python takes them up when it needs them, and frees them from then on. */
+nc_file *nc_lazy_next(const nc_file *file); /* one after another; NULL begins and ends */
+int nc_file_where(const nc_file *file, struct nc_found *out);
+int nc_file_settle(nc_file *file); /* Python has it now */
 int nc_file_set_place(nc_file *file, struct nc_mount *mount, struct nc_name *name); /* for *at() calls */
 int64_t nc_file_pos(const nc_file *file);
 int nc_file_set_pos(nc_file *file, int64_t pos);
@@ -225,12 +235,14 @@ int64_t nc_file_seek(nc_file *file, int64_t offset, int whence);
 uint32_t nc_file_poll(const nc_file *file);
 
 /* Regular files. The descriptors are the caller's to give (-1: none yet); `owns`: close them with the inode. */
+nc_inode *nc_file_inode(nc_file *file); /* with a reference more */
+int nc_inode_refs(const nc_inode *inode);
 nc_inode *nc_inode_new(int host_ro, int host_rw, int owns);
 int nc_inode_put(nc_inode *inode);
 int nc_inode_set_fds(nc_inode *inode, int host_ro, int host_rw);
 int nc_inode_fd(const nc_inode *inode, int which); /* 0 read-only, 1 read-write, 2 either; -1: not open */
 int nc_inode_set_attrs(nc_inode *inode, uint64_t dev, uint64_t ino, uint32_t mode, uint32_t uid, uint32_t gid,
-                       uint64_t nlink, uint64_t rdev, uint32_t live);
+                       uint64_t nlink, uint64_t rdev, uint32_t live, const struct nc_node *of);
 /* Writes that end beyond the first `bytes` bytes are left to Python (at first none are). */
 int nc_inode_set_grant(nc_inode *inode, uint64_t bytes);
 /* size, blocks, atime, mtime, ctime (ns), nlink: as the host has them */
@@ -261,6 +273,7 @@ int nc_fdt_crowd(nc_fdt *fdt); /* threads that nobody has met may use it */
 int nc_fdt_free(nc_fdt *fdt);  /* lets go of the caller's reference */
 int nc_fdt_clear(nc_fdt *fdt); /* closes everything */
 int64_t nc_fdt_lookup(const nc_fdt *fdt, int fd, int path_ok); /* -EBADF; O_PATH files only if path_ok */
+nc_file *nc_fdt_file(const nc_fdt *fdt, int fd);
 int nc_fdt_install(nc_fdt *fdt, nc_file *file, int cloexec, int lowest); /* the descriptor; -EMFILE, -EINVAL */
 int nc_fdt_install_at(nc_fdt *fdt, int fd, nc_file *file, int cloexec);  /* -EBADF */
 int nc_fdt_close(nc_fdt *fdt, int fd); /* 1: the guest's host table holds a copy too */
@@ -272,7 +285,7 @@ int nc_fdt_count(const nc_fdt *fdt);
 int nc_fdt_set_limit(nc_fdt *fdt, int limit);
 int nc_fdt_set_locks(nc_fdt *fdt, int on);
 int nc_fdt_set_fsize(nc_fdt *fdt, int on);
-int nc_set_watched(int on); /* somebody watches files (inotify): writes to regular files are Python's */
+int nc_set_watched(int on); /* somebody watches files (inotify): opens and writes of regular files are Python's */
 int nc_fdt_stub(const nc_fdt *fdt);
 int nc_fdt_set_stub(nc_fdt *fdt, int fd);
 int nc_fdt_injected(const nc_fdt *fdt, int fd);

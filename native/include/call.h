@@ -31,6 +31,10 @@ bool nc_write_is_python(const struct call *call, const nc_file *file);
 int64_t nc_copy_file_range(const struct call *call);
 int64_t nc_clone(const struct call *call, const nc_file *to); /* ioctl(FICLONE) */
 
+/* open.c */
+int64_t nc_open(const struct call *call, int dirfd, uint64_t path, int flags);
+
 /* paths.c */
+int64_t nc_path_find(const struct call *call, int dirfd, uint64_t path, int how, struct nc_place *to);
 int64_t nc_path_call(const struct call *call, int nr);
 int64_t nc_stat_file(const struct call *call, nc_file *file, uint64_t to); /* fstat(2) */

@@ -1,4 +1,4 @@
-/* Calls that ask about a path whose names are all in the cache: stat(2), statx(2), access(2), readlink(2). */
+/* Calls with a path whose names are all in the cache: stat(2), statx(2), access(2), readlink(2); open(2) is in open.c. */
 #include <limits.h>
 #include <string.h>
 #include <sys/syscall.h>
@@ -34,7 +34,7 @@ static int node_stat(const struct nc_node *node, struct stat *out) {
 }
 
 /* What a path argument leads to: 0, -errno or PYTHON. */
-static int64_t find(const struct call *call, int dirfd, uint64_t path, int how, struct nc_place *to) {
+int64_t nc_path_find(const struct call *call, int dirfd, uint64_t path, int how, struct nc_place *to) {
     static char text[PATH_MAX]; /* one thread */
     const nc_task *task = call->task;
     if (!task->fs || !task->rights) return PYTHON;
@@ -72,7 +72,7 @@ int64_t nc_stat_file(const struct call *call, nc_file *file, uint64_t to) {
 
 static int64_t stat_path(const struct call *call, int dirfd, uint64_t path, int how, uint64_t to) {
     struct nc_place place;
-    int64_t error = find(call, dirfd, path, how, &place);
+    int64_t error = nc_path_find(call, dirfd, path, how, &place);
     return error ? error : stat_node(call, place.name->node, to);
 }
 
@@ -103,7 +103,7 @@ static int64_t sys_statx(const struct call *call) {
     if ((uint32_t)call->args[3] & STATX__RESERVED) return PYTHON;
     struct nc_place place;
     int how = flags & AT_SYMLINK_NOFOLLOW ? 0 : NC_FOLLOW;
-    int64_t error = find(call, (int)call->args[0], call->args[1], how, &place);
+    int64_t error = nc_path_find(call, (int)call->args[0], call->args[1], how, &place);
     if (error) return error;
     const struct nc_node *node = place.name->node;
     struct stat stat;
@@ -138,7 +138,7 @@ static int64_t access_path(const struct call *call, int dirfd, uint64_t path, ui
     if (mode & ~(uint64_t)R_OK || flags & ~(AT_EACCESS | AT_SYMLINK_NOFOLLOW) || !call->task->rights) return PYTHON;
     if (!(flags & AT_EACCESS) && !(call->task->rights->capabilities & NC_REAL_IDS)) return PYTHON;
     struct nc_place place;
-    int64_t error = find(call, dirfd, path, flags & AT_SYMLINK_NOFOLLOW ? 0 : NC_FOLLOW, &place);
+    int64_t error = nc_path_find(call, dirfd, path, flags & AT_SYMLINK_NOFOLLOW ? 0 : NC_FOLLOW, &place);
     if (error || !mode) return error;
     return nc_allowed(call->task->rights, place.name->node, NC_MAY_READ) ? 0 : PYTHON;
 }
@@ -146,7 +146,7 @@ static int64_t access_path(const struct call *call, int dirfd, uint64_t path, ui
 static int64_t readlink_path(const struct call *call, int dirfd, uint64_t path, uint64_t to, int size) {
     if (size <= 0) return PYTHON;
     struct nc_place place;
-    int64_t error = find(call, dirfd, path, 0, &place);
+    int64_t error = nc_path_find(call, dirfd, path, 0, &place);
     if (error) return error;
     const struct nc_node *node = place.name->node;
     if (!node->target) return PYTHON;
@@ -157,6 +157,8 @@ static int64_t readlink_path(const struct call *call, int dirfd, uint64_t path, 
 int64_t nc_path_call(const struct call *call, int nr) {
     const __u64 *args = call->args;
     switch (nr) {
+    case SYS_open: return nc_open(call, AT_FDCWD, args[0], (int)args[1]);
+    case SYS_openat: return nc_open(call, (int)args[0], args[1], (int)args[2]);
     case SYS_stat: return stat_path(call, AT_FDCWD, args[0], NC_FOLLOW, args[1]);
     case SYS_lstat: return stat_path(call, AT_FDCWD, args[0], 0, args[1]);
     case SYS_newfstatat: return sys_newfstatat(call);

@@ -92,8 +92,9 @@ static int step(struct walk *walk, int how, const char **last, uint32_t *last_le
         int error = go_up(walk->fs, &walk->at);
         return error ? error : at_end;
     }
+    if (len > NAME_MAX) return -EAGAIN;
     struct nc_place child = {walk->at.mount, nc_name_find(walk->at.name, text, len)};
-    if (!child.name) return -EAGAIN;
+    if (!child.name) return walk->at.name->complete ? -ENOENT : -EAGAIN;
     int error = cross_down(&child);
     if (error) return error;
     node = child.name->node;

@@ -175,6 +175,17 @@ class GoferFs(Filesystem):
         self.forget()
 
 
+class GoferFile(HostFile):
+    """An open regular file. Only what may take the disk's time goes through the gofer."""
+
+    __slots__ = ()
+
+    async def fsync(self, task: Task, datasync: bool) -> None:
+        inode = self.inode
+        assert isinstance(inode, GoferInode)
+        await inode.fsync(datasync)
+
+
 class GoferInode(Inode):
     """A host inode behind a handle."""
 
@@ -182,6 +193,7 @@ class GoferInode(Inode):
 
     fs: GoferFs
     host: HostBacking | None
+    open_file = GoferFile
 
     def __init__(self, fs: GoferFs, handle: int) -> None:
         self.fs = fs
@@ -361,6 +373,9 @@ class GoferInode(Inode):
             if found is not None and not found[0]:
                 self.fs.forgotten.append((found[1], 1))
 
+    def holds_nothing(self) -> bool:
+        return self.names is not None and not self.names
+
     async def create(self, name: bytes, mode: int, uid: int, gid: int) -> Inode:
         args = p.CREATE_ARGS.pack(O_RDWR, mode & 0o7777, uid, gid)
         reply = await self.fs.ask(p.CREATE, self.handle, args + name)
@@ -509,7 +524,7 @@ class GoferInode(Inode):
         """Close the host descriptors unless the file is open."""
         backing = self.host
         if backing is not None:
-            if getrefcount(backing) > 3:  # the inode's, `backing`, and getrefcount's own
+            if getrefcount(backing) > 3 or backing.in_use():  # the inode's, `backing`, and getrefcount's own
                 return False
             if self.fs.cache_policy == ALWAYS:
                 self._take_live(backing)  # the last that they tell
@@ -574,17 +589,6 @@ def _keep_open(inode: GoferInode) -> None:
         idle = oldest()
         if idle is not None and not idle.close_idle():
             _kept_open.append(oldest)
-
-
-class GoferFile(HostFile):
-    """An open regular file. Only what may take the disk's time goes through the gofer."""
-
-    __slots__ = ()
-
-    async def fsync(self, task: Task, datasync: bool) -> None:
-        inode = self.inode
-        assert isinstance(inode, GoferInode)
-        await inode.fsync(datasync)
 
 
 def _mark(inode: Inode) -> None:

@@ -56,13 +56,16 @@ class CFile(File):
     KIND = lib.NC_PY
 
     def __init__(self, inode: Inode, path: Path | None, flags: int, nc_object: Any) -> None:
-        self.nc = new_twin(self.KIND, flags, nc_object)
+        self._begin(new_twin(self.KIND, flags, nc_object), inode, path)
+        self.pos = 0
+
+    def _begin(self, nc: Any, inode: Inode, path: Path | None) -> None:
+        self.nc = nc
         self.inode = inode
         self.path = path
-        self.pos = 0
         self.locks = None
         self.queue = None
-        self.nc_id: int = lib.nc_file_id(self.nc)
+        self.nc_id: int = lib.nc_file_id(nc)
 
     @property
     def flags(self) -> int:  # type: ignore[override]
@@ -183,6 +186,17 @@ class HostBacking:
     def __init__(self, host_ro: int, host_rw: int, owns: bool = True) -> None:
         self.nc: Any = ffi.gc(lib.nc_inode_new(host_ro, host_rw, owns), lib.nc_inode_put)
 
+    @classmethod
+    def of(cls, nc_inode: Any) -> HostBacking:
+        """What C already has; takes the reference."""
+        backing = cls.__new__(cls)
+        backing.nc = ffi.gc(nc_inode, lib.nc_inode_put)
+        return backing
+
+    def in_use(self) -> bool:
+        """Some description has it open."""
+        return lib.nc_inode_refs(self.nc) > 1
+
     def set_fds(self, host_ro: int, host_rw: int) -> None:
         """Other descriptors from now on, for open descriptions too; those replaced are closed."""
         lib.nc_inode_set_fds(self.nc, host_ro, host_rw)
@@ -203,8 +217,9 @@ class HostBacking:
         """Tell C the attributes. `live`: what the host's fstat knows better (LIVE, and NC_LIVE_NLINK for
         nlink too); 0 leaves fstat(2) to Python."""
         lib.nc_inode_set_attrs(
-            self.nc, inode.fs.dev, inode.ino, inode.mode, inode.uid, inode.gid, inode.nlink, inode.rdev, live
-        )
+            self.nc, inode.fs.dev, inode.ino, inode.mode, inode.uid, inode.gid, inode.nlink, inode.rdev, live,
+            ffi.NULL if inode.node is None else inode.node,
+        )  # fmt: skip
 
     def set_grant(self, size: int) -> None:
         """C may write the first `size` bytes by itself; beyond them, `Inode.reserve` is asked."""
@@ -233,6 +248,14 @@ class HostFile(CFile):
         super().__init__(inode, path, flags, backing.nc)
         if noexec:
             lib.nc_file_set_noexec(self.nc, 1)
+
+    @classmethod
+    def take_up(cls, nc: Any, inode: Inode, path: Path, backing: HostBacking) -> HostFile:
+        """One that C has opened."""
+        file = cls.__new__(cls)
+        file.backing = backing
+        file._begin(ffi.gc(nc, lib.nc_file_free), inode, path)
+        return file
 
     @property
     def pos(self) -> int:

@@ -16,9 +16,10 @@ stay hard links (index=on). The lower file system must not change (cache policy 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
+from native import ffi
 from sentry.abi.linux import (
     MS_NOEXEC,
     O_ACCMODE,
@@ -32,6 +33,7 @@ from sentry.abi.linux import (
     S_IFREG,
 )
 from sentry.errors import EINVAL, ENODATA, ENOENT, EOPNOTSUPP, EPERM
+from sentry.fs.hostfile import LIVE, HostFile
 from sentry.fs.regular import KeptXattrs
 from sentry.fs.store import Store
 from sentry.fs.tmpfs import Tmpfs, TmpfsDirectory, TmpfsFile, TmpfsNode, TmpfsSymlink
@@ -252,6 +254,13 @@ class OverlayFile(TmpfsFile):
         self.lower_blocks = blocks
         super().__init__(fs, mode, uid, gid, ino)
 
+    def twin(self) -> Any:
+        made = self.node is None
+        node = super().twin()
+        if made and self.lower is not None:
+            node.below = self.lower.twin()
+        return node
+
     def changed(self) -> None:
         super().changed()
         self.fs.pin(self)
@@ -294,6 +303,8 @@ class OverlayFile(TmpfsFile):
         elif self.host is None:
             self.backing(False, True)
         self.lower = None
+        if self.node is not None:
+            self.node.below = ffi.NULL
         self._set_times(self.atime_ns, self.mtime_ns)
         self.changed()
         self.fs.forget_lower(self)
@@ -316,8 +327,6 @@ class OverlayFile(TmpfsFile):
         return await super().open(task, path, flags)
 
     def _open_lower(self, path: Path, flags: int, host: HostBacking) -> File:
-        from sentry.fs.hostfile import LIVE, HostFile
-
         times = host.host_stat()
         live = LIVE if times[3] == self.mtime_ns and times[4] == self.ctime_ns else 0
         host.publish(self, live)
@@ -369,6 +378,9 @@ class OverlayDirectory(TmpfsDirectory):
                 if entry.name not in hidden and entry.name not in own:
                     entries.append(entry)
         return entries
+
+    def holds_nothing(self) -> bool:
+        return self.lower is None and not self.entries
 
     async def is_empty(self) -> bool:
         return not self.entries and not await self.readdir()

@@ -18,11 +18,11 @@ from weakref import ref
 
 from sentry.abi.linux import MS_NOEXEC, O_ACCMODE, O_RDONLY, O_WRONLY, XATTR_CREATE, XATTR_REPLACE
 from sentry.errors import EEXIST, ENODATA, ENOSPC, ENXIO, from_host
+from sentry.fs.hostfile import HostBacking, HostFile
 from sentry.vfs.inode import Filesystem, Inode
 from sentry.vfs.stat import SetAttr, Stat
 
 if TYPE_CHECKING:
-    from sentry.fs.hostfile import HostBacking
     from sentry.fs.store import Store
     from sentry.kernel.task import Task
     from sentry.vfs.file import File
@@ -94,6 +94,7 @@ class StoredFile(KeptXattrs):
 
     __slots__ = ("number", "store")
     host: HostBacking | None
+    open_file = HostFile
 
     def __init__(
         self, fs: Filesystem, ino: int, mode: int, uid: int, gid: int, store: Store, nlink: int = 1
@@ -117,8 +118,6 @@ class StoredFile(KeptXattrs):
         return host
 
     def _open_backing(self, write: bool) -> HostBacking:
-        from sentry.fs.hostfile import HostBacking
-
         if not self.number:
             self.number, host_rw = self.store.create()
             host = HostBacking(-1, host_rw)
@@ -143,7 +142,7 @@ class StoredFile(KeptXattrs):
 
     def close_idle(self) -> bool:
         """Give the host descriptors back unless the file is open; it can be opened again by its number."""
-        if self.host is not None and getrefcount(self.host) > 2:
+        if self.host is not None and (getrefcount(self.host) > 2 or self.host.in_use()):
             return False
         self.set_host(None)
         return True
@@ -209,8 +208,6 @@ class StoredFile(KeptXattrs):
 
     def describe(self, path: Path, flags: int) -> File:
         """An open file description."""
-        from sentry.fs.hostfile import HostFile
-
         access = flags & O_ACCMODE
         host = self.backing(access != O_WRONLY, access != O_RDONLY)
         return HostFile(self, path, flags, host, bool(path.mount.flags & MS_NOEXEC))

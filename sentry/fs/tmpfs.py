@@ -370,6 +370,9 @@ class TmpfsDirectory(TmpfsNode):
     async def is_empty(self) -> bool:
         return not self.entries
 
+    def holds_nothing(self) -> bool:
+        return not self.entries
+
     async def unlink(self, name: bytes, inode: Inode) -> None:
         self._take(name, inode)
         inode.nlink -= 1

@@ -81,15 +81,36 @@ class Dentry:
             evict()
 
     def make_twin(self) -> None:
+        """The twin in the C core."""
         nc = self.nc = _new(_NAME)
         nc.id = self.id
         if self.inode is not None:
             nc.node = self.inode.twin()
 
+    def is_new_directory(self) -> None:
+        """A directory just made: from now on it holds what the cache says, and nothing else."""
+        inode = self.inode
+        if self.nc is not None and inode is not None and inode.holds_nothing():
+            self.nc.complete = 1
+
+    def is_incomplete(self) -> None:
+        """Names were added below by other ways than through dentries."""
+        todo = [self]
+        while todo:
+            dentry = todo.pop()
+            if dentry.nc is not None:
+                dentry.nc.complete = 0
+            todo += (dentry.children or {}).values()
+
     def _leave(self) -> None:
+        nc = self.nc
+        if nc is not None:
+            if nc.uses:
+                from sentry.fs.lazyfile import take_up_all  # which builds on this module
+
+                take_up_all(self)
+            lib.nc_name_unhash(nc)
         cache.fifo.pop(self.id, None)
-        if self.nc is not None:
-            lib.nc_name_unhash(self.nc)
 
     def unhash(self) -> None:
         """Leave the cache; the object lives on with whoever holds it."""
@@ -115,6 +136,11 @@ class Dentry:
         """The name was unlinked: unhash and remember that it is gone."""
         self.unhash()
         self.dead = True
+
+    @property
+    def opened(self) -> bool:
+        """A file is open here of which only C knows."""
+        return self.nc is not None and self.nc.uses > 0
 
     @property
     def hashed(self) -> bool:
@@ -171,10 +197,13 @@ def evict(count: int = _EVICT_BATCH) -> int:
     for dentry in list(islice(fifo.values(), 4 * count)):
         if dropped >= count:
             break
-        if dentry.children or dentry.mounted or _references(dentry) > _IDLE:
+        if dentry.children or dentry.mounted or dentry.opened or _references(dentry) > _IDLE:
             del fifo[dentry.id]
             fifo[dentry.id] = dentry
             continue
+        parent = dentry.parent
         dentry.unhash()
+        if parent is not None and parent.nc is not None:
+            parent.nc.complete = 0
         dropped += 1
     return dropped

@@ -133,6 +133,7 @@ class Inode:
         "watches",
     )
 
+    open_file: Any  #: the class of a regular file's descriptions, a HostFile
     own_permission: bool = False  #: permission() below is to be asked
 
     def __init__(
@@ -264,6 +265,10 @@ class Inode:
         for an absent one; fewer answers than names where a look-up must say why. Asked where look-ups are not kept.
         """
         return []
+
+    def holds_nothing(self) -> bool:
+        """Surely no name is in this directory."""
+        return False
 
     async def create(self, name: bytes, mode: int, uid: int, gid: int) -> Inode:
         """A new regular file. `mode` is S_IFREG with the permissions, umask already applied."""

@@ -64,7 +64,7 @@ class Mount:
     """One mount of a file system's (sub)tree."""
 
     __slots__ = (
-        "__weakref__", "children", "flags", "fs", "id", "mountpoint", "nc", "ns", "parent", "propagation",
+        "__weakref__", "_flags", "children", "fs", "id", "mountpoint", "nc", "ns", "parent", "propagation",
         "root", "source",
     )  # fmt: skip
 
@@ -76,7 +76,7 @@ class Mount:
         self.id = _next_id
         self.fs = fs
         self.root = fs.root_dentry if root is None else root
-        self.flags = flags & MOUNT_FLAGS
+        self._flags = flags & MOUNT_FLAGS
         self.source = source
         self.parent: Mount | None = None
         self.mountpoint: Dentry | None = None
@@ -85,6 +85,17 @@ class Mount:
         self.nc: Any = None
         self.propagation = 0  # MS_SHARED, MS_SLAVE, MS_UNBINDABLE as last asked for; nothing propagates
         fs.mount_count += 1
+
+    @property
+    def flags(self) -> int:
+        """MS_* of this mount."""
+        return self._flags
+
+    @flags.setter
+    def flags(self, flags: int) -> None:
+        self._flags = flags
+        if self.nc is not None:
+            self.nc.noexec = bool(flags & MS_NOEXEC)
 
     @property
     def path(self) -> Path:
@@ -106,6 +117,7 @@ class Mount:
         if nc is None:
             nc = self.nc = ffi.new("struct nc_mount *")
             nc.id = self.id
+            nc.noexec = bool(self._flags & MS_NOEXEC)
             if self.root.nc is not None:
                 nc.root = self.root.nc
             by_id[self.id] = self
@@ -131,12 +143,23 @@ class Mount:
                 del self.parent.children[self.mountpoint]
                 self.mountpoint.mounted -= 1
         if self.nc is not None:
+            self.opened(take_up=True)
             lib.nc_mount_detach(self.nc)
         self.parent = self.mountpoint = self.ns = None
 
+    def opened(self, take_up: bool = False) -> bool:
+        """Whether files are open by it of which only C knows; take_up: not any more."""
+        if self.nc is None or not self.nc.uses:
+            return False
+        if take_up:
+            from sentry.fs.lazyfile import take_up_all  # which builds on this module
+
+            take_up_all(mount=self)
+        return True
+
     def in_use(self) -> bool:
         """An open file, a working directory or a root is inside: somebody holds a Path through this mount."""
-        return getrefcount(self) > _IDLE_REFERENCES
+        return self.opened() or getrefcount(self) > _IDLE_REFERENCES
 
     def walk(self) -> Iterator[Mount]:
         """This mount and all below it, parents first."""

@@ -43,7 +43,7 @@ def find(task: Task, dirfd: int, path: bytes, follow: bool) -> Path | None:
         if error == -_ENOENT:
             raise ENOENT
         return None
-    return _place(_found.mount, _found.name)
+    return place_of(_found.mount, _found.name)
 
 
 def find_parent(task: Task, start: Path, path: bytes) -> tuple[Path, bytes] | None:
@@ -55,13 +55,14 @@ def find_parent(task: Task, start: Path, path: bytes) -> tuple[Path, bytes] | No
         return None
     if _find(task.fs.nc, rights_of(task.creds), start.mount.twin(), name, path, len(path), _PARENT, _found):
         return None
-    place = _place(_found.mount, _found.name)
+    place = place_of(_found.mount, _found.name)
     if place is None:
         return None
     return place, path[_found.last : _found.last + _found.last_len]
 
 
-def _place(mount_id: int, name_id: int) -> Path | None:
+def place_of(mount_id: int, name_id: int) -> Path | None:
+    """By the numbers that C gives; None for what only Python's walks reach."""
     mount: Mount | None = by_id.get(mount_id)
     if mount is None:
         return None

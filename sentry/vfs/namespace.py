@@ -175,7 +175,7 @@ async def mkdir(task: Task, dirfd: int, path: bytes, mode: int) -> None:
         new.permit()
         mode = S_IFDIR | (mode & (0o777 | S_ISVTX) & ~task.fs.umask)
         mode, uid, gid = new_owner(task, new.directory, mode)
-        new.done(await new.directory.mkdir(new.name, mode, uid, gid))
+        new.done(await new.directory.mkdir(new.name, mode, uid, gid)).is_new_directory()
 
 
 async def mknod(task: Task, dirfd: int, path: bytes, mode: int, rdev: int) -> None:

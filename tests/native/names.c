@@ -194,7 +194,7 @@ static void test_an_open_file_knows_better(void) {
     nodes[FILE_].inode = inode;
     struct stat stat;
     SAME(CALL(SYS_stat, P("file"), P(&stat)), TO_PYTHON); /* nothing of it is live */
-    nc_inode_set_attrs(inode, 7, FILE_, S_IFREG | 0640, 1, 2, 1, 0, NC_LIVE_SIZE | NC_LIVE_TIMES);
+    nc_inode_set_attrs(inode, 7, FILE_, S_IFREG | 0640, 1, 2, 1, 0, NC_LIVE_SIZE | NC_LIVE_TIMES, NULL);
     SAME(CALL(SYS_stat, P("file"), P(&stat)), 0);
     SAME(stat.st_size, 1234);
     SAME(stat.st_uid, 1);
@@ -245,7 +245,94 @@ static void test_access_and_readlink(void) {
     end();
 }
 
+static void test_a_complete_directory_has_no_other_names(void) {
+    begin();
+    SAME(ino_of("unknown", true), TO_PYTHON);
+    names[DIR].complete = 1;
+    SAME(ino_of("unknown", true), -ENOENT);
+    SAME(ino_of("unknown/x", true), -ENOENT);
+    SAME(CALL(SYS_openat, CWD, P("unknown"), (uint64_t)O_RDONLY), -ENOENT);
+    SAME(CALL(SYS_openat, CWD, P("unknown"), (uint64_t)O_RDONLY | O_CREAT), TO_PYTHON);
+    SAME(ino_of("file", true), FILE_);
+    end();
+}
+
+static int count_lazy(void) {
+    int count = 0;
+    for (nc_file *file = nc_lazy_next(NULL); file; file = nc_lazy_next(file)) count++;
+    return count;
+}
+
+static void test_open_of_a_file_whose_host_file_is_open(void) {
+    begin();
+    int host_fd = memfd_create("file", MFD_CLOEXEC);
+    CHECK(host_fd >= 0 && write(host_fd, "hello", 5) == 5);
+    nc_inode *inode = nc_inode_new(-1, host_fd, 1);
+    nodes[FILE_].inode = inode;
+    SAME(CALL(SYS_open, P("file"), 0ul), TO_PYTHON); /* only to be written */
+    nc_inode_set_fds(inode, host_fd, host_fd);
+    SAME(CALL(SYS_open, P("file"), 0ul), TO_PYTHON); /* its attributes are not told */
+    nc_inode_set_attrs(inode, 7, FILE_, S_IFREG | 0640, 1, 2, 1, 0, NC_LIVE_SIZE | NC_LIVE_TIMES, &nodes[FILE_]);
+    SAME(CALL(SYS_open, P("file"), 0ul), 0);
+    SAME(CALL(SYS_openat, CWD, P("/dir/link"), (uint64_t)(O_CLOEXEC | O_NONBLOCK)), 1);
+    SAME(CALL(SYS_openat, CWD, P("/dir/link"), (uint64_t)O_NOFOLLOW), TO_PYTHON);
+    SAME(CALL(SYS_open, P("file"), (uint64_t)O_RDWR), TO_PYTHON);
+    SAME(CALL(SYS_open, P("file"), (uint64_t)O_DIRECTORY), TO_PYTHON);
+    SAME(CALL(SYS_open, P("file"), (uint64_t)O_PATH), TO_PYTHON);
+    SAME(CALL(SYS_fcntl, 1ul, (uint64_t)F_GETFD), FD_CLOEXEC);
+    SAME(CALL(SYS_fcntl, 1ul, (uint64_t)F_GETFL), O_NONBLOCK | 0100000);
+    char text[8] = {0};
+    SAME(CALL(SYS_read, 0ul, P(text), 8ul), 5);
+    SAME(CALL(SYS_write, 0ul, P(text), 5ul), -EBADF);
+    SAME(names[FILE_].uses, 2);
+    SAME(root_mount.uses, 2);
+    SAME(count_lazy(), 2);
+    SAME(CALL(SYS_dup, 0ul), 2);
+    SAME(CALL(SYS_close, 0ul), 0);
+    SAME(count_lazy(), 2);
+    SAME(nc_inode_refs(inode), 3);
+    SAME(CALL(SYS_close, 2ul), 0);
+    SAME(count_lazy(), 1);
+    SAME(nc_inode_refs(inode), 2);
+    nc_file *file = nc_fdt_file(fdt, 1);
+    struct nc_found found;
+    SAME(nc_file_where(file, &found), 0);
+    SAME(found.name, FILE_ + 100);
+    SAME(found.mount, 1);
+    nc_file_settle(file); /* Python's now */
+    SAME(count_lazy(), 0);
+    SAME(names[FILE_].uses, 0);
+    SAME(nc_file_where(file, &found), -ENOENT);
+    SAME(CALL(SYS_close, 1ul), 0);
+    drain();
+    nc_file_free(file);
+    SAME(nc_inode_refs(inode), 1);
+    nc_set_watched(1);
+    SAME(CALL(SYS_open, P("file"), 0ul), TO_PYTHON);
+    nc_set_watched(0);
+    become(5, 5, 0);
+    SAME(CALL(SYS_open, P("file"), 0ul), TO_PYTHON); /* no permission */
+    nodes[FILE_].inode = NULL;
+    become(0, 0, NC_DAC_OVERRIDE);
+    struct nc_node below = {.inode = inode};
+    nodes[FILE_].below = &below;
+    SAME(CALL(SYS_open, P("file"), 0ul), 0);
+    SAME(CALL(SYS_open, P("file"), 0ul), 1);
+    SAME(names[FILE_].uses, 2);
+    nc_fdt_clear(fdt);
+    SAME(count_lazy(), 0);
+    root_mount.noexec = 1;
+    SAME(CALL(SYS_open, P("file"), 0ul), 0);
+    SAME(CALL(SYS_mmap, 0ul, 4096ul, (uint64_t)(PROT_READ | PROT_EXEC), (uint64_t)MAP_PRIVATE, 0ul, 0ul), -EPERM);
+    nc_fdt_clear(fdt);
+    root_mount.noexec = 0;
+    nc_inode_put(inode);
+    end();
+}
+
 int main(void) {
+    test_a_complete_directory_has_no_other_names();
+    test_open_of_a_file_whose_host_file_is_open();
     test_paths_lead_where_they_should();
     test_long_names_and_paths_are_for_python();
     test_only_those_who_may_search_are_answered();

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import random
 from collections.abc import Iterator
 from typing import Any
@@ -53,13 +54,42 @@ def test_what_was_found_once_is_known_until_it_changes(rig: Rig) -> None:
 
 
 def test_an_absent_name_is_known_until_it_is_made(rig: Rig) -> None:
-    assert known(rig, b"/a/later") is None
-    assert rig.errno(attrs.sys_stat, b"/a/later", rig.buffer) == ENOENT.errno
+    assert known(rig, b"/later") is None
+    assert rig.errno(attrs.sys_stat, b"/later", rig.buffer) == ENOENT.errno
     with pytest.raises(ENOENT):
-        known(rig, b"/a/later")
-    rig.call(paths.sys_symlink, b"file", b"/a/later")
-    assert known(rig, b"/a/later") == known(rig, b"/a/file")
-    assert known(rig, b"/a/later", False) != known(rig, b"/a/file")
+        known(rig, b"/later")
+    rig.call(paths.sys_symlink, b"a/file", b"/later")
+    assert known(rig, b"/later") == known(rig, b"/a/file")
+    assert known(rig, b"/later", False) != known(rig, b"/a/file")
+
+
+def test_a_directory_made_here_has_no_unknown_names(rig: Rig) -> None:
+    rig.call(paths.sys_mkdir, b"/new", 0o755)
+    for name in (b"/new/x", b"/new/x/y"):
+        with pytest.raises(ENOENT):
+            known(rig, name)
+    rig.call(files.sys_creat, b"/new/x", 0o644)
+    assert known(rig, b"/new/x") is not None
+    rig.call(paths.sys_unlink, b"/new/x")
+    rig.call(paths.sys_rename, b"/mnt", b"/new/y")
+    assert known(rig, b"/new/y") is not None
+    rig.call(paths.sys_rename, b"/new", b"/a/moved")
+    with pytest.raises(ENOENT):
+        known(rig, b"/a/moved/z")
+    drain()
+    while evict(len(cache.fifo)):
+        pass
+    run(resolve(rig.task, AT_FDCWD, b"/a/moved"))
+    assert known(rig, b"/a/moved/y") is None  # it was evicted: the file system must be asked
+    assert known(rig, b"/a/moved/z") is None
+
+
+def test_names_made_without_dentries_are_found(rig: Rig) -> None:
+    rig.call(paths.sys_mkdir, b"/new", 0o755)
+    place = run(resolve(rig.task, AT_FDCWD, b"/new"))
+    run(place.inode.mkdir(b"below", 0o40755, 0, 0))
+    place.dentry.is_incomplete()
+    assert run(resolve(rig.task, AT_FDCWD, b"/new/below")).inode.mode & 0o40000
 
 
 def test_attributes_are_known_from_a_stat_until_a_change(rig: Rig) -> None:
@@ -79,6 +109,7 @@ def test_attributes_are_known_from_a_stat_until_a_change(rig: Rig) -> None:
 
 
 def test_a_large_directory_of_names_is_found_and_let_go(rig: Rig) -> None:
+    gc.collect()
     before = lib.nc_names_count()
     for number in range(3000):
         rig.call(paths.sys_symlink, b"x", b"/a/%d" % number)
