@@ -15,7 +15,6 @@ exclusive tree, and asked again in a shared one.
 from __future__ import annotations
 
 import os
-from collections import deque
 from struct import Struct
 from sys import getrefcount
 from time import monotonic_ns
@@ -43,6 +42,7 @@ from sentry.abi.linux import (
 from sentry.errors import EACCES, EINVAL, EIO, ENOENT, EPERM, from_errno, from_host
 from sentry.fs.goferdir import Ahead, all_names, keep_listing
 from sentry.fs.hostfile import LIVE, HostBacking, HostFile
+from sentry.fs.keptopen import kept_open
 from sentry.kernel.sched import Future, sched
 from sentry.vfs.inode import ALWAYS, REVALIDATE, Filesystem, Inode
 from sentry.vfs.special import Directory, open_special
@@ -59,7 +59,6 @@ AHEAD_KEPT_NS = 1_000_000_000
 
 _statfs = Struct("=QQQQQQQiiQQQ")
 _LIVE: int = LIVE | lib.NC_LIVE_NLINK
-KEPT_MAX = 512  # inodes with host descriptors before idle ones lose theirs
 
 
 def connect(socket_fd: int) -> Client:
@@ -485,7 +484,7 @@ class GoferInode(Inode):
             backing = HostBacking(host_ro, host_rw)
             self.set_host(backing)
             self.changed()
-            _keep_open(self)
+            kept_open.add(self)
             return backing
         had_ro, had_rw = backing.host_fds()
         for host_fd, had in ((host_ro, had_ro), (host_rw, had_rw)):
@@ -576,19 +575,6 @@ class GoferInode(Inode):
     async def removexattr(self, task: Task, name: bytes) -> None:
         await self.fs.ask(p.REMOVEXATTR, self.handle, name)
         _mark(self)
-
-
-_kept_open: deque[ref[GoferInode]] = deque()
-
-
-def _keep_open(inode: GoferInode) -> None:
-    """`inode` got host descriptors; when too many have some, idle ones lose theirs, the oldest first."""
-    _kept_open.append(ref(inode))
-    for _ in range(min(len(_kept_open) - KEPT_MAX, 8)):
-        oldest = _kept_open.popleft()
-        idle = oldest()
-        if idle is not None and not idle.close_idle():
-            _kept_open.append(oldest)
 
 
 def _mark(inode: Inode) -> None:

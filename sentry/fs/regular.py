@@ -10,15 +10,14 @@ and the later change time counts.
 from __future__ import annotations
 
 import os
-from collections import deque
 from sys import getrefcount
 from time import time_ns
 from typing import TYPE_CHECKING
-from weakref import ref
 
 from sentry.abi.linux import MS_NOEXEC, O_ACCMODE, O_RDONLY, O_WRONLY, XATTR_CREATE, XATTR_REPLACE
 from sentry.errors import EEXIST, ENODATA, ENOSPC, ENXIO, from_host
 from sentry.fs.hostfile import HostBacking, HostFile
+from sentry.fs.keptopen import kept_open
 from sentry.vfs.inode import Filesystem, Inode
 from sentry.vfs.stat import SetAttr, Stat
 
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
     from sentry.vfs.file import File
     from sentry.vfs.mount import Path
 
-MAX_OPEN = 512  #: files that keep their host descriptors while no guest has them open
 XATTRS_MAX = 1 << 20  #: bytes of extended attributes of one inode, names included
 _FRESH_NS = 2_000_000  # a host file made this soon after its inode has the right times
 
@@ -130,7 +128,7 @@ class StoredFile(KeptXattrs):
             self.set_host(host)
         host.publish(self)
         if self.store.reopens:
-            _keep_open(self)
+            kept_open.add(self)
         return host
 
     def changed(self) -> None:
@@ -240,16 +238,3 @@ def copy_range(source: int, target: int, start: int, end: int) -> int:
             return end
         start += copied
     return start
-
-
-_kept_open: deque[ref[StoredFile]] = deque()
-
-
-def _keep_open(inode: StoredFile) -> None:
-    """`inode` got host descriptors; when too many have some, idle ones lose theirs, the oldest first."""
-    _kept_open.append(ref(inode))
-    for _ in range(min(len(_kept_open) - MAX_OPEN, 8)):
-        oldest = _kept_open.popleft()
-        idle = oldest()
-        if idle is not None and not idle.close_idle():
-            _kept_open.append(oldest)

@@ -11,7 +11,7 @@ import pytest
 
 from sentry.abi.linux import AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_FOLLOW, S_IFIFO, XATTR_CREATE, XATTR_REPLACE
 from sentry.errors import EFBIG, EINVAL, ENOENT, ENOSPC, ENXIO
-from sentry.fs import regular
+from sentry.fs.keptopen import kept_open
 from sentry.fs.store import Store
 from sentry.fs.tmpfs import Tmpfs
 from sentry.kernel.fdtable import drain
@@ -110,7 +110,7 @@ def test_the_size_limit_holds_and_room_comes_back(store: Store) -> None:
 def test_data_survives_when_idle_files_give_up_their_host_descriptors(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(regular, "MAX_OPEN", 4)
+    monkeypatch.setattr(kept_open, "_limit", 4)
     held = rig.call(files.sys_open, b"/held", os.O_RDWR | os.O_CREAT, 0o644)
     run(rig.task.fds.get(held).write(rig.task, b"held"))
     before = len(os.listdir("/proc/self/fd"))
