@@ -297,7 +297,7 @@ class OverlayFile(TmpfsFile):
         host = await lower.host_backing(task, False) if size else None
         if self.lower is None:
             return  # another task did it meanwhile
-        self.fs.room_for(size)
+        self.fs.room_for(self, size)
         if host is not None:
             self.fill_from(host.any_fd(), size)
         elif self.host is None:

@@ -170,10 +170,6 @@ class StoredFile(KeptXattrs):
             atime_ns, mtime_ns, ctime_ns, self.btime_ns,
         )  # fmt: skip
 
-    def stored_blocks(self) -> int:
-        """512-byte blocks the data takes in the store."""
-        return StoredFile.stat_now(self).blocks
-
     async def setattr(self, task: Task, attrs: SetAttr) -> None:
         if attrs.size is not None:
             try:
