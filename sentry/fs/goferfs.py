@@ -44,7 +44,7 @@ from sentry.fs.goferdir import Ahead, all_names, keep_listing
 from sentry.fs.hostfile import LIVE, HostBacking, HostFile
 from sentry.fs.keptopen import kept_open
 from sentry.kernel.sched import Future, sched
-from sentry.vfs.inode import ALWAYS, REVALIDATE, Filesystem, Inode
+from sentry.vfs.inode import ALWAYS, ASK, REVALIDATE, Filesystem, Inode
 from sentry.vfs.special import Directory, open_special
 from sentry.vfs.stat import DirEntry, SetAttr, Stat, StatFs
 
@@ -302,6 +302,9 @@ class GoferInode(Inode):
             self.adopt((await self.fs.ask(p.SETATTR, self.handle, p.SETATTR_ARGS.pack(valid, *values))).data)
 
     # --- names
+
+    def lookup_now(self, name: bytes) -> Inode | None:
+        return None if self.names is not None and name not in self.names else ASK
 
     async def lookup(self, name: bytes) -> Inode:
         fs = self.fs

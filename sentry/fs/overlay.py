@@ -37,7 +37,7 @@ from sentry.fs.hostfile import LIVE, HostFile
 from sentry.fs.regular import KeptXattrs
 from sentry.fs.store import Store
 from sentry.fs.tmpfs import Tmpfs, TmpfsDirectory, TmpfsFile, TmpfsNode, TmpfsSymlink
-from sentry.vfs.inode import Inode
+from sentry.vfs.inode import ASK, Inode
 from sentry.vfs.stat import DirEntry, SetAttr, Stat
 
 if TYPE_CHECKING:
@@ -359,6 +359,10 @@ class OverlayDirectory(TmpfsDirectory):
 
     async def load_xattrs(self, task: Task) -> None:
         await _load_xattrs(self, self.fs, task)
+
+    def lookup_now(self, name: bytes) -> Inode | None:
+        inode = self.entries.get(name)
+        return ASK if inode is None and self.lower is not None and name not in self.covered else inode
 
     async def lookup(self, name: bytes) -> Inode:
         inode = self.entries.get(name)

@@ -134,7 +134,7 @@ class StoredFile(KeptXattrs):
     def changed(self) -> None:
         """The host file's change time moves too, and C's fstat(2) learns of it."""
         super().changed()
-        if self.host is not None:
+        if self.host is not None and (self.nlink or self.host.in_use()):
             os.fchmod(self.host.any_fd(), 0o600)  # changes nothing but the host file's change time
             self.host.publish(self)
 
@@ -177,17 +177,25 @@ class StoredFile(KeptXattrs):
             except OSError as error:
                 raise from_host(error)
         self.apply(attrs)
-        if self.number and (attrs.atime_ns is not None or attrs.mtime_ns is not None):
+        atime_ns, mtime_ns = attrs.atime_ns, attrs.mtime_ns
+        if not self.number or (atime_ns is None and mtime_ns is None):
+            self.changed()
+            return
+        if atime_ns is None or mtime_ns is None:
             stat = self.stat_now()
-            self._set_times(
-                stat.atime_ns if attrs.atime_ns is None else attrs.atime_ns,
-                stat.mtime_ns if attrs.mtime_ns is None else attrs.mtime_ns,
-            )
-        self.changed()
+            atime_ns = stat.atime_ns if atime_ns is None else atime_ns
+            mtime_ns = stat.mtime_ns if mtime_ns is None else mtime_ns
+        self._set_times(atime_ns, mtime_ns)  # moves the host file's change time
+        self.touched()
+        if self.host is not None:
+            self.host.publish(self)
 
     def _set_times(self, atime_ns: int, mtime_ns: int) -> None:
+        if self.host is None:
+            self.store.set_times(self.number, atime_ns, mtime_ns)
+            return
         try:
-            os.utime(self.backing(False, False).any_fd(), ns=(atime_ns, mtime_ns))
+            os.utime(self.host.any_fd(), ns=(atime_ns, mtime_ns))
         except OSError as error:
             raise from_host(error)
 

@@ -59,6 +59,13 @@ class Store:
         except OSError as error:
             raise from_host(error)
 
+    def set_times(self, number: int, atime_ns: int, mtime_ns: int) -> None:
+        """utimensat(2) of a file that is not open."""
+        try:
+            os.utime(b"%d" % number, ns=(atime_ns, mtime_ns), dir_fd=self._dirfd, follow_symlinks=False)
+        except OSError as error:
+            raise from_host(error)
+
     def remove(self, number: int) -> None:
         """The last name and the last open description are gone. Never raises: it runs from __del__."""
         if self._dirfd is not None:

@@ -360,6 +360,9 @@ class TmpfsDirectory(TmpfsNode):
 
     # --- reading
 
+    def lookup_now(self, name: bytes) -> Inode | None:
+        return self.entries.get(name)
+
     async def lookup(self, name: bytes) -> Inode:
         inode = self.entries.get(name)
         if inode is None:

@@ -138,6 +138,11 @@ class Dentry:
         self.dead = True
 
     @property
+    def complete(self) -> bool:
+        """A directory of which every name is in the cache."""
+        return self.nc is not None and self.nc.complete == 1
+
+    @property
     def opened(self) -> bool:
         """A file is open here of which only C knows."""
         return self.nc is not None and self.nc.uses > 0

@@ -260,6 +260,10 @@ class Inode:
         """
         raise ENOENT if S_IFMT(self.mode) == S_IFDIR else ENOTDIR
 
+    def lookup_now(self, name: bytes) -> Inode | None:
+        """What lookup() gives if that needs no waiting, None for an absent name; else ASK."""
+        return ASK
+
     async def walk(self, names: list[bytes]) -> list[Inode | None]:
         """Look-ups at one go, where that is cheaper: of the first name here, of each next one in the one before. None
         for an absent one; fewer answers than names where a look-up must say why. Asked where look-ups are not kept.
@@ -377,3 +381,7 @@ class Inode:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.fs.name.decode()}:{self.ino} {self.mode:o}>"
+
+
+#: lookup_now's "ask lookup()"
+ASK: Inode = Inode.__new__(Inode)

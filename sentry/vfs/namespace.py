@@ -80,7 +80,7 @@ def vanished(parent: Dentry, dentry: Dentry) -> None:
     dentry.kill()
     if inode.mode & S_IFMT == S_IFDIR:
         dentry.drop_tree()
-    if inode.fs.cache_policy == ALWAYS:
+    if inode.fs.cache_policy == ALWAYS and not parent.complete:
         parent.add(dentry.name, None)
 
 
@@ -100,7 +100,7 @@ def moved(old_parent: Dentry, old: Dentry, new_parent: Dentry, new: Dentry, exch
         new.unhash()
     old.name, old.parent = new_name, new_parent
     old.hash()
-    if not exchange and inode is not None and inode.fs.cache_policy == ALWAYS:
+    if not exchange and inode is not None and inode.fs.cache_policy == ALWAYS and not old_parent.complete:
         old_parent.add(old_name, None)
 
 

@@ -24,7 +24,7 @@ from sentry.abi.linux import (
 )
 from sentry.errors import EACCES, EAGAIN, ELOOP, ENAMETOOLONG, ENOENT, ENOTDIR, EXDEV
 from sentry.vfs.dentry import Dentry
-from sentry.vfs.inode import ALWAYS, NEVER, REVALIDATE
+from sentry.vfs.inode import ALWAYS, ASK, NEVER, REVALIDATE
 from sentry.vfs.mount import Path, cross_down
 from sentry.vfs.names import find, find_parent
 from sentry.vfs.perm import MAY_EXEC, allowed, may_follow
@@ -77,13 +77,17 @@ async def lookup(directory: Path, name: bytes, ahead: Ahead | None = None) -> De
     if cached is not None and (policy != REVALIDATE or cached.mounted):
         return cached
     found: Inode | None
+    if parent.complete:
+        return Dentry(name, parent, None)
     if ahead and ahead[-1][0] is inode and ahead[-1][1] == name:
         found = ahead.pop()[2]
     else:
-        try:
-            found = None if parent.dead else await inode.lookup(name)
-        except ENOENT:
-            found = None
+        found = None if parent.dead else inode.lookup_now(name)
+        if found is ASK:
+            try:
+                found = await inode.lookup(name)
+            except ENOENT:
+                found = None
     # Others may have run meanwhile: what they put into the cache is newer than our answer.
     if policy == NEVER or parent.dead:
         return parent.get(name) or Dentry(name, parent, found)
@@ -106,7 +110,7 @@ class Walk:
     """
 
     __slots__ = (
-        "ahead", "dentry", "flags", "last", "links", "mount", "names", "path", "root", "start", "task",
+        "ahead", "dentry", "flags", "last", "links", "mount", "names", "root", "start", "task", "untouched",
         "want_dir",
     )  # fmt: skip
 
@@ -116,7 +120,7 @@ class Walk:
         self.task = task
         self.flags = resolve_flags
         self.links = 0
-        self.path = path
+        self.untouched = path  # until the first step
         self.ahead: Ahead = []
         self.last = b""  # after to_parent: the last component; b"/" if there is none
         self.root = task.fs.root
@@ -138,7 +142,6 @@ class Walk:
         self.start = start
         self.names: list[bytes] = []
         self.want_dir = False
-        self._push(path)
 
     @property
     def place(self) -> Path:
@@ -184,16 +187,19 @@ class Walk:
         (link_path_walk).
         """
         task = self.task
+        if self.untouched:
+            path, self.untouched = self.untouched, b""
+            if b"/" in path and not self.flags:
+                known = find_parent(task, self.start, path)
+                if known is not None:
+                    (self.mount, self.dentry), self.last = known
+                    self.want_dir = path[-1] == 47
+                    return
+            self._push(path)
         names = self.names
         if not names:
             self.last = b"/"
             return
-        if len(names) > 1 and not self.flags and not self.links:
-            known = find_parent(task, self.start, self.path)
-            if known is not None:
-                (self.mount, self.dentry), self.last = known
-                names.clear()
-                return
         while True:
             name = names.pop()
             dentry = self.dentry
@@ -232,15 +238,17 @@ class Walk:
         lock = self.mount.fs.lock
         if lock.held:
             self.ahead.clear()  # what was found out before the wait counts no more
-        await lock.__aenter__()
+            await lock.__aenter__()
+        else:
+            lock.take()
         try:
             return await lookup(self.place, self.last, self.ahead)
         except BaseException:
-            await lock.__aexit__()
+            lock.give()
             raise
 
     async def __aexit__(self, *exc: object) -> None:
-        await self.mount.fs.lock.__aexit__()
+        self.mount.fs.lock.give()
 
     async def child(self) -> Path:
         """The last component in the directory to_parent found; through mounts; maybe negative."""

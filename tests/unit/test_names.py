@@ -262,7 +262,6 @@ def test_c_finds_the_parent_that_python_finds(seed: int) -> None:
         found = names.find_parent(rig.task, mine.start, path)
         if found is None:
             continue
-        mine.names = list(reversed([name for name in path.split(b"/") if name]))
         mine.flags = 1 << 30  # none that means anything, but not 0: C is not asked
         run(mine.to_parent())
         assert (mine.place, mine.last) == found
