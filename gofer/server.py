@@ -45,7 +45,6 @@ S_IFIFO, S_IFSOCK = 0o010000, 0o140000
 READDIR_HELD = 16  # directories kept open while the sentry reads them
 RENAME_NOREPLACE, RENAME_EXCHANGE = 1, 2
 NOT_MAPPED = 65534
-ANY = -1  # chown's "leave it"
 
 IdMap = list[tuple[int, int, int]]  # (inside, outside, count)
 
@@ -103,7 +102,7 @@ class Server:
         self._in = bytearray(p.MAX_MESSAGE + 1)
         self._view = memoryview(self._in)
         self._dirents = bytearray(p.DIRENT_BYTES)
-        self._dirents_at = host.address_of(self._dirents)
+        self._dirents_at = host.writable(self._dirents)
         self._ops: dict[int, Callable[[int, int], Result]] = {
             p.ATTACH: self._attach,
             p.LOOKUP: self._lookup,
@@ -577,7 +576,8 @@ class Server:
         valid, mode, uid, gid, length, atime, mtime = self._args(p.SETATTR_ARGS, size)
         if valid >= p.SET_MTIME_NOW << 1:
             raise ProtocolError
-        proc, directory = self._proc(node), self._self_fd
+        if valid & p.SET_MODE and node.kind == S_IFLNK:
+            raise OSError(ENOTSUP, "a symlink's mode")
         if valid & p.SET_SIZE:
             if length >= 1 << 63:
                 raise OSError(EINVAL, "size")
@@ -586,21 +586,15 @@ class Server:
                 os.ftruncate(fd, length)
             finally:
                 os.close(fd)
-        if valid & (p.SET_UID | p.SET_GID):
-            owner = self._uids.outside(uid) if valid & p.SET_UID else ANY
-            group = self._gids.outside(gid) if valid & p.SET_GID else ANY
-            os.chown(proc, owner, group, dir_fd=directory)
-        if valid & p.SET_MODE:
-            if node.kind == S_IFLNK:
-                raise OSError(ENOTSUP, "a symlink's mode")
-            os.chmod(proc, mode & 0o7777, dir_fd=directory)
-        if valid & (p.SET_ATIME | p.SET_MTIME | p.SET_ATIME_NOW | p.SET_MTIME_NOW):
-            host.utimensat(
-                directory,
-                proc,
-                _timespec(valid & p.SET_ATIME, valid & p.SET_ATIME_NOW, atime),
-                _timespec(valid & p.SET_MTIME, valid & p.SET_MTIME_NOW, mtime),
-            )
+        if valid & p.SET_UID:
+            uid = self._uids.outside(uid)
+        if valid & p.SET_GID:
+            gid = self._gids.outside(gid)
+        host.setattr(
+            self._self_fd, self._table.fd(node), valid & ~p.SET_SIZE, mode, uid, gid,
+            _timespec(valid & p.SET_ATIME, valid & p.SET_ATIME_NOW, atime),
+            _timespec(valid & p.SET_MTIME, valid & p.SET_MTIME_NOW, mtime),
+        )  # fmt: skip
         return 0, self._fresh_attributes(node), -1
 
     # Only `user.` attributes are the guest's to change. `security.capability` may be read: exec asks for it.

@@ -299,6 +299,19 @@ struct nc_ready { uint64_t id; uint32_t mask; };
 int nc_ready_take(struct nc_ready *out, int max);
 int nc_released_take(uint64_t *ids, int max);
 
+/* ---- host files, for the gofer; its socket, for the sentry (hostfs.c) ---- */
+int nc_host_open(int dirfd, const char *name, int flags, uint32_t mode, uint64_t resolve); /* openat2(2), close-on-exec */
+int nc_host_statx(int dirfd, const char *name, void *out); /* 256 bytes */
+int nc_host_getdents(int fd, void *out, uint32_t size);
+int nc_host_rename(int olddir, const char *old, int newdir, const char *new_name, unsigned flags);
+struct nc_host_times { int64_t atime_s, atime_ns, mtime_s, mtime_ns; }; /* as utimensat(2) takes them */
+int nc_host_setattr(int self_fd, int fd, uint32_t valid, uint32_t mode, uint32_t uid, uint32_t gid,
+                    const struct nc_host_times *times);
+/* Send a message, wait for one (as long as the socket's SO_RCVTIMEO). Its size, 0 at the end, or -errno: -EAGAIN when none
+ * has come, NC_NOT_SENT when there was no room. `donated`: the descriptor that came along, or -1. */
+#define NC_NOT_SENT -4096
+int nc_exchange(int fd, const void *message, uint32_t len, void *reply, uint32_t size, int32_t *donated);
+
 /* ---- host sockets for the guest's inet and netlink sockets (sock.c) ---- */
 struct nc_recv { uint8_t addr[128]; uint8_t control[4096]; uint32_t addr_len, control_len; int32_t flags; };
 int nc_sock_open(int domain, int type, int protocol); /* non-blocking, close-on-exec */

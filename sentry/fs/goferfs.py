@@ -100,8 +100,8 @@ class GoferFs(Filesystem):
         client = self.client
         if len(self.forgotten) >= FORGET_AT:
             self.forget()
-        pending = client.send(op, handle, payload)
-        if not client.poll(pending):
+        pending = client.exchange(op, handle, payload)
+        if not pending.done:
             await self._settle(pending)
         if pending.errno:
             if pending.data:  # only a bug has more to say

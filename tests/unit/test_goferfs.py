@@ -71,17 +71,17 @@ class Rig:
     def count(self, work: Callable[[], object]) -> list[int]:
         """The operations that `work` sends to the gofer."""
         sent: list[int] = []
-        send = Client.send
+        new = Client._message
 
-        def counting(client: Client, op: int, handle: int, payload: bytes = b"") -> Any:
+        def counting(client: Client, number: int, op: int, handle: int, payload: bytes) -> bytes:
             sent.append(op)
-            return send(client, op, handle, payload)
+            return new(client, number, op, handle, payload)
 
-        Client.send = counting  # type: ignore[method-assign]
+        Client._message = counting  # type: ignore[method-assign]
         try:
             work()
         finally:
-            Client.send = send  # type: ignore[method-assign]
+            Client._message = new  # type: ignore[method-assign]
         return sent
 
     def close(self) -> None:
