@@ -108,6 +108,7 @@ class Server:
             p.LOOKUP: self._lookup,
             p.LOOKUPN: self._lookup_many,
             p.WALK: self._walk,
+            p.WALK_OPEN: self._walk_open,
             p.OPEN: self._open,
             p.CREATE: self._create,
             p.MKDIR: self._mkdir,
@@ -305,10 +306,12 @@ class Server:
             room -= len(answer)
         return 0, b"".join(answers), -1
 
-    def _walk(self, handle: int, size: int) -> Result:
+    def _steps(self, handle: int, size: int) -> tuple[bytes, Node | None]:
+        """A walk's answers, and what is at its end."""
         node = self._dir(handle)
+        names = self._names(size)
         answers = []
-        for name in self._names(size):
+        for name in names:
             found, answer = self._answer_of(node, name)
             answers.append(answer)
             if not found:
@@ -316,7 +319,20 @@ class Server:
             node = self._table.get(found)
             if node.kind != S_IFDIR:
                 break
-        return 0, b"".join(answers), -1
+        return b"".join(answers), node if found and len(answers) == len(names) else None
+
+    def _walk(self, handle: int, size: int) -> Result:
+        return 0, self._steps(handle, size)[0], -1
+
+    def _walk_open(self, handle: int, size: int) -> Result:
+        data, node = self._steps(handle, size)
+        fd = -1
+        if node is not None and node.kind == S_IFREG:
+            try:
+                fd = self._reopen(node, os.O_RDONLY)
+            except OSError:
+                pass  # OPEN will tell why
+        return 0, data, fd
 
     def _readlink(self, handle: int, size: int) -> Result:
         node = self._table.get(handle)

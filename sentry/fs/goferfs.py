@@ -324,15 +324,20 @@ class GoferInode(Inode):
         reply = await fs.ask(p.LOOKUP, self.handle, name)
         return fs.inode(reply.value, reply.data)
 
-    async def walk(self, names: list[bytes]) -> list[Inode | None]:
+    async def walk(self, names: list[bytes], opening: bool) -> list[Inode | None]:
         fs = self.fs
-        data = (await fs.ask(p.WALK, self.handle, b"\0".join(names[: p.MAX_BATCH]))).data
+        if self.ahead is not None or (len(names) == 1 and not opening):
+            return []
+        reply = await fs.ask(p.WALK_OPEN if opening else p.WALK, self.handle, b"\0".join(names[: p.MAX_BATCH]))
         found: list[Inode | None] = []
-        for errno, handle, attributes in p.parse_batch(data):
+        for errno, handle, attributes in p.parse_batch(reply.data):
             if errno == ENOENT.errno:
                 found.append(None)
             elif not errno:
-                found.append(fs.inode(handle, attributes))
+                inode = fs.inode(handle, attributes)
+                found.append(inode)
+        if reply.fd >= 0:
+            inode.take_fds(reply.fd, -1)
         return found
 
     async def _look_ahead(self, ahead: Ahead, names: list[bytes]) -> tuple[int, int, bytes] | None:

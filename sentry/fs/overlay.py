@@ -360,6 +360,21 @@ class OverlayDirectory(TmpfsDirectory):
     async def load_xattrs(self, task: Task) -> None:
         await _load_xattrs(self, self.fs, task)
 
+    async def walk(self, names: list[bytes], opening: bool) -> list[Inode | None]:
+        if self.lower is None:
+            return []
+        found: list[Inode | None] = []
+        directory: Inode = self
+        for name, lower in zip(names, await self.lower.walk(names, opening), strict=False):
+            if not isinstance(directory, OverlayDirectory) or directory.lookup_now(name) is not ASK:
+                break
+            if lower is None:
+                found.append(None)
+                break
+            directory = await self.fs.wrap(lower, directory, name)
+            found.append(directory)
+        return found
+
     def lookup_now(self, name: bytes) -> Inode | None:
         inode = self.entries.get(name)
         return ASK if inode is None and self.lower is not None and name not in self.covered else inode

@@ -264,9 +264,10 @@ class Inode:
         """What lookup() gives if that needs no waiting, None for an absent name; else ASK."""
         return ASK
 
-    async def walk(self, names: list[bytes]) -> list[Inode | None]:
+    async def walk(self, names: list[bytes], opening: bool) -> list[Inode | None]:
         """Look-ups at one go, where that is cheaper: of the first name here, of each next one in the one before. None
-        for an absent one; fewer answers than names where a look-up must say why. Asked where look-ups are not kept.
+        for an absent one; fewer answers than names where a look-up must say why. `opening`: the last one, if it is a
+        regular file, is wanted for reading.
         """
         return []
 

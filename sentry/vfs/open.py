@@ -75,7 +75,8 @@ async def open_path(
         if created:
             return await _opened(task, place, flags & ~O_TRUNC)
     else:
-        place = await resolve(task, dirfd, path, not flags & O_NOFOLLOW, resolve_flags)
+        opening = not flags & (O_ACCMODE | O_DIRECTORY | O_TRUNC)
+        place = await resolve(task, dirfd, path, not flags & O_NOFOLLOW, resolve_flags, opening)
     return await open_place(task, place, flags)
 
 

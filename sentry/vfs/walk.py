@@ -39,13 +39,15 @@ NAME_MAX = 255
 _SCOPED = RESOLVE_BENEATH | RESOLVE_IN_ROOT
 
 
-async def resolve(task: Task, dirfd: int, path: bytes, follow: bool = True, resolve_flags: int = 0) -> Path:
-    """What `path` names, seen from `dirfd`; ENOENT if nothing."""
+async def resolve(
+    task: Task, dirfd: int, path: bytes, follow: bool = True, resolve_flags: int = 0, opening: bool = False
+) -> Path:
+    """What `path` names, seen from `dirfd`; ENOENT if nothing. opening: it will be opened for reading."""
     if not resolve_flags:
         known = find(task, dirfd, path, follow)
         if known is not None:
             return known
-    place = await Walk(task, dirfd, path, resolve_flags).to_end(follow)
+    place = await Walk(task, dirfd, path, resolve_flags, opening).to_end(follow)
     if place.dentry.inode is None:
         raise ENOENT
     return place
@@ -110,15 +112,18 @@ class Walk:
     """
 
     __slots__ = (
-        "ahead", "dentry", "flags", "last", "links", "mount", "names", "root", "start", "task", "untouched",
-        "want_dir",
+        "ahead", "dentry", "flags", "last", "links", "mount", "names", "opening", "root", "start", "task",
+        "untouched", "want_dir",
     )  # fmt: skip
 
-    def __init__(self, task: Task, dirfd: int, path: bytes, resolve_flags: int = 0) -> None:
+    def __init__(
+        self, task: Task, dirfd: int, path: bytes, resolve_flags: int = 0, opening: bool = False
+    ) -> None:
         if not path:
             raise ENOENT
         self.task = task
         self.flags = resolve_flags
+        self.opening = opening
         self.links = 0
         self.untouched = path  # until the first step
         self.ahead: Ahead = []
@@ -264,7 +269,7 @@ class Walk:
         assert inode is not None
         if self.flags & RESOLVE_CACHED and (inode.fs.cache_policy or self.dentry.get(name) is None):
             raise EAGAIN
-        if inode.fs.cache_policy == REVALIDATE and self.names and not self.ahead:
+        if (self.names or self.opening) and not self.ahead:
             await self._look_ahead(inode, name)
         child = await lookup(Path(self.mount, self.dentry), name, self.ahead)
         if child.mounted:
@@ -276,16 +281,24 @@ class Walk:
         return child
 
     async def _look_ahead(self, inode: Inode, name: bytes) -> None:
-        """Have `name` looked up together with the plain names that follow."""
+        """Have `name`, if it must be looked up, looked up together with the plain names that follow."""
+        parent = self.dentry
+        cached = parent.get(name)
+        if inode.fs.cache_policy == ALWAYS:
+            if cached is not None or parent.complete or inode.lookup_now(name) is not ASK:
+                return
+        elif inode.fs.cache_policy == NEVER or (cached is not None and cached.mounted):
+            return
         names = [name]
         for following in reversed(self.names):
             if following in _NO_NAME or len(following) > NAME_MAX:
                 break
             names.append(following)
-        if len(names) == 1 or len(name) > NAME_MAX or self.dentry.dead:
+        if len(name) > NAME_MAX or parent.dead:
             return
+        opening = self.opening and len(names) == len(self.names) + 1 and not _is_open(parent, names)
         directory: Inode | None = inode
-        for each, found in zip(names, await inode.walk(names), strict=False):
+        for each, found in zip(names, await inode.walk(names, opening), strict=False):
             assert directory is not None
             self.ahead.append((directory, each, found))
             directory = found
@@ -341,6 +354,15 @@ class Walk:
                 raise EXDEV
             self.mount, self.dentry = self.root
         self._push(target)
+
+
+def _is_open(start: Dentry, names: list[bytes]) -> bool:
+    """Whether the file that was last at the end of `names` has host descriptors."""
+    dentry: Dentry | None = start
+    for name in names:
+        if dentry is not None:
+            dentry = dentry.get(name)
+    return dentry is not None and dentry.inode is not None and dentry.inode.host is not None
 
 
 _NO_NAME = (b".", b"..", b"/")

@@ -70,6 +70,7 @@ def test_a_name_is_one_component_in_every_operation(gofer: Gofer, root: Path, na
     if b"\0" not in name:  # there it parts names
         attacks.append(lambda: gofer.call(p.LOOKUPN, directory, b"deep\0" + name))
         attacks.append(lambda: gofer.call(p.WALK, directory, b"deep\0" + name))
+        attacks.append(lambda: gofer.call(p.WALK_OPEN, directory, b"deep\0" + name))
     for attack in attacks:
         refused(errno.EINVAL, attack)
     assert sorted(os.listdir(root)) == ["dir", "file"]
@@ -79,8 +80,10 @@ def test_a_name_is_one_component_in_every_operation(gofer: Gofer, root: Path, na
 def test_a_walk_ends_at_a_symlink(gofer: Gofer, root: Path) -> None:
     (root / "dir" / "out").symlink_to("../../outside")
     top = gofer.attach()
-    for _ in range(2):  # looked up anew, then known
-        answers = p.parse_batch(gofer.call(p.WALK, top, b"dir\0out\0secret")[1])
+    for op in (p.WALK, p.WALK_OPEN):  # looked up anew, then known
+        _value, data, fd = gofer.call(op, top, b"dir\0out\0secret")
+        assert fd == -1
+        answers = p.parse_batch(data)
         assert [(error, stat.S_IFMT(p.Attr(data).mode)) for error, _handle, data in answers] == [
             (0, stat.S_IFDIR),
             (0, stat.S_IFLNK),

@@ -85,6 +85,23 @@ def test_a_walk_goes_down_to_what_is_absent_or_no_directory(gofer: Gofer) -> Non
     assert caught.value.errno == errno.ENOTDIR
 
 
+def test_a_walk_may_open_the_file_at_its_end(gofer: Gofer, root: Path) -> None:
+    top = gofer.attach()
+
+    def walk(path: bytes) -> tuple[int, int]:
+        _value, data, fd = gofer.call(p.WALK_OPEN, top, path.replace(b"/", b"\0"))
+        return len(p.parse_batch(data)), fd
+
+    count, fd = walk(b"dir/deep/file")
+    assert count == 3 and os.read(fd, 10) == b"deep"
+    with pytest.raises(OSError):
+        os.write(fd, b"x")
+    os.close(fd)
+    os.mkfifo(root / "fifo")
+    for path, answers in ((b"dir/deep", 2), (b"dir/none/file", 2), (b"file/x", 1), (b"fifo", 1)):
+        assert walk(path) == (answers, -1)
+
+
 def test_a_known_name_is_looked_up_again_and_again(root: Path) -> None:
     """In a shared tree: by what it is now, whoever changed it."""
     (root / "link").symlink_to("one")

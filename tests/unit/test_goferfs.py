@@ -28,6 +28,8 @@ from sentry.errors import (
 )
 from sentry.fs import goferfs
 from sentry.fs.goferfs import GoferFs, GoferInode
+from sentry.fs.overlay import Overlay
+from sentry.fs.store import Store
 from sentry.kernel.sched import Scheduler
 from sentry.vfs.inode import ALWAYS, REVALIDATE
 from sentry.vfs.namespace import unlink
@@ -306,10 +308,37 @@ def test_what_has_no_extended_attributes_is_asked_once(rig: Rig) -> None:
 def test_a_walk_in_a_shared_tree_is_one_request(rig: Rig, root: Path) -> None:
     top = rig.shared.root
     found: list[Any] = []
-    assert rig.count(lambda: found.extend(rig.run(top.walk([b"dir", b"deep", b"file", b"x"])))) == [p.WALK]
+    assert rig.count(lambda: found.extend(rig.run(top.walk([b"dir", b"deep", b"file", b"x"], False)))) == [p.WALK]
     assert [inode.mode >> 12 for inode in found] == [4, 4, 8]
-    assert rig.run(top.walk([b"dir", b"none", b"x"]))[1:] == [None]
+    assert rig.run(top.walk([b"dir", b"none", b"x"], False))[1:] == [None]
     assert found[2] is rig.walk(top, b"dir", b"deep", b"file")
+
+
+@pytest.mark.parametrize("tree", ["exclusive", "readonly", "overlay"])
+def test_a_first_open_is_one_request(rig: Rig, root: Path, tree: str) -> None:
+    (root / "dir" / "link").symlink_to("deep")
+    fs: Any = getattr(rig, tree, None) or Overlay(rig.exclusive, Store(None))
+    vfs = VfsRig(fs)
+
+    def read(path: bytes) -> bytes:
+        file = rig.run(open_path(vfs.task, AT_FDCWD, path, os.O_RDONLY))
+        return rig.run(file.pread(TASK, 100, 0))
+
+    assert rig.count(lambda: read(b"/dir/deep/file")) == [p.WALK_OPEN]
+    again = [p.WALK] if tree == "readonly" else []
+    assert rig.count(lambda: read(b"/dir/deep/file")) == again
+    assert read(b"/dir/link/file") == b"deep"
+    assert read(b"/file") == b"inside"
+    with pytest.raises(ENOENT):
+        read(b"/dir/deep/none")
+    with pytest.raises(ENOTDIR):
+        read(b"/file/x")
+    (root / "secret").write_text("x")
+    (root / "secret").chmod(0o600)
+    stranger = vfs.sub(user(7, 7))
+    with pytest.raises(EACCES):
+        rig.run(open_path(stranger.task, AT_FDCWD, b"/secret", os.O_RDONLY))
+    vfs.close()
 
 
 def test_a_path_in_a_shared_tree_is_one_request_each_time(rig: Rig, root: Path) -> None:
