@@ -216,7 +216,8 @@ int nc_file_set_flags(nc_file *file, int flags); /* the status flags only */
 int nc_file_set_prompt(nc_file *file); /* its release is told at once */
 int nc_file_set_noexec(nc_file *file, int on);
 /* Descriptions that C has made by itself (open.c): Python takes them up when it needs them, and frees them from then on. */
-nc_file *nc_lazy_next(const nc_file *file); /* one after another; NULL begins and ends */
+/* One after another, NULL begins and ends; only those of this name and of this mount, where not NULL. */
+nc_file *nc_lazy_next(const nc_file *file, const struct nc_name *name, const struct nc_mount *mount);
 int nc_file_where(const nc_file *file, struct nc_found *out);
 int nc_file_settle(nc_file *file); /* Python has it now */
 int nc_file_set_place(nc_file *file, struct nc_mount *mount, struct nc_name *name); /* for *at() calls */
@@ -243,6 +244,7 @@ int nc_inode_set_fds(nc_inode *inode, int host_ro, int host_rw);
 int nc_inode_fd(const nc_inode *inode, int which); /* 0 read-only, 1 read-write, 2 either; -1: not open */
 int nc_inode_set_attrs(nc_inode *inode, uint64_t dev, uint64_t ino, uint32_t mode, uint32_t uid, uint32_t gid,
                        uint64_t nlink, uint64_t rdev, uint32_t live, const struct nc_node *of);
+int nc_inode_set_node(nc_inode *inode, const struct nc_node *of); /* the attributes are its */
 /* Writes that end beyond the first `bytes` bytes are left to Python (at first none are). */
 int nc_inode_set_grant(nc_inode *inode, uint64_t bytes);
 /* size, blocks, atime, mtime, ctime (ns), nlink: as the host has them */

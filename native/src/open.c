@@ -34,7 +34,11 @@ int nc_file_settle(nc_file *file) {
     return 0;
 }
 
-nc_file *nc_lazy_next(const nc_file *file) { return file ? file->lazy_next : lazy; }
+nc_file *nc_lazy_next(const nc_file *file, const struct nc_name *name, const struct nc_mount *mount) {
+    nc_file *next = file ? file->lazy_next : lazy;
+    while (next && ((name && next->place.name != name) || (mount && next->place.mount != mount))) next = next->lazy_next;
+    return next;
+}
 
 int nc_file_where(const nc_file *file, struct nc_found *out) {
     if (!file->lazy) return -ENOENT;

@@ -73,6 +73,11 @@ int nc_inode_set_attrs(nc_inode *inode, uint64_t dev, uint64_t ino, uint32_t mod
     return 0;
 }
 
+int nc_inode_set_node(nc_inode *inode, const struct nc_node *of) {
+    inode->of = of;
+    return 0;
+}
+
 int nc_inode_host_stat(const nc_inode *inode, int64_t out[6]) {
     struct stat host;
     if (fstat(nc_inode_fd(inode, 2), &host)) return -errno;

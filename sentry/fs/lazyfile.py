@@ -40,10 +40,10 @@ def take_up(nc: Any) -> HostFile:
 
 def take_up_all(dentry: Dentry | None = None, mount: Mount | None = None) -> None:
     """All of them, or those of one name or mount."""
-    nc = lib.nc_lazy_next(ffi.NULL)
+    name_nc = ffi.NULL if dentry is None else dentry.nc
+    mount_nc = ffi.NULL if mount is None else mount.nc
+    nc = lib.nc_lazy_next(ffi.NULL, name_nc, mount_nc)
     while nc != ffi.NULL:
-        following = lib.nc_lazy_next(nc)
-        lib.nc_file_where(nc, _where)
-        if (dentry is None or _where.name == dentry.id) and (mount is None or _where.mount == mount.id):
-            take_up(nc)
+        following = lib.nc_lazy_next(nc, name_nc, mount_nc)
+        take_up(nc)
         nc = following

@@ -167,6 +167,7 @@ class Inode:
             node.opaque = self.own_permission
             if self.host is not None:
                 node.inode = self.host.nc
+                lib.nc_inode_set_node(self.host.nc, node)
             if self.mode & 0o170000 == S_IFLNK:
                 self.publish_target()
         return node
