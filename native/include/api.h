@@ -108,6 +108,7 @@ struct nc_node { /* what names lead to: an inode's attributes */
     uint32_t mode, uid, gid; /* always true, as is the birth time */
     uint8_t opaque;          /* its file system decides about permission: always ask Python */
     uint8_t fresh;           /* the other attributes are true now */
+    uint8_t unmarked;        /* it has no extended attributes that a guest can see */
     uint32_t blksize;
     uint64_t dev, ino, nlink, rdev, size, blocks;
     int64_t atime_ns, mtime_ns, ctime_ns, btime_ns;
@@ -243,7 +244,7 @@ int nc_inode_put(nc_inode *inode);
 int nc_inode_set_fds(nc_inode *inode, int host_ro, int host_rw);
 int nc_inode_fd(const nc_inode *inode, int which); /* 0 read-only, 1 read-write, 2 either; -1: not open */
 int nc_inode_set_attrs(nc_inode *inode, uint64_t dev, uint64_t ino, uint32_t mode, uint32_t uid, uint32_t gid,
-                       uint64_t nlink, uint64_t rdev, uint32_t live, const struct nc_node *of);
+                       uint64_t nlink, uint64_t rdev, uint32_t live, int unmarked, const struct nc_node *of);
 int nc_inode_set_node(nc_inode *inode, const struct nc_node *of); /* the attributes are its */
 /* Writes that end beyond the first `bytes` bytes are left to Python (at first none are). */
 int nc_inode_set_grant(nc_inode *inode, uint64_t bytes);

@@ -34,6 +34,9 @@ int64_t nc_clone(const struct call *call, const nc_file *to); /* ioctl(FICLONE) 
 /* open.c */
 int64_t nc_open(const struct call *call, int dirfd, uint64_t path, int flags);
 
+/* xattr.c */
+int64_t nc_xattr_call(const struct call *call, int nr);
+
 /* paths.c */
 int64_t nc_path_find(const struct call *call, int dirfd, uint64_t path, int how, struct nc_place *to);
 int64_t nc_path_call(const struct call *call, int nr);

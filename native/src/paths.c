@@ -169,5 +169,5 @@ int64_t nc_path_call(const struct call *call, int nr) {
     case SYS_readlink: return readlink_path(call, AT_FDCWD, args[0], args[1], (int)args[2]);
     case SYS_readlinkat: return readlink_path(call, (int)args[0], args[1], args[2], (int)args[3]);
     }
-    return PYTHON;
+    return nc_xattr_call(call, nr);
 }

@@ -60,7 +60,7 @@ int nc_inode_fd(const nc_inode *inode, int which) {
 }
 
 int nc_inode_set_attrs(nc_inode *inode, uint64_t dev, uint64_t ino, uint32_t mode, uint32_t uid, uint32_t gid,
-                       uint64_t nlink, uint64_t rdev, uint32_t live, const struct nc_node *of) {
+                       uint64_t nlink, uint64_t rdev, uint32_t live, int unmarked, const struct nc_node *of) {
     inode->dev = dev;
     inode->ino = ino;
     inode->mode = mode;
@@ -69,6 +69,7 @@ int nc_inode_set_attrs(nc_inode *inode, uint64_t dev, uint64_t ino, uint32_t mod
     inode->nlink = nlink;
     inode->rdev = rdev;
     inode->live = live;
+    inode->unmarked = unmarked;
     inode->of = of;
     return 0;
 }

@@ -39,7 +39,7 @@ from sentry.abi.linux import (
     S_IFMT,
     S_IFREG,
 )
-from sentry.errors import EACCES, EINVAL, EIO, ENOENT, EPERM, from_errno, from_host
+from sentry.errors import EACCES, EINVAL, EIO, ENOENT, EOPNOTSUPP, EPERM, from_errno, from_host
 from sentry.fs.goferdir import Ahead, all_names, keep_listing
 from sentry.fs.hostfile import LIVE, HostBacking, HostFile
 from sentry.fs.keptopen import kept_open
@@ -565,11 +565,13 @@ class GoferInode(Inode):
     # --- extended attributes
 
     async def getxattr(self, task: Task, name: bytes) -> bytes:
+        if not name.startswith(b"user.") and name != b"security.capability":
+            raise EOPNOTSUPP  # as the gofer would say
         return (await self.fs.ask(p.GETXATTR, self.handle, name)).data
 
     async def setxattr(self, task: Task, name: bytes, value: bytes, flags: int) -> None:
         args = p.XATTR_ARGS.pack(flags, len(name))
-        self.unmarked = False
+        self._mark(False)
         await self.fs.ask(p.SETXATTR, self.handle, args + name + value)
         _mark(self)
 
@@ -577,8 +579,19 @@ class GoferInode(Inode):
         if self.unmarked:
             return []
         names = (await self.fs.ask(p.LISTXATTR, self.handle)).data.split(b"\0")[:-1]
-        self.unmarked = not names and self.fs.cache_policy == ALWAYS
+        if not names and self.fs.cache_policy == ALWAYS:
+            self._mark(True)
         return names
+
+    def has_no_xattrs(self) -> bool:
+        return self.unmarked
+
+    def _mark(self, unmarked: bool) -> None:
+        self.unmarked = unmarked
+        if self.node is not None:
+            self.node.unmarked = unmarked
+        if self.host is not None:
+            self.changed()
 
     async def removexattr(self, task: Task, name: bytes) -> None:
         await self.fs.ask(p.REMOVEXATTR, self.handle, name)

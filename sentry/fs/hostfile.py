@@ -218,7 +218,7 @@ class HostBacking:
         nlink too); 0 leaves fstat(2) to Python."""
         lib.nc_inode_set_attrs(
             self.nc, inode.fs.dev, inode.ino, inode.mode, inode.uid, inode.gid, inode.nlink, inode.rdev, live,
-            ffi.NULL if inode.node is None else inode.node,
+            inode.has_no_xattrs(), ffi.NULL if inode.node is None else inode.node,
         )  # fmt: skip
 
     def set_grant(self, size: int) -> None:

@@ -204,6 +204,11 @@ async def _load_xattrs(inode: KeptXattrs, fs: Overlay, task: Task) -> None:
                 inode.xattrs[name] = await lower.getxattr(task, name)
         except (EOPNOTSUPP, ENODATA):
             pass
+    inode.mark()
+
+
+def _has_no_xattrs(inode: KeptXattrs, fs: Overlay) -> bool:
+    return not inode.xattrs if inode.xattrs is not None else fs.lower_of(inode) is None
 
 
 class OverlayNode(TmpfsNode):
@@ -215,6 +220,9 @@ class OverlayNode(TmpfsNode):
     def changed(self) -> None:
         super().changed()
         self.fs.pin(self)
+
+    def has_no_xattrs(self) -> bool:
+        return _has_no_xattrs(self, self.fs)
 
     async def load_xattrs(self, task: Task) -> None:
         await _load_xattrs(self, self.fs, task)
@@ -229,6 +237,9 @@ class OverlaySymlink(TmpfsSymlink):
     def changed(self) -> None:
         super().changed()
         self.fs.pin(self)
+
+    def has_no_xattrs(self) -> bool:
+        return _has_no_xattrs(self, self.fs)
 
     async def load_xattrs(self, task: Task) -> None:
         await _load_xattrs(self, self.fs, task)
@@ -266,6 +277,9 @@ class OverlayFile(TmpfsFile):
         self.fs.pin(self)
         if self.lower is not None and self.lower.host is not None:
             self.lower.host.publish(self, 0)  # C's fstat(2) of those who have it open: ask Python
+
+    def has_no_xattrs(self) -> bool:
+        return _has_no_xattrs(self, self.fs)
 
     async def load_xattrs(self, task: Task) -> None:
         await _load_xattrs(self, self.fs, task)
@@ -356,6 +370,9 @@ class OverlayDirectory(TmpfsDirectory):
     def changed(self) -> None:
         super().changed()
         self.fs.pin(self)
+
+    def has_no_xattrs(self) -> bool:
+        return _has_no_xattrs(self, self.fs)
 
     async def load_xattrs(self, task: Task) -> None:
         await _load_xattrs(self, self.fs, task)

@@ -65,6 +65,7 @@ class KeptXattrs(Inode):
         if self.xattrs is None:
             self.xattrs = {}
         self.xattrs[name] = value
+        self.mark()
         self.changed()
 
     async def setattr(self, task: Task, attrs: SetAttr) -> None:
@@ -79,7 +80,16 @@ class KeptXattrs(Inode):
         await self.load_xattrs(task)
         if self.xattrs is None or self.xattrs.pop(name, None) is None:
             raise ENODATA
+        self.mark()
         self.changed()
+
+    def has_no_xattrs(self) -> bool:
+        return not self.xattrs
+
+    def mark(self) -> None:
+        """Tell C whether there are extended attributes."""
+        if self.node is not None:
+            self.node.unmarked = self.has_no_xattrs()
 
     def changed(self) -> None:
         """Mode, owner, links or extended attributes changed: the change time moves."""

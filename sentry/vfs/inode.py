@@ -165,6 +165,7 @@ class Inode:
             node = self.node = _new(_NODE)
             node.mode, node.uid, node.gid, node.btime_ns = self.mode, self.uid, self.gid, self.btime_ns
             node.opaque = self.own_permission
+            node.unmarked = self.has_no_xattrs()
             if self.host is not None:
                 node.inode = self.host.nc
                 lib.nc_inode_set_node(self.host.nc, node)
@@ -372,6 +373,10 @@ class Inode:
     async def setxattr(self, task: Task, name: bytes, value: bytes, flags: int) -> None:
         """`flags`: XATTR_CREATE (EEXIST) or XATTR_REPLACE (ENODATA)."""
         raise EOPNOTSUPP
+
+    def has_no_xattrs(self) -> bool:
+        """It surely has no extended attributes that a guest can see; C is told when that changes."""
+        return False
 
     async def listxattr(self, task: Task) -> list[bytes]:
         """The names; an empty list where the file system has none."""

@@ -194,7 +194,7 @@ static void test_an_open_file_knows_better(void) {
     nodes[FILE_].inode = inode;
     struct stat stat;
     SAME(CALL(SYS_stat, P("file"), P(&stat)), TO_PYTHON); /* nothing of it is live */
-    nc_inode_set_attrs(inode, 7, FILE_, S_IFREG | 0640, 1, 2, 1, 0, NC_LIVE_SIZE | NC_LIVE_TIMES, NULL);
+    nc_inode_set_attrs(inode, 7, FILE_, S_IFREG | 0640, 1, 2, 1, 0, NC_LIVE_SIZE | NC_LIVE_TIMES, 0, NULL);
     SAME(CALL(SYS_stat, P("file"), P(&stat)), 0);
     SAME(stat.st_size, 1234);
     SAME(stat.st_uid, 1);
@@ -272,7 +272,7 @@ static void test_open_of_a_file_whose_host_file_is_open(void) {
     SAME(CALL(SYS_open, P("file"), 0ul), TO_PYTHON); /* only to be written */
     nc_inode_set_fds(inode, host_fd, host_fd);
     SAME(CALL(SYS_open, P("file"), 0ul), TO_PYTHON); /* its attributes are not told */
-    nc_inode_set_attrs(inode, 7, FILE_, S_IFREG | 0640, 1, 2, 1, 0, NC_LIVE_SIZE | NC_LIVE_TIMES, &nodes[FILE_]);
+    nc_inode_set_attrs(inode, 7, FILE_, S_IFREG | 0640, 1, 2, 1, 0, NC_LIVE_SIZE | NC_LIVE_TIMES, 0, &nodes[FILE_]);
     SAME(CALL(SYS_open, P("file"), 0ul), 0);
     SAME(CALL(SYS_openat, CWD, P("/dir/link"), (uint64_t)(O_CLOEXEC | O_NONBLOCK)), 1);
     SAME(CALL(SYS_openat, CWD, P("/dir/link"), (uint64_t)O_NOFOLLOW), TO_PYTHON);
@@ -332,7 +332,37 @@ static void test_open_of_a_file_whose_host_file_is_open(void) {
     end();
 }
 
+static void test_extended_attributes_that_are_not_there(void) {
+    begin();
+    char list[8];
+    SAME(CALL(SYS_listxattr, P("link"), P(list), sizeof list), TO_PYTHON);
+    nodes[FILE_].unmarked = 1;
+    SAME(CALL(SYS_listxattr, P("link"), P(list), sizeof list), 0);
+    SAME(CALL(SYS_llistxattr, P("link"), P(list), sizeof list), TO_PYTHON);
+    SAME(CALL(SYS_llistxattr, P("absent"), P(list), sizeof list), -ENOENT);
+    SAME(CALL(SYS_getxattr, P("file"), P("system.posix_acl_access"), P(list), sizeof list), -EOPNOTSUPP);
+    SAME(CALL(SYS_lgetxattr, P("absent"), P("system.posix_acl_access"), P(list), sizeof list), -ENOENT);
+    SAME(CALL(SYS_getxattr, P("file"), P("user.x"), P(list), sizeof list), TO_PYTHON);
+    SAME(CALL(SYS_getxattr, P("file"), P(""), P(list), sizeof list), TO_PYTHON);
+    SAME(CALL(SYS_flistxattr, 0ul, P(list), sizeof list), TO_PYTHON);
+    nc_inode *inode = nc_inode_new(-1, -1, 0);
+    nc_inode_set_attrs(inode, 7, FILE_, S_IFREG | 0640, 1, 2, 1, 0, 0, 1, NULL);
+    nc_file *file = nc_file_new(NC_REG, O_RDONLY, inode), *path = nc_file_new(NC_PY, O_PATH, NULL);
+    SAME(nc_fdt_install(fdt, file, 0, 0), 0);
+    SAME(nc_fdt_install(fdt, path, 0, 0), 1);
+    SAME(CALL(SYS_flistxattr, 0ul, P(list), sizeof list), 0);
+    SAME(CALL(SYS_flistxattr, 1ul, P(list), sizeof list), TO_PYTHON);
+    SAME(CALL(SYS_fgetxattr, 0ul, P("system.posix_acl_access"), P(list), sizeof list), -EOPNOTSUPP);
+    nc_fdt_clear(fdt);
+    drain();
+    nc_file_free(file);
+    nc_file_free(path);
+    nc_inode_put(inode);
+    end();
+}
+
 int main(void) {
+    test_extended_attributes_that_are_not_there();
     test_a_complete_directory_has_no_other_names();
     test_open_of_a_file_whose_host_file_is_open();
     test_paths_lead_where_they_should();

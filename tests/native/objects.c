@@ -334,9 +334,9 @@ static void test_setuid_file_and_limits_are_for_python(void) {
     nc_inode *inode;
     nc_file *file = regular(O_RDWR, &inode);
     SAME(CALL(SYS_write, 0ul, P("x"), 1ul), 1);
-    nc_inode_set_attrs(inode, 1, 2, S_IFREG | 04755, 0, 0, 1, 0, 3, NULL);
+    nc_inode_set_attrs(inode, 1, 2, S_IFREG | 04755, 0, 0, 1, 0, 3, 0, NULL);
     SAME(CALL(SYS_write, 0ul, P("x"), 1ul), TO_PYTHON);
-    nc_inode_set_attrs(inode, 1, 2, S_IFREG | 0755, 10, 20, 1, 0, 3, NULL);
+    nc_inode_set_attrs(inode, 1, 2, S_IFREG | 0755, 10, 20, 1, 0, 3, 0, NULL);
     nc_fdt_set_fsize(fdt, 1);
     SAME(CALL(SYS_write, 0ul, P("x"), 1ul), TO_PYTHON);
     nc_fdt_set_locks(fdt, 1);
@@ -347,7 +347,7 @@ static void test_setuid_file_and_limits_are_for_python(void) {
     SAME(stat.st_uid, 10);
     SAME(stat.st_size, 1);
     SAME(stat.st_nlink, 1);
-    nc_inode_set_attrs(inode, 1, 2, S_IFREG | 0755, 10, 20, 1, 0, 0, NULL);
+    nc_inode_set_attrs(inode, 1, 2, S_IFREG | 0755, 10, 20, 1, 0, 0, 0, NULL);
     SAME(CALL(SYS_fstat, 0ul, P(&stat)), TO_PYTHON);
     end();
     nc_file_free(file);
@@ -381,7 +381,7 @@ static void test_copies_between_files(void) {
     nc_fdt_set_fsize(fdt, 0);
     SAME(CALL(SYS_ioctl, 1ul, (uint64_t)FICLONE, 0ul), -EOPNOTSUPP);
     SAME(CALL(SYS_ioctl, 1ul, (uint64_t)FICLONE, 9ul), -EBADF);
-    nc_inode_set_attrs(to, 77, 2, S_IFREG, 0, 0, 1, 0, 3, NULL);
+    nc_inode_set_attrs(to, 77, 2, S_IFREG, 0, 0, 1, 0, 3, 0, NULL);
     SAME(CALL(SYS_ioctl, 1ul, (uint64_t)FICLONE, 0ul), -EXDEV);
     SAME(CALL(SYS_fadvise64, 0ul, 0ul, 0ul, (uint64_t)POSIX_FADV_NOREUSE), 0);
     SAME(CALL(SYS_fadvise64, 0ul, 0ul, 0ul, 6ul), TO_PYTHON);

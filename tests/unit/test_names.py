@@ -15,7 +15,7 @@ from sentry.errors import ENOENT, LinuxError
 from sentry.fs.store import Store
 from sentry.fs.tmpfs import Tmpfs
 from sentry.kernel.fdtable import drain
-from sentry.syscalls import attrs, dirs, files, mounts, paths
+from sentry.syscalls import attrs, dirs, files, mounts, paths, xattrs
 from sentry.vfs import names, walk
 from sentry.vfs.dentry import cache, evict
 from sentry.vfs.mount import Mount, Path
@@ -138,6 +138,7 @@ def assert_same(place: Path) -> None:
     node, stat = inode.node, inode.stat_now()
     assert stat is not None
     assert (node.mode, node.uid, node.gid, node.btime_ns) == (stat.mode, stat.uid, stat.gid, stat.btime_ns)
+    assert node.unmarked == inode.has_no_xattrs()
     assert node.inode == (ffi.NULL if inode.host is None else inode.host.nc)
     if node.fresh and inode.host is None:
         assert (
@@ -185,6 +186,7 @@ def random_path(chance: random.Random) -> bytes:
 
 def change(rig: Rig, chance: random.Random) -> None:
     path, other = random_path(chance), random_path(chance)
+    name = rig.task.mem.put(b"user.x")
     rig.errno(*chance.choice([
         (paths.sys_mkdir, path, chance.choice((0o755, 0o755, 0o700, 0o1777))),
         (paths.sys_mkdir, path, 0o755),
@@ -199,6 +201,8 @@ def change(rig: Rig, chance: random.Random) -> None:
         (attrs.sys_chmod, path, chance.choice((0o755, 0o777, 0o700, 0o1777, 0))),
         (attrs.sys_chown, path, chance.choice((0, 7)), chance.choice((0, 7, 8))),
         (dirs.sys_chdir, path),
+        (xattrs.sys_lsetxattr, path, name, name, chance.choice((0, 3)), 0),
+        (xattrs.sys_lremovexattr, path, name),
         (attrs.sys_stat, path, rig.buffer),
         (attrs.sys_newfstatat, AT_FDCWD, path, rig.buffer, 0x100),
     ]))  # fmt: skip
