@@ -387,6 +387,7 @@ async def _rename(task: Task, old_dir: Path, old: Dentry, new_dir: Path, new: De
         stale = old_dir.dentry.get(old_name)
         if stale is not None:
             stale.unhash()
+        old_dir.dentry.is_incomplete()
     if notify.watching:
         notify.moved(old_dir.inode, old_name, new_dir.inode, old.name, source)
         if exchange and target is not None:

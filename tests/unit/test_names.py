@@ -5,12 +5,13 @@ from __future__ import annotations
 import gc
 import random
 from collections.abc import Iterator
+from stat import S_ISCHR
 from typing import Any
 
 import pytest
 
 from native import ffi, lib
-from sentry.abi.linux import AT_FDCWD
+from sentry.abi.linux import AT_FDCWD, RENAME_WHITEOUT
 from sentry.errors import ENOENT, LinuxError
 from sentry.fs.store import Store
 from sentry.fs.tmpfs import Tmpfs
@@ -90,6 +91,13 @@ def test_names_made_without_dentries_are_found(rig: Rig) -> None:
     run(place.inode.mkdir(b"below", 0o40755, 0, 0))
     place.dentry.is_incomplete()
     assert run(resolve(rig.task, AT_FDCWD, b"/new/below")).inode.mode & 0o40000
+
+
+def test_a_whiteout_in_a_new_directory_is_found(rig: Rig) -> None:
+    rig.call(paths.sys_mkdir, b"/new", 0o755)
+    rig.call(files.sys_creat, b"/new/x", 0o644)
+    rig.call(paths.sys_renameat2, AT_FDCWD, b"/new/x", AT_FDCWD, b"/new/y", RENAME_WHITEOUT)
+    assert S_ISCHR(run(resolve(rig.task, AT_FDCWD, b"/new/x")).inode.mode)
 
 
 def test_attributes_are_known_from_a_stat_until_a_change(rig: Rig) -> None:
