@@ -39,7 +39,7 @@ from sentry.abi.linux import (
     S_IFMT,
     S_IFREG,
 )
-from sentry.errors import EACCES, EINVAL, EIO, ENOENT, EOPNOTSUPP, EPERM, from_errno, from_host
+from sentry.errors import EACCES, EINVAL, EIO, ENFILE, ENOENT, EOPNOTSUPP, EPERM, from_errno, from_host
 from sentry.fs.goferdir import Ahead, all_names, keep_listing
 from sentry.fs.hostfile import LIVE, HostBacking, HostFile
 from sentry.fs.keptopen import kept_open
@@ -337,7 +337,7 @@ class GoferInode(Inode):
                 inode = fs.inode(handle, attributes)
                 found.append(inode)
         if reply.fd >= 0:
-            inode.take_fds(reply.fd, -1)
+            inode.offered(reply.fd, False)
         return found
 
     async def _look_ahead(self, ahead: Ahead, names: list[bytes]) -> tuple[int, int, bytes] | None:
@@ -387,7 +387,7 @@ class GoferInode(Inode):
         args = p.CREATE_ARGS.pack(O_RDWR, mode & 0o7777, uid, gid)
         reply = await self.fs.ask(p.CREATE, self.handle, args + name)
         inode = self._made(name, reply)
-        inode.take_fds(-1, reply.fd)
+        inode.offered(reply.fd, True)
         return inode
 
     async def _make(self, op: int, name: bytes, payload: bytes) -> GoferInode:
@@ -486,7 +486,7 @@ class GoferInode(Inode):
         return self.target
 
     def take_fds(self, host_ro: int, host_rw: int) -> HostBacking:
-        """Descriptors that the gofer donated; -1 for none. If another task was faster, its stay."""
+        """Descriptors that the gofer donated, as admitted; -1 for none. If another task was faster, its stay."""
         backing = self.host
         if backing is None:
             backing = HostBacking(host_ro, host_rw)
@@ -501,6 +501,14 @@ class GoferInode(Inode):
         backing.set_fds(had_ro if had_ro >= 0 else host_ro, had_rw if had_rw >= 0 else host_rw)
         return backing
 
+    def offered(self, host_fd: int, writable: bool) -> None:
+        """A descriptor that came with something else: without it, the next open asks for one."""
+        try:
+            host_fd = kept_open.admit(host_fd)
+        except ENFILE:
+            return
+        self.take_fds(-1 if writable else host_fd, host_fd if writable else -1)
+
     async def backing(self, access: int) -> HostBacking:
         """The host file with the descriptor that `access` (O_RDONLY, ...) needs, asked for if it is missing.
 
@@ -513,14 +521,14 @@ class GoferInode(Inode):
         fs = self.fs
         if access == O_RDONLY:
             reply = await fs.ask(p.OPEN, self.handle, p.FLAGS.pack(O_RDONLY))
-            return self.take_fds(reply.fd, -1)
+            return self.take_fds(kept_open.admit(reply.fd), -1)
         try:
             reply = await fs.ask(p.OPEN, self.handle, p.FLAGS.pack(O_RDWR))
         except (EACCES, EPERM):
             if access != O_WRONLY:
                 raise
             reply = await fs.ask(p.OPEN, self.handle, p.FLAGS.pack(O_WRONLY))
-        return self.take_fds(-1, reply.fd)
+        return self.take_fds(-1, kept_open.admit(reply.fd))
 
     async def host_backing(self, task: Task, write: bool) -> HostBacking:
         """For those who put another inode over this one (overlay) and make the description themselves."""
@@ -560,7 +568,7 @@ class GoferInode(Inode):
 
     async def connect(self, kind: int) -> int:
         """A host descriptor, connected to the unix socket that this inode is on the host (SOCK_*)."""
-        return (await self.fs.ask(p.CONNECT, self.handle, p.FLAGS.pack(kind))).fd
+        return kept_open.admit((await self.fs.ask(p.CONNECT, self.handle, p.FLAGS.pack(kind))).fd)
 
     # --- extended attributes
 
