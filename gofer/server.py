@@ -43,6 +43,7 @@ from gofer.nodes import PATH_FLAGS, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG, Node, Tab
 
 S_IFIFO, S_IFSOCK = 0o010000, 0o140000
 READDIR_HELD = 16  # directories kept open while the sentry reads them
+TARGET_KEPT = 256  # bytes of a symlink that are not read again: there may be very many
 RENAME_NOREPLACE, RENAME_EXCHANGE = 1, 2
 NOT_MAPPED = 65534
 
@@ -266,9 +267,10 @@ class Server:
             node = table.enter(parent, name, fd)
         data = self._attributes()
         if node.kind == S_IFLNK:
-            if not node.target:
-                node.target = os.readlink(b"", dir_fd=table.fd(node))
-            data += node.target
+            target = node.target or os.readlink(b"", dir_fd=table.fd(node))
+            if len(target) <= TARGET_KEPT:
+                node.target = target
+            data += target
         return node.id, data
 
     def _lookup(self, handle: int, size: int) -> Result:
