@@ -136,6 +136,77 @@ int nc_prlimit(int pid, int resource, uint64_t soft, uint64_t hard);
 int nc_new_user_namespace(void);
 int nc_zygote(void *page, const void *filter, int filter_len, int stub_fd, int own_net, uint64_t scratch_size);
 
+/* ---- names: what Python has found out about paths (names.c, walk.c) ---- */
+/* Python makes these and keeps them as long as C may see them: it takes a name out before it lets go of it, and a task
+ * holds its nc_fs and nc_rights. What is not in here, Python is asked for. */
+struct nc_node { /* what names lead to: an inode's attributes */
+    uint32_t mode, uid, gid; /* always true, as is the birth time */
+    uint8_t opaque;          /* its file system decides about permission: always ask Python */
+    uint8_t fresh;           /* the other attributes are true now */
+    uint8_t unmarked;        /* it has no extended attributes that a guest can see */
+    uint32_t blksize;
+    uint64_t dev, ino, nlink, rdev, size, blocks;
+    int64_t atime_ns, mtime_ns, ctime_ns, btime_ns;
+    struct nc_inode *inode;  /* a regular file's host descriptors while it has some: they know better */
+    struct nc_node *below;   /* whose data is read while this one has none (overlay) */
+    const char *target;      /* of a symbolic link, when known */
+    uint32_t target_len;
+};
+struct nc_name { /* one name in one directory, or the root of a file system */
+    uint64_t id;
+    struct nc_node *node;   /* NULL: nothing has this name */
+    struct nc_name *parent; /* NULL: a root */
+    struct nc_name *next;   /* hash chain */
+    struct nc_mount *mounts; /* those that cover it, each in another parent mount */
+    const char *text;
+    uint32_t len, hash;
+    uint32_t uses; /* descriptions of which only C knows (open.c), as in nc_mount */
+    uint8_t hashed;
+    uint8_t complete; /* a directory that holds no other names than those in the cache */
+};
+struct nc_mount {
+    uint64_t id;
+    struct nc_name *root;       /* NULL: its names are not kept here */
+    struct nc_mount *parent;    /* NULL: at no place */
+    struct nc_name *mountpoint; /* NULL: not kept here */
+    struct nc_mount *next;      /* on the same mountpoint */
+    uint32_t uses;
+    uint8_t noexec;
+};
+struct nc_place {
+    struct nc_mount *mount;
+    struct nc_name *name; /* NULL: not kept here */
+};
+int nc_name_hash(struct nc_name *name, struct nc_name *parent, const char *text, int len); /* `text` is kept, not copied */
+int nc_name_unhash(struct nc_name *name);
+int nc_names_count(void);
+int nc_mount_attach(struct nc_mount *mount, struct nc_mount *parent, struct nc_name *at);
+int nc_mount_detach(struct nc_mount *mount);
+int nc_node_set(struct nc_node *node, uint64_t dev, uint64_t ino, uint64_t nlink, uint64_t rdev, uint64_t size,
+                uint32_t blksize, uint64_t blocks, int64_t atime_ns, int64_t mtime_ns, int64_t ctime_ns);
+
+typedef struct nc_fs nc_fs;         /* a task's root and working directory */
+typedef struct nc_rights nc_rights; /* what decides about access to files */
+#define NC_DAC_OVERRIDE 1
+#define NC_DAC_READ_SEARCH 2
+#define NC_REAL_IDS 4 /* access(2), which asks for the real ids, sees the same */
+nc_fs *nc_fs_new(void);
+int nc_fs_free(nc_fs *fs); /* forgets the places: they may go */
+int nc_fs_set(nc_fs *fs, struct nc_mount *root_mount, struct nc_name *root, struct nc_mount *cwd_mount, struct nc_name *cwd);
+nc_rights *nc_rights_new(uint32_t fsuid, uint32_t fsgid, const uint32_t *groups, int n, int capabilities);
+int nc_rights_free(nc_rights *rights);
+
+#define NC_FOLLOW 1 /* a symbolic link at the end too */
+#define NC_PARENT 2 /* only to the directory that holds the last component */
+struct nc_found {
+    uint64_t mount, name; /* ids */
+    uint32_t last, last_len; /* NC_PARENT: where in `path` the last component is */
+};
+/* Walk `path` from `mount`, `name` (NULL: the working directory). 0; -ENOENT: some name in it is known to be absent;
+ * -EAGAIN: Python must look. */
+int nc_find(const nc_fs *fs, const nc_rights *rights, struct nc_mount *mount, struct nc_name *name, const char *path,
+            int len, int how, struct nc_found *out);
+
 /* ---- guest tasks and descriptor tables (task.c, fdt.c) ---- */
 typedef struct nc_file nc_file; /* an open file description */
 typedef struct nc_fdt nc_fdt;   /* a descriptor table */
@@ -144,6 +215,7 @@ nc_task *nc_task_new(int tid, nc_fdt *fdt); /* takes a reference to fdt */
 int nc_task_free(int tid);
 int nc_task_set_fdt(int tid, nc_fdt *fdt);
 int nc_task_set_ids(int tid, uint32_t uid, uint32_t euid, uint32_t gid, uint32_t egid);
+int nc_task_set_view(int tid, nc_fs *fs, nc_rights *rights); /* takes references */
 int nc_task_started(int tid); /* its first stop has been seen and answered */
 int nc_task_first_stop(int tid); /* its first stop is Python's to answer */
 int nc_task_stopped(int tid); /* the stop that nc_interrupt asked for has been seen */
@@ -178,7 +250,14 @@ int nc_file_put(nc_file *file);  /* the references left */
 int nc_file_refs(const nc_file *file);
 int nc_file_flags(const nc_file *file);
 int nc_file_set_flags(nc_file *file, int flags); /* the status flags only */
+int nc_file_set_prompt(nc_file *file); /* its release is told at once */
 int nc_file_set_noexec(nc_file *file, int on);
+/* Descriptions that C has made by itself (open.c): Python takes them up when it needs them, and frees them from then on. */
+/* One after another, NULL begins and ends; only those of this name and of this mount, where not NULL. */
+nc_file *nc_lazy_next(const nc_file *file, const struct nc_name *name, const struct nc_mount *mount);
+int nc_file_where(const nc_file *file, struct nc_found *out);
+int nc_file_settle(nc_file *file); /* Python has it now */
+int nc_file_set_place(nc_file *file, struct nc_mount *mount, struct nc_name *name); /* for *at() calls */
 int64_t nc_file_pos(const nc_file *file);
 int nc_file_set_pos(nc_file *file, int64_t pos);
 /* One implementation of the data calls. tid 0 means the sentry's own memory. `offset` is INT64_MIN for "at the
@@ -194,12 +273,15 @@ int64_t nc_file_seek(nc_file *file, int64_t offset, int whence);
 uint32_t nc_file_poll(const nc_file *file);
 
 /* Regular files. The descriptors are the caller's to give (-1: none yet); `owns`: close them with the inode. */
+nc_inode *nc_file_inode(nc_file *file); /* with a reference more */
+int nc_inode_refs(const nc_inode *inode);
 nc_inode *nc_inode_new(int host_ro, int host_rw, int owns);
 int nc_inode_put(nc_inode *inode);
 int nc_inode_set_fds(nc_inode *inode, int host_ro, int host_rw);
 int nc_inode_fd(const nc_inode *inode, int which); /* 0 read-only, 1 read-write, 2 either; -1: not open */
 int nc_inode_set_attrs(nc_inode *inode, uint64_t dev, uint64_t ino, uint32_t mode, uint32_t uid, uint32_t gid,
-                       uint64_t nlink, uint64_t rdev, uint32_t live);
+                       uint64_t nlink, uint64_t rdev, uint32_t live, int unmarked, const struct nc_node *of);
+int nc_inode_set_node(nc_inode *inode, const struct nc_node *of); /* the attributes are its */
 /* Writes that end beyond the first `bytes` bytes are left to Python (at first none are). */
 int nc_inode_set_grant(nc_inode *inode, uint64_t bytes);
 /* size, blocks, atime, mtime, ctime (ns), nlink: as the host has them */
@@ -230,6 +312,7 @@ int nc_fdt_crowd(nc_fdt *fdt); /* threads that nobody has met may use it */
 int nc_fdt_free(nc_fdt *fdt);  /* lets go of the caller's reference */
 int nc_fdt_clear(nc_fdt *fdt); /* closes everything */
 int64_t nc_fdt_lookup(const nc_fdt *fdt, int fd, int path_ok); /* -EBADF; O_PATH files only if path_ok */
+nc_file *nc_fdt_file(const nc_fdt *fdt, int fd);
 int nc_fdt_install(nc_fdt *fdt, nc_file *file, int cloexec, int lowest); /* the descriptor; -EMFILE, -EINVAL */
 int nc_fdt_install_at(nc_fdt *fdt, int fd, nc_file *file, int cloexec);  /* -EBADF */
 int nc_fdt_close(nc_fdt *fdt, int fd); /* 1: the guest's host table holds a copy too */
@@ -241,7 +324,7 @@ int nc_fdt_count(const nc_fdt *fdt);
 int nc_fdt_set_limit(nc_fdt *fdt, int limit);
 int nc_fdt_set_locks(nc_fdt *fdt, int on);
 int nc_fdt_set_fsize(nc_fdt *fdt, int on);
-int nc_set_watched(int on); /* somebody watches files (inotify): writes to regular files are Python's */
+int nc_set_watched(int on); /* somebody watches files (inotify): opens and writes of regular files are Python's */
 int nc_fdt_stub(const nc_fdt *fdt);
 int nc_fdt_set_stub(nc_fdt *fdt, int fd);
 int nc_fdt_injected(const nc_fdt *fdt, int fd);
@@ -255,6 +338,19 @@ int nc_fdt_inject(nc_fdt *fdt, uint64_t id, int host_fd, int fd);
 struct nc_ready { uint64_t id; uint32_t mask; };
 int nc_ready_take(struct nc_ready *out, int max);
 int nc_released_take(uint64_t *ids, int max);
+
+/* ---- host files, for the gofer; its socket, for the sentry (hostfs.c) ---- */
+int nc_host_open(int dirfd, const char *name, int flags, uint32_t mode, uint64_t resolve); /* openat2(2), close-on-exec */
+int nc_host_statx(int dirfd, const char *name, void *out); /* 256 bytes */
+int nc_host_getdents(int fd, void *out, uint32_t size);
+int nc_host_rename(int olddir, const char *old, int newdir, const char *new_name, unsigned flags);
+struct nc_host_times { int64_t atime_s, atime_ns, mtime_s, mtime_ns; }; /* as utimensat(2) takes them */
+int nc_host_setattr(int self_fd, int fd, uint32_t valid, uint32_t mode, uint32_t uid, uint32_t gid,
+                    const struct nc_host_times *times);
+/* Send a message, wait for one (as long as the socket's SO_RCVTIMEO). Its size, 0 at the end, or -errno: -EAGAIN when none
+ * has come, NC_NOT_SENT when there was no room. `donated`: the descriptor that came along, or -1. */
+#define NC_NOT_SENT -4096
+int nc_exchange(int fd, const void *message, uint32_t len, void *reply, uint32_t size, int32_t *donated);
 
 /* ---- host sockets for the guest's inet and netlink sockets (sock.c) ---- */
 struct nc_recv { uint8_t addr[128]; uint8_t control[4096]; uint32_t addr_len, control_len; int32_t flags; };

@@ -29,6 +29,8 @@ struct nc_task {
     uint64_t r9;
     uint32_t uid, euid, gid, egid;
     nc_fdt *fdt;
+    nc_fs *fs;         /* NULL, as rights: paths are Python's */
+    nc_rights *rights;
     nc_task *next; /* hash chain */
 };
 nc_task *nc_task_find(int tid);

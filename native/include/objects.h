@@ -51,6 +51,7 @@ struct nc_file {
     int32_t noexec; /* on a noexec mount: no PROT_EXEC mapping */
     int64_t pos;
     uint64_t id;
+    struct nc_place place; /* of directories and O_PATH descriptions, when their names are kept */
     union {
         void *object;
         nc_inode *inode;
@@ -59,7 +60,11 @@ struct nc_file {
     };
     nc_file *next; /* on the released queue */
     int queued;
+    int prompt; /* Python minds when it is released */
+    int lazy; /* Python does not know of it yet (open.c) */
+    nc_file *lazy_next, **lazy_link;
 };
+extern int nc_watched; /* somebody watches files: opens, writes and closes are told */
 int64_t nc_read_iter(nc_file *file, struct nc_iter *to, int64_t offset, int rwf);
 int64_t nc_write_iter(nc_file *file, struct nc_iter *from, int64_t offset, int rwf);
 static inline bool nc_readable(const nc_file *file) {
@@ -76,9 +81,11 @@ struct nc_inode {
     uint32_t refs;
     int host_ro, host_rw; /* -1: not open */
     int owns;             /* close them with the inode */
+    int unmarked;         /* it has no extended attributes */
     uint32_t live;        /* NC_LIVE_*: what fstat on the host says better than the fields below */
     uint32_t mode, uid, gid;
     uint64_t dev, ino, nlink, rdev;
+    const struct nc_node *of; /* whose attributes these are; only compared */
     uint64_t grant;       /* writes that end beyond it are Python's (a file system with a size limit) */
 };
 void nc_inode_get(nc_inode *inode);

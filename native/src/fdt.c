@@ -78,6 +78,11 @@ int64_t nc_fdt_lookup(const nc_fdt *fdt, int fd, int path_ok) {
     return (int64_t)slot->file->id;
 }
 
+nc_file *nc_fdt_file(const nc_fdt *fdt, int fd) {
+    const struct nc_slot *slot = nc_fdt_slot(fdt, fd);
+    return slot ? slot->file : NULL;
+}
+
 static int find_free(const nc_fdt *fdt, int from) {
     if (from < fdt->next_free) from = fdt->next_free;
     while (from < fdt->size && fdt->slots[from].file) from++;

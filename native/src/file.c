@@ -34,7 +34,15 @@ static void release(nc_file *file) {
     if (file->kind == NC_PIPE) nc_pipe_detach(file);
 }
 
+int nc_watched;
+
+int nc_set_watched(int on) {
+    nc_watched = on;
+    return 0;
+}
+
 int nc_file_free(nc_file *file) {
+    nc_file_settle(file);
     nc_released_forget(file);
     release(file);
     switch (file->kind) {
@@ -50,11 +58,18 @@ int nc_file_get(nc_file *file) { return (int)++file->refs; }
 
 int nc_file_put(nc_file *file) {
     if (--file->refs) return (int)file->refs;
+    if (file->lazy) return nc_file_free(file);
     release(file);
     if (file->queued) return 0;
-    /* A deleted file's blocks should not wait for other releases. */
-    nc_released_push(file, file->kind == NC_REG && file->inode->nlink);
+    /* Nobody minds when a regular file's release is told, but for one whose blocks are freed by it, and those who watch. */
+    nc_released_push(file, file->kind == NC_REG && file->inode->nlink && !file->prompt && !nc_watched);
     return 0;
+}
+
+nc_inode *nc_file_inode(nc_file *file) {
+    if (file->kind != NC_REG) return NULL;
+    nc_inode_get(file->inode);
+    return file->inode;
 }
 
 uint64_t nc_file_id(const nc_file *file) { return file->id; }
@@ -69,6 +84,16 @@ int nc_file_set_flags(nc_file *file, int flags) {
 
 int nc_file_set_noexec(nc_file *file, int on) {
     file->noexec = on;
+    return 0;
+}
+
+int nc_file_set_prompt(nc_file *file) {
+    file->prompt = 1;
+    return 0;
+}
+
+int nc_file_set_place(nc_file *file, struct nc_mount *mount, struct nc_name *name) {
+    file->place = (struct nc_place){mount, name};
     return 0;
 }
 

@@ -26,6 +26,8 @@ int nc_inode_set_grant(nc_inode *inode, uint64_t bytes) {
     return 0;
 }
 
+int nc_inode_refs(const nc_inode *inode) { return (int)inode->refs; }
+
 void nc_inode_get(nc_inode *inode) { inode->refs++; }
 
 static void close_fds(nc_inode *inode) {
@@ -58,7 +60,7 @@ int nc_inode_fd(const nc_inode *inode, int which) {
 }
 
 int nc_inode_set_attrs(nc_inode *inode, uint64_t dev, uint64_t ino, uint32_t mode, uint32_t uid, uint32_t gid,
-                       uint64_t nlink, uint64_t rdev, uint32_t live) {
+                       uint64_t nlink, uint64_t rdev, uint32_t live, int unmarked, const struct nc_node *of) {
     inode->dev = dev;
     inode->ino = ino;
     inode->mode = mode;
@@ -67,6 +69,13 @@ int nc_inode_set_attrs(nc_inode *inode, uint64_t dev, uint64_t ino, uint32_t mod
     inode->nlink = nlink;
     inode->rdev = rdev;
     inode->live = live;
+    inode->unmarked = unmarked;
+    inode->of = of;
+    return 0;
+}
+
+int nc_inode_set_node(nc_inode *inode, const struct nc_node *of) {
+    inode->of = of;
     return 0;
 }
 

@@ -176,6 +176,7 @@ async def populate_dev(
 ) -> None:
     """Fill the /dev at `place`: default devices, links, mount points, and `devices` on top."""
     root = place.inode
+    place.dentry.is_incomplete()
     wanted = {each.path: each for each in DEFAULT_DEVICES}
     if terminal:
         wanted[CONSOLE.path] = CONSOLE

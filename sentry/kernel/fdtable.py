@@ -30,7 +30,7 @@ _ready = ffi.new("struct nc_ready[]", _BATCH)
 _released = ffi.new("uint64_t[]", _BATCH)
 _lookup = lib.nc_fdt_lookup
 
-#: The files that are referenced, by the id of their twin.
+#: The files that are referenced, by the id of their twin, but for those that only C knows (sentry/fs/lazyfile.py).
 FILES: dict[int, File] = {}
 #: Queues with somebody on them, by the id of their C object.
 _queues: dict[int, SourceQueue] = {}
@@ -70,6 +70,8 @@ def twin(file: File) -> Any:
     """The file's C twin, made at its first use for files that live in Python."""
     if file.nc is None:
         file.nc = new_twin(lib.NC_PY, file.flags)
+        if file.only_a_place and file.path is not None and file.path.dentry.nc is not None:
+            lib.nc_file_set_place(file.nc, file.path.mount.twin(), file.path.dentry.nc)
     return file.nc
 
 
@@ -79,9 +81,13 @@ def file_id(file: File) -> int:
 
 def hold(file: File) -> None:
     """One reference more."""
-    nc = twin(file)
-    FILES[lib.nc_file_id(nc)] = file
-    lib.nc_file_get(nc)
+    enter(file)
+    lib.nc_file_get(file.nc)
+
+
+def enter(file: File) -> None:
+    """It is referenced."""
+    FILES[lib.nc_file_id(twin(file))] = file
 
 
 def unhold(file: File) -> None:
@@ -100,6 +106,7 @@ def release_unused(file: File) -> None:
 def at_release(file: File, callback: Callable[[File], None]) -> None:
     """Call `callback(file)` once, after the last reference has gone."""
     _at_release.setdefault(file_id(file), []).append(callback)
+    lib.nc_file_set_prompt(file.nc)
 
 
 def forget_at_release(file: File, callback: Callable[[File], None]) -> None:
@@ -164,7 +171,12 @@ class FdTable:
         identity = _lookup(self.nc, fd, 1)
         if identity < 0:
             raise EBADF
-        return FILES[identity]
+        file = FILES.get(identity)
+        if file is None:
+            from sentry.fs.lazyfile import take_up  # which builds on this module
+
+            file = take_up(lib.nc_fdt_file(self.nc, fd))
+        return file
 
     def items(self) -> Iterator[tuple[int, File]]:
         """(descriptor, file), ascending. The table may change meanwhile."""

@@ -27,6 +27,7 @@ from sentry.kernel.creds import Credentials
 from sentry.kernel.memory import Memory
 from sentry.kernel.nproc import apply_limit
 from sentry.kernel.sched import WaitQueue
+from sentry.vfs.names import rights_of
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -233,6 +234,12 @@ class Task:
         if creds.uid != old.uid or creds.cap_effective != old.cap_effective:
             apply_limit(self)
         lib.nc_task_set_ids(self.host_tid, creds.uid, creds.euid, creds.gid, creds.egid)
+        lib.nc_task_set_view(self.host_tid, self.fs.nc, rights_of(creds))
+
+    def set_fs(self, fs: "FsContext") -> None:
+        """Use other places (unshare)."""
+        self.fs = fs
+        lib.nc_task_set_view(self.host_tid, fs.nc, rights_of(self.creds))
 
     def set_fds(self, fds: "FdTable") -> None:
         """Use another descriptor table (unshare, exec of a sharer)."""

@@ -13,7 +13,6 @@ from sentry.abi.linux import (
     AT_SYMLINK_NOFOLLOW,
     IN_ATTRIB,
     MS_RELATIME,
-    S_IFDIR,
     S_IFLNK,
     S_IFMT,
 )
@@ -23,8 +22,8 @@ from sentry.syscalls.declare import syscall
 from sentry.syscalls.kinds import Addr, AnyFile, DirFd, File, Gid, Mode, PathArg, Uid, UInt, flags
 from sentry.syscalls.paths import at_place
 from sentry.vfs import notify
-from sentry.vfs.dentry import invalidate
 from sentry.vfs.mount import Path
+from sentry.vfs.names import KNOWN
 from sentry.vfs.perm import MAY_WRITE, allowed, chmod_attrs, chown_attrs, owner_or_capable, want_write
 from sentry.vfs.stat import SetAttr, Stat
 from sentry.vfs.walk import resolve
@@ -57,20 +56,21 @@ async def _write_stat(task: Task, inode: Inode, buffer: int) -> None:
     stat = inode.stat_now()
     if stat is None:
         stat = await inode.getattr()
+    inode.publish(stat)
     task.mem.write(buffer, pack_stat(*stat[:13]))
 
 
-@syscall
+@syscall(fast=KNOWN)
 async def sys_stat(task: Task, path: PathArg, buffer: Addr) -> None:
     await _write_stat(task, (await resolve(task, AT_FDCWD, path)).inode, buffer)
 
 
-@syscall
+@syscall(fast=KNOWN)
 async def sys_lstat(task: Task, path: PathArg, buffer: Addr) -> None:
     await _write_stat(task, (await resolve(task, AT_FDCWD, path, False)).inode, buffer)
 
 
-@syscall(fast="fstat of a regular file, as C libraries make it")
+@syscall(fast=KNOWN + "; fstat, as C libraries make it")
 async def sys_newfstatat(task: Task, dirfd: DirFd, path: PathArg, buffer: Addr, flags: StatFlags) -> None:
     if flags & AT_EMPTY_PATH and not path and dirfd != AT_FDCWD:
         task.mem.write(buffer, stat_bytes(await task.fds.get(dirfd).getattr()))
@@ -78,7 +78,7 @@ async def sys_newfstatat(task: Task, dirfd: DirFd, path: PathArg, buffer: Addr, 
         await _write_stat(task, (await at_place(task, dirfd, path, flags)).inode, buffer)
 
 
-@syscall
+@syscall(fast="a regular file, a directory or what O_PATH gave")
 async def sys_fstat(task: Task, file: AnyFile, buffer: Addr) -> None:
     task.mem.write(buffer, stat_bytes(await file.getattr()))
 
@@ -90,7 +90,7 @@ STATX_RESERVED = 0x80000000
 STATX_ATTR_MOUNT_ROOT = 0x2000
 
 
-@syscall
+@syscall(fast=KNOWN)
 async def sys_statx(
     task: Task, dirfd: DirFd, path: PathArg, flags: StatFlags, mask: UInt, buffer: Addr
 ) -> None:
@@ -104,6 +104,7 @@ async def sys_statx(
     else:
         place = await at_place(task, dirfd, path, flags)
         stat = await place.inode.getattr()
+        place.inode.publish(stat)
     given = STATX_BASIC_STATS | (STATX_BTIME if stat.btime_ns else 0)
     mount_id = attributes = 0
     if place is not None:
@@ -121,10 +122,8 @@ async def sys_statx(
 
 
 async def change(task: Task, inode: Inode, place: Path | None, attrs: SetAttr) -> None:
-    """notify_change: apply, and let caches and watchers know."""
+    """notify_change: apply, and let watchers know."""
     await inode.setattr(task, attrs)
-    if inode.mode & S_IFMT == S_IFDIR:
-        invalidate()  # search permission may be gone
     if notify.watching and place is not None:
         notify.place_event(place, IN_ATTRIB)
 

@@ -57,6 +57,7 @@ if TYPE_CHECKING:
 
 FAST = "the file's data is the C core's and nothing has to wait"
 MAX_OFFSET = (1 << 63) - 1
+ULONG_MAX = (1 << 64) - 1
 
 SpliceFlags = Annotated[
     int, flags(SPLICE_F_MOVE=1, SPLICE_F_NONBLOCK=2, SPLICE_F_MORE=4, SPLICE_F_GIFT=8)
@@ -192,7 +193,7 @@ def sys_readahead(task: Task, file: File, offset: Off, count: Size) -> None:
         raise EINVAL
 
 
-@syscall
+@syscall(fast="a regular file")
 def sys_fadvise64(task: Task, file: File, offset: Off, length: Off, advice: Advice) -> None:
     if file.inode.mode & S_IFMT == S_IFIFO:
         raise ESPIPE
@@ -227,7 +228,7 @@ async def sys_sendfile(task: Task, out: UInt, source: UInt, offset: Addr, count:
     return done
 
 
-@syscall(partial="between file systems too")
+@syscall(partial="between file systems too", fast="two regular files that are open on the host")
 async def sys_copy_file_range(
     task: Task, source: UInt, off_in: Addr, target: UInt, off_out: Addr, count: Size, flags: UInt
 ) -> int:
@@ -244,12 +245,12 @@ async def sys_copy_file_range(
             raise EINVAL
     if not file_in.readable or not file_out.writable or file_out.flags & O_APPEND:
         raise EBADF
-    start = End(file_in, at_in)
-    to = End(file_out, at_out)
     pos_in = file_in.pos if at_in is None else at_in
     pos_out = file_out.pos if at_out is None else at_out
-    if count > MAX_OFFSET - max(pos_in, pos_out):
+    if any((pos & ULONG_MAX) + count > ULONG_MAX for pos in (pos_in, pos_out)):
         raise EOVERFLOW
+    start = End(file_in, at_in)
+    to = End(file_out, at_out)
     if pos_out == MAX_OFFSET:
         raise EFBIG
     if file_in.inode is file_out.inode:

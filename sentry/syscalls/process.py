@@ -183,7 +183,7 @@ def sys_unshare(task: Task, flags: ULong) -> Any:
     if flags & (CLONE_FS | CLONE_FILES) or namespaces:
         task.kernel.threads.part(task)
     if flags & CLONE_FS or namespaces:
-        task.fs = task.fs.copy()
+        task.set_fs(task.fs.copy())
     parted = False
     if flags & CLONE_FILES and task.fds.users > 1:
         fds = task.fds.fork()

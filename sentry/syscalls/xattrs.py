@@ -140,19 +140,19 @@ async def _get(task: Task, inode: Inode, name: bytes, buffer: int, size: int) ->
     return len(value)
 
 
-@syscall
+@syscall(fast="system.*, which no file system here has")
 async def sys_getxattr(task: Task, path: PathArg, name: Addr, value: Addr, size: Size) -> int:
     text = _name(task, name)
     return await _get(task, (await resolve(task, AT_FDCWD, path)).inode, text, value, size)
 
 
-@syscall
+@syscall(fast="system.*, which no file system here has")
 async def sys_lgetxattr(task: Task, path: PathArg, name: Addr, value: Addr, size: Size) -> int:
     text = _name(task, name)
     return await _get(task, (await resolve(task, AT_FDCWD, path, False)).inode, text, value, size)
 
 
-@syscall
+@syscall(fast="system.*, which no file system here has")
 async def sys_fgetxattr(task: Task, file: File, name: Addr, value: Addr, size: Size) -> int:
     return await _get(task, file.inode, _name(task, name), value, size)
 
@@ -174,17 +174,17 @@ async def _list(task: Task, inode: Inode, buffer: int, size: int) -> int:
     return len(text)
 
 
-@syscall
+@syscall(fast="of what is known to have none")
 async def sys_listxattr(task: Task, path: PathArg, buffer: Addr, size: Size) -> int:
     return await _list(task, (await resolve(task, AT_FDCWD, path)).inode, buffer, size)
 
 
-@syscall
+@syscall(fast="of what is known to have none")
 async def sys_llistxattr(task: Task, path: PathArg, buffer: Addr, size: Size) -> int:
     return await _list(task, (await resolve(task, AT_FDCWD, path, False)).inode, buffer, size)
 
 
-@syscall
+@syscall(fast="of what is known to have none")
 async def sys_flistxattr(task: Task, file: File, buffer: Addr, size: Size) -> int:
     return await _list(task, file.inode, buffer, size)
 

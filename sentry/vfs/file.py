@@ -29,6 +29,8 @@ class File:
 
     __slots__ = ("__weakref__", "flags", "inode", "locks", "nc", "path", "pos", "queue")
 
+    only_a_place: bool = False  #: a directory or what O_PATH gives: fstat(2) is stat(2) of its path
+
     def __init__(self, inode: Inode, path: Path | None, flags: int) -> None:
         self.inode = inode
         self.path = path  # None: not reached by a name (pipe, socket, eventfd)
@@ -135,3 +137,4 @@ class PathFile(File):
     """open(2) with O_PATH: names a place in the tree and nothing else; read, write and ioctl give EBADF."""
 
     __slots__ = ()
+    only_a_place = True

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from sys import getrefcount
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+from weakref import WeakValueDictionary
 
+from native import ffi, lib
 from sentry.abi.linux import (
     MS_NOATIME,
     MS_NODEV,
@@ -21,8 +23,7 @@ from sentry.abi.linux import (
     MS_STRICTATIME,
 )
 from sentry.errors import EINVAL
-from sentry.vfs.dentry import Dentry, invalidate
-from sentry.vfs.memo import forget_all
+from sentry.vfs.dentry import Dentry
 
 if TYPE_CHECKING:
     from sentry.vfs.inode import Filesystem, Inode
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 MOUNT_FLAGS = MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_NOATIME | MS_NODIRATIME | MS_RELATIME
 
 _next_id = 0
+#: Mounts that the C core knows, by their number.
+by_id: WeakValueDictionary[int, Mount] = WeakValueDictionary()
 
 
 def mount_flags(flags: int) -> int:
@@ -61,8 +64,8 @@ class Mount:
     """One mount of a file system's (sub)tree."""
 
     __slots__ = (
-        "__weakref__", "children", "flags", "fs", "id", "mountpoint", "ns", "parent", "propagation", "root",
-        "source",
+        "__weakref__", "_flags", "children", "fs", "id", "mountpoint", "nc", "ns", "parent", "propagation",
+        "root", "source",
     )  # fmt: skip
 
     def __init__(
@@ -73,14 +76,26 @@ class Mount:
         self.id = _next_id
         self.fs = fs
         self.root = fs.root_dentry if root is None else root
-        self.flags = flags & MOUNT_FLAGS
+        self._flags = flags & MOUNT_FLAGS
         self.source = source
         self.parent: Mount | None = None
         self.mountpoint: Dentry | None = None
         self.children: dict[Dentry, Mount] = {}
         self.ns: MountNamespace | None = None
+        self.nc: Any = None
         self.propagation = 0  # MS_SHARED, MS_SLAVE, MS_UNBINDABLE as last asked for; nothing propagates
         fs.mount_count += 1
+
+    @property
+    def flags(self) -> int:
+        """MS_* of this mount."""
+        return self._flags
+
+    @flags.setter
+    def flags(self, flags: int) -> None:
+        self._flags = flags
+        if self.nc is not None:
+            self.nc.noexec = bool(flags & MS_NOEXEC)
 
     @property
     def path(self) -> Path:
@@ -96,6 +111,18 @@ class Mount:
         """The same tree once more, sitting nowhere yet (a bind mount)."""
         return Mount(self.fs, self.flags, self.source, self.root if root is None else root)
 
+    def twin(self) -> Any:
+        """The C core's idea of it (struct nc_mount), made at first use."""
+        nc = self.nc
+        if nc is None:
+            nc = self.nc = ffi.new("struct nc_mount *")
+            nc.id = self.id
+            nc.noexec = bool(self._flags & MS_NOEXEC)
+            if self.root.nc is not None:
+                nc.root = self.root.nc
+            by_id[self.id] = self
+        return nc
+
     def attach(self, parent: Mount, mountpoint: Dentry) -> None:
         """Sit on `mountpoint` of `parent`, covering it."""
         self.parent = parent
@@ -107,7 +134,7 @@ class Mount:
         while node is not None and node.parent is not None and not node.dead:
             node.hash()
             node = node.parent
-        invalidate()
+        lib.nc_mount_attach(self.twin(), parent.twin(), ffi.NULL if mountpoint.nc is None else mountpoint.nc)
 
     def detach(self) -> None:
         """Leave the tree; open files and working directories below stay valid."""
@@ -115,13 +142,24 @@ class Mount:
             if self.parent.children.get(self.mountpoint) is self:
                 del self.parent.children[self.mountpoint]
                 self.mountpoint.mounted -= 1
+        if self.nc is not None:
+            self.opened(take_up=True)
+            lib.nc_mount_detach(self.nc)
         self.parent = self.mountpoint = self.ns = None
-        invalidate()
+
+    def opened(self, take_up: bool = False) -> bool:
+        """Whether files are open by it of which only C knows; take_up: not any more."""
+        if self.nc is None or not self.nc.uses:
+            return False
+        if take_up:
+            from sentry.fs.lazyfile import take_up_all  # which builds on this module
+
+            take_up_all(mount=self)
+        return True
 
     def in_use(self) -> bool:
         """An open file, a working directory or a root is inside: somebody holds a Path through this mount."""
-        forget_all()  # the path memo's references are no use
-        return getrefcount(self) > _IDLE_REFERENCES
+        return self.opened() or getrefcount(self) > _IDLE_REFERENCES
 
     def walk(self) -> Iterator[Mount]:
         """This mount and all below it, parents first."""
@@ -130,6 +168,8 @@ class Mount:
             yield from child.walk()
 
     def __del__(self) -> None:
+        if self.nc is not None:
+            lib.nc_mount_detach(self.nc)
         fs = self.fs
         fs.mount_count -= 1
         if fs.mount_count == 0:
@@ -170,7 +210,6 @@ class MountNamespace:
             raise EINVAL("the root mount stays")
         for each in reversed(list(mount.walk())):
             each.detach()
-        forget_all()  # the memo's references would keep the file system
 
     def pivot(self, new: Mount, old: Mount, put_old: Path) -> None:
         """pivot_root(2): `new` takes the place of `old`, which moves to `put_old`."""
@@ -185,7 +224,6 @@ class MountNamespace:
         old.attach(put_old.mount, put_old.dentry)
         for mount in self.root.walk():
             mount.ns = self
-        invalidate()
 
     def copy(self) -> tuple[MountNamespace, dict[Mount, Mount]]:
         """unshare(CLONE_NEWNS): a copy of the tree, and which mount became which (for root and cwd)."""
@@ -204,7 +242,6 @@ class MountNamespace:
         """The last task of the namespace is gone."""
         for each in reversed(list(self.root.walk())):
             each.detach()
-        forget_all()
 
 
 #: in_use's view of an idle mount: its parent's `children`, the caller's variable, `self` and the argument

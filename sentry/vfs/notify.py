@@ -33,12 +33,12 @@ def add(watch: Watch) -> None:
     """Begin to tell `watch` of its inode."""
     global watching
     inode = watch.inode
+    if not watching:
+        _tell_core(True)
     if inode.watches is None:
         inode.watches = []
     inode.watches.append(watch)
     watching += 1
-    if watching == 1:
-        _tell_core(True)
 
 
 def remove(watch: Watch) -> None:
@@ -57,6 +57,12 @@ def _tell_core(on: bool) -> None:
     from native import lib
 
     lib.nc_set_watched(on)
+    if on:
+        from sentry.fs.lazyfile import take_up_all
+        from sentry.kernel.fdtable import drain
+
+        take_up_all()  # their closing will be told
+        drain()  # what was closed before is not
 
 
 def event(inode: Inode, mask: int) -> None:

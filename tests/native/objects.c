@@ -1,6 +1,8 @@
 /* Pipes, eventfds, descriptor tables and regular files as nc_fast answers for them. */
 #include "harness.h"
 
+#include <linux/fs.h>
+
 #define CALL(...) guest_call(task, __VA_ARGS__, 0ul, 0ul, 0ul, 0ul, 0ul, 0ul)
 #define P(pointer) ((uint64_t)(uintptr_t)(pointer))
 #define BAD_ADDRESS 0x1000ul
@@ -332,9 +334,9 @@ static void test_setuid_file_and_limits_are_for_python(void) {
     nc_inode *inode;
     nc_file *file = regular(O_RDWR, &inode);
     SAME(CALL(SYS_write, 0ul, P("x"), 1ul), 1);
-    nc_inode_set_attrs(inode, 1, 2, S_IFREG | 04755, 0, 0, 1, 0, 3);
+    nc_inode_set_attrs(inode, 1, 2, S_IFREG | 04755, 0, 0, 1, 0, 3, 0, NULL);
     SAME(CALL(SYS_write, 0ul, P("x"), 1ul), TO_PYTHON);
-    nc_inode_set_attrs(inode, 1, 2, S_IFREG | 0755, 10, 20, 1, 0, 3);
+    nc_inode_set_attrs(inode, 1, 2, S_IFREG | 0755, 10, 20, 1, 0, 3, 0, NULL);
     nc_fdt_set_fsize(fdt, 1);
     SAME(CALL(SYS_write, 0ul, P("x"), 1ul), TO_PYTHON);
     nc_fdt_set_locks(fdt, 1);
@@ -345,11 +347,49 @@ static void test_setuid_file_and_limits_are_for_python(void) {
     SAME(stat.st_uid, 10);
     SAME(stat.st_size, 1);
     SAME(stat.st_nlink, 1);
-    nc_inode_set_attrs(inode, 1, 2, S_IFREG | 0755, 10, 20, 1, 0, 0);
+    nc_inode_set_attrs(inode, 1, 2, S_IFREG | 0755, 10, 20, 1, 0, 0, 0, NULL);
     SAME(CALL(SYS_fstat, 0ul, P(&stat)), TO_PYTHON);
     end();
     nc_file_free(file);
     nc_inode_put(inode);
+}
+
+static void test_copies_between_files(void) {
+    begin(16);
+    nc_inode *from, *to;
+    nc_file *source = regular(O_RDWR, &from), *target = regular(O_RDWR, &to);
+    static char data[200000], back[200000];
+    for (size_t i = 0; i < sizeof data; i++) data[i] = (char)(i * 7 + i / 251);
+    SAME(CALL(SYS_pwrite64, 0ul, P(data), sizeof data, 0ul), sizeof data);
+    int64_t at = 1000;
+    SAME(CALL(SYS_copy_file_range, 0ul, P(&at), 1ul, 0ul, 1ul << 40, 0ul), sizeof data - 1000);
+    SAME(at, sizeof data);
+    SAME(nc_file_pos(source), 0);
+    SAME(nc_file_pos(target), sizeof data - 1000);
+    SAME(CALL(SYS_pread64, 1ul, P(back), sizeof back, 0ul), sizeof data - 1000);
+    CHECK(!memcmp(back, data + 1000, sizeof data - 1000));
+    SAME(CALL(SYS_copy_file_range, 0ul, P(&at), 1ul, 0ul, 10ul, 0ul), 0);
+    SAME(CALL(SYS_copy_file_range, 0ul, 0ul, 1ul, 0ul, 0ul, 0ul), 0);
+    SAME(CALL(SYS_copy_file_range, 0ul, 0ul, 0ul, 0ul, 10ul, 0ul), TO_PYTHON); /* one file */
+    SAME(CALL(SYS_copy_file_range, 0ul, BAD_ADDRESS, 1ul, 0ul, 10ul, 0ul), TO_PYTHON);
+    SAME(CALL(SYS_copy_file_range, 0ul, 0ul, 1ul, 0ul, 10ul, 1ul), TO_PYTHON);
+    nc_inode_set_grant(to, 5);
+    SAME(CALL(SYS_copy_file_range, 0ul, 0ul, 1ul, 0ul, 10ul, 0ul), TO_PYTHON);
+    nc_inode_set_grant(to, UINT64_MAX);
+    nc_fdt_set_fsize(fdt, 1);
+    SAME(CALL(SYS_copy_file_range, 0ul, 0ul, 1ul, 0ul, 10ul, 0ul), TO_PYTHON);
+    nc_fdt_set_fsize(fdt, 0);
+    SAME(CALL(SYS_ioctl, 1ul, (uint64_t)FICLONE, 0ul), -EOPNOTSUPP);
+    SAME(CALL(SYS_ioctl, 1ul, (uint64_t)FICLONE, 9ul), -EBADF);
+    nc_inode_set_attrs(to, 77, 2, S_IFREG, 0, 0, 1, 0, 3, 0, NULL);
+    SAME(CALL(SYS_ioctl, 1ul, (uint64_t)FICLONE, 0ul), -EXDEV);
+    SAME(CALL(SYS_fadvise64, 0ul, 0ul, 0ul, (uint64_t)POSIX_FADV_NOREUSE), 0);
+    SAME(CALL(SYS_fadvise64, 0ul, 0ul, 0ul, 6ul), TO_PYTHON);
+    end();
+    nc_file_free(source);
+    nc_file_free(target);
+    nc_inode_put(from);
+    nc_inode_put(to);
 }
 
 /* Buffers of which only a part is there: what Linux moves before the fault counts. */
@@ -452,6 +492,7 @@ int main(void) {
     test_birth();
     test_a_crowd_takes_injected_descriptors_back_at_once();
     test_setuid_file_and_limits_are_for_python();
+    test_copies_between_files();
     test_partial_faults();
     test_beyond_two_gigabytes();
     test_poll();
