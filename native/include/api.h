@@ -59,6 +59,7 @@ int64_t nc_eventmsg(int tid);
 int nc_getsiginfo(int tid, void *buf128);
 int64_t nc_sigcookie(int tid); /* at a signal stop: the cookie of nc_signal, 0 for a signal that is not the sentry's */
 int nc_setsiginfo(int tid, const void *buf128);
+int nc_set_many_users(void); /* from now on Python says which user's child it was that SIGCHLD tells of */
 int64_t nc_getsigmask(int tid);
 int nc_setsigmask(int tid, uint64_t mask);
 /* At a stop in a call: end it with `result`, which restarts call `nr` if it is one of -ERESTART* (nr -1: never); run, or stay

@@ -15,6 +15,8 @@
 
 #define ERESTARTSYS 512
 #define ERESTARTNOINTR 513
+#define SYS_FUTEX_WAITV 449 /* newer than some headers */
+#define SYS_FUTEX_WAIT 455
 
 static int trace(long request, int tid, void *addr, long data) {
     return ptrace(request, tid, addr, data) < 0 ? -errno : 0;
@@ -164,7 +166,16 @@ int nc_signal(int tgid, int tid, int sig, int code, uint32_t uid, uint64_t value
     memcpy((char *)&info + COOKIE_AT, &cookie, sizeof cookie);
     memcpy((char *)&info + MAGIC_AT, &magic, sizeof magic);
     long result = tid ? syscall(SYS_rt_tgsigqueueinfo, tgid, tid, sig, &info) : syscall(SYS_rt_sigqueueinfo, tgid, sig, &info);
+    /* Beyond RLIMIT_SIGPENDING kill(2) still sends, only without saying who: so does ours. */
+    if (result && errno == EAGAIN && code == SI_USER) result = kill(tgid, sig);
     return result ? -errno : 0;
+}
+
+static int many_users;
+
+int nc_set_many_users(void) {
+    many_users = 1;
+    return 0;
 }
 
 int64_t nc_sigcookie(int tid) {
@@ -186,9 +197,14 @@ static int fault_signal(int sig) {
 static void make_unreceived_call_again(int tid) {
     struct nc_regs regs;
     if (nc_getregs(tid, &regs) || (int64_t)regs.rax != -ERESTARTSYS) return;
-    if (regs.orig_rax == SYS_wait4 || regs.orig_rax == SYS_waitid || regs.orig_rax == SYS_futex ||
-        regs.orig_rax == (uint64_t)-1)
-        return;
+    switch (regs.orig_rax) {
+    case SYS_wait4:
+    case SYS_waitid:
+    case SYS_futex:
+    case SYS_FUTEX_WAITV:
+    case SYS_FUTEX_WAIT:
+    case (uint64_t)-1: return;
+    }
     regs.rax = (uint64_t)-ERESTARTNOINTR;
     nc_setregs(tid, &regs);
 }
@@ -211,6 +227,7 @@ int nc_stop_answered(int tid, int status) {
     }
     if (event || sig & 0x80) return 0;
     if (task->parked || fault_signal(sig) || nc_sigcookie(tid)) return 0;
+    if (sig == SIGCHLD && many_users) return 0;
     return nc_resume(tid, sig) == 0;
 }
 

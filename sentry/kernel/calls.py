@@ -26,7 +26,7 @@ from sentry.abi.linux import (
     SIGTTOU,
 )
 from sentry.abi.x86_64 import FRAME_SIGMASK
-from sentry.errors import EFAULT, Interrupted, LinuxError
+from sentry.errors import EFAULT, EINTR, Interrupted, LinuxError
 from sentry.kernel.rewrite import Rewritten, RewrittenCall
 
 if TYPE_CHECKING:
@@ -198,7 +198,8 @@ class Waiting:
         if event_stop:
             call.stopped = signal in STOP_SIGNALS
             if call.stopped:
-                call.job.freeze()
+                if not self._stop_ends(call):
+                    call.job.freeze()
             elif call.job.frozen:
                 call.job.thaw()  # its result, if it has one now, comes after the resume below
             if state == HANDLER:
@@ -234,6 +235,15 @@ class Waiting:
         call.job.interrupt()  # when it can't be interrupted now, its end finishes the stop
         self.kernel.scheduler.run_ready()
         return True
+
+    def _stop_ends(self, call: Call) -> bool:
+        """At a group stop: whether the call ends because of it. Some fail with EINTR without any handler (signal(7))."""
+        sleeper = call.job.sleeper
+        if sleeper is None or not (sleeper.stop_ends or call.entry.restart == EINTR.errno):
+            return call.ended
+        if call.job.interrupt():
+            self.kernel.scheduler.run_ready()
+        return call.ended
 
     def _finish_signaled(self, call: Call) -> None:
         """At the stop for a signal with a handler: end the call so that the host kernel restarts it or not."""

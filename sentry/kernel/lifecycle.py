@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from native import lib
+from native import ffi, lib
 from sentry.abi.linux import (
     CLONE_FILES,
     CLONE_FS,
@@ -18,6 +18,7 @@ from sentry.abi.linux import (
     EPOLLIN,
     EPOLLRDNORM,
     SIGBUS,
+    SIGCHLD,
     SIGFPE,
     SIGILL,
     SIGKILL,
@@ -30,7 +31,7 @@ from sentry.errors import ESRCH
 from sentry.fs import aio
 from sentry.ipc import sem
 from sentry.kernel.calls import STOP_SIGNALS
-from sentry.kernel.rewrite import CALL_STOP, RewrittenCall
+from sentry.kernel.rewrite import CALL_STOP, SYSCALL_SIZE, RewrittenCall
 from sentry.kernel.task import Task, ThreadGroup
 from sentry.kernel.zygote import Zygote
 
@@ -42,6 +43,10 @@ EVENT_FORK, EVENT_VFORK, EVENT_CLONE, EVENT_EXEC, EVENT_STOP = 1, 2, 3, 4, 128
 MAGIC_LOAD, MAGIC_ZYGOTE = 5000, 5001
 ORPHAN_AFTER_NS = 1_000_000_000  # a parent's event is some microseconds behind its child's first stop
 FAULTS = frozenset((SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP, SIGSYS))
+REPEATS = {SIGTRAP: 1, SIGSYS: SYSCALL_SIZE}  # how far behind the instruction that raised it: int3, syscall
+NOWHERE = 0xFFFF_8000_0000_0000  # the kernel's half of the addresses
+
+_regs = ffi.new("struct nc_regs *")
 
 
 class Lifecycle:
@@ -119,13 +124,33 @@ class Lifecycle:
         kernel.signals.identify(tid)
         if signal == SIGSYS and task.strict:
             kernel.platform.signal(task.group.host_tgid, 0, SIGKILL, 0, 0, 0, 0)
+        if signal == SIGCHLD:
+            self._name_childs_user(tid)
         if kernel.waiting.stopped(task, False, signal):
             return
-        if signal in FAULTS and task.group.tgid == 1 and not kernel.pids.caught(tid, signal):
-            # The host kernel does not kill a traced init of a PID namespace for its own fault: it would fault for ever.
-            self.kernel.platform.detach(tid, signal)
-            return
-        self.kernel.platform.resume(tid, signal)
+        if signal in FAULTS and task.group.tgid == 1 and kernel.signals.origin(tid)[0] > 0:
+            if not kernel.pids.caught(tid, signal):
+                self._die_of_fault(tid, signal)
+                return
+        kernel.platform.resume(tid, signal)
+
+    def _name_childs_user(self, tid: int) -> None:
+        """The siginfo of a SIGCHLD gets the real user id of the child it tells of."""
+        kernel = self.kernel
+        code, pid = kernel.signals.origin(tid)
+        if code > 0:
+            child = kernel.find_zombie(pid) or kernel.find_task(pid)
+            if child is not None:
+                kernel.signals.name_user(tid, child.creds.uid)
+
+    def _die_of_fault(self, tid: int, signal: int) -> None:
+        """The host kernel does not kill a traced init of a PID namespace for its own fault: it would fault for ever.
+        Let go, it dies of the next one: so it has to do again what a trap has let it pass, or be where nothing is."""
+        platform = self.kernel.platform
+        if (signal == SIGSEGV or signal in REPEATS) and not platform.get_regs(tid, _regs):
+            _regs.rip = NOWHERE if signal == SIGSEGV else _regs.rip - REPEATS[signal]
+            platform.set_regs(tid, _regs)
+        platform.detach(tid, signal)
 
     def _stranger(self, tid: int, what: int, signal: int) -> None:
         """A stop of the zygote, or of a child whose parent's event is still to come."""

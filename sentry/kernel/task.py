@@ -207,6 +207,8 @@ class Task:
         if creds.uid != old.uid or creds.cap_effective != old.cap_effective:
             apply_limit(self)
         lib.nc_task_set_ids(self.host_tid, creds.uid, creds.euid, creds.gid, creds.egid)
+        if creds.uid:
+            lib.nc_set_many_users()
 
     def set_fds(self, fds: "FdTable") -> None:
         """Use another descriptor table (unshare, exec of a sharer)."""

@@ -102,6 +102,9 @@ class Platform(Protocol):
     def signal_cookie(self, tid: int) -> int:
         """At a signal stop: the cookie it carries; 0 for a signal of the host kernel's."""
 
+    def get_siginfo(self, tid: int, data: Any) -> int:
+        """At a signal stop: the 128 bytes of its struct siginfo."""
+
     def set_siginfo(self, tid: int, data: Any) -> int: ...
 
     def get_sigmask(self, tid: int) -> int: ...

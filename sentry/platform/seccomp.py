@@ -45,6 +45,7 @@ class SeccompPlatform:
 
     signal = lib.nc_signal
     signal_cookie = lib.nc_sigcookie
+    get_siginfo = lib.nc_getsiginfo
     set_siginfo = lib.nc_setsiginfo
     get_sigmask = lib.nc_getsigmask
     set_sigmask = lib.nc_setsigmask

@@ -14,7 +14,7 @@ from sentry.kernel.signals import user_info
 from sentry.syscalls.declare import syscall
 from sentry.syscalls.kinds import Addr, AnyFile, File, Int, Pid, UInt, flags
 from sentry.syscalls.native import IdType, WaitOptions
-from sentry.syscalls.signals import check_number, queued_info, send
+from sentry.syscalls.signals import queued_info, send
 
 if TYPE_CHECKING:
     from sentry.kernel.task import Task
@@ -49,7 +49,6 @@ def sys_pidfd_send_signal(task: Task, pidfd: AnyFile, sig: Int, info: Addr, flag
             raise EPERM
     else:
         queued = user_info(sig, task)
-    check_number(sig)
     if target is None:
         raise ESRCH
     send(task, target, queued, True)

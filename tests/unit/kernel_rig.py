@@ -56,6 +56,7 @@ class FakePlatform:
         self.gone: set[int] = set()
         self.masks: dict[int, int] = {}
         self.cookies: dict[int, int] = {}
+        self.siginfos: dict[int, bytes] = {}  # what the host kernel says at a thread's signal stop
         self.messages: dict[int, int] = {}
         self.registers: dict[int, dict[str, int]] = {}
         self.stack: dict[int, int] = {}
@@ -158,8 +159,16 @@ class FakePlatform:
         self._note("signal_cookie", tid)
         return self.cookies.pop(tid, 0)
 
+    def get_siginfo(self, tid: int, data: Any) -> int:
+        info = self.siginfos.get(tid)
+        if info is None:
+            return -ESRCH
+        ffi.buffer(data)[: len(info)] = info
+        return 0
+
     def set_siginfo(self, tid: int, data: Any) -> int:
-        return self._note("set_siginfo", tid, bytes(data))
+        data = data if isinstance(data, bytes) else bytes(ffi.buffer(data))
+        return self._note("set_siginfo", tid, data)
 
     def get_sigmask(self, tid: int) -> int:
         self._note("get_sigmask", tid)
