@@ -145,6 +145,7 @@ int nc_file_refs(const nc_file *file);
 int nc_file_flags(const nc_file *file);
 int nc_file_set_flags(nc_file *file, int flags); /* the status flags only */
 int nc_file_set_noexec(nc_file *file, int on);
+int nc_file_set_writer(nc_file *file); /* of a regular file: counts as one of its writers until it is closed */
 int64_t nc_file_pos(const nc_file *file);
 int nc_file_set_pos(nc_file *file, int64_t pos);
 /* One implementation of the data calls. tid 0 means the sentry's own memory. `offset` is INT64_MIN for "at the
@@ -166,6 +167,8 @@ int nc_inode_set_fds(nc_inode *inode, int host_ro, int host_rw);
 int nc_inode_fd(const nc_inode *inode, int which); /* 0 read-only, 1 read-write, 2 either; -1: not open */
 int nc_inode_set_attrs(nc_inode *inode, uint64_t dev, uint64_t ino, uint32_t mode, uint32_t uid, uint32_t gid,
                        uint64_t nlink, uint64_t rdev, uint32_t live);
+int nc_inode_set_caps(nc_inode *inode, int on); /* writes are left to Python, which takes the capabilities away */
+int nc_inode_writers(const nc_inode *inode);    /* see nc_file_set_writer */
 /* Writes that end beyond the first `bytes` bytes are left to Python (at first none are). */
 int nc_inode_set_grant(nc_inode *inode, uint64_t bytes);
 /* size, blocks, atime, mtime, ctime (ns), nlink: as the host has them */

@@ -13,6 +13,7 @@ struct nc_segment {
 
 struct nc_plan {
     uint64_t n, entry, sp;
+    uint64_t forget_parent; /* PR_SET_PDEATHSIG no longer holds */
     char comm[16];
     struct nc_segment segment[NC_PLAN_MAX];
 };

@@ -32,6 +32,7 @@ static void release(nc_file *file) {
     if (file->released) return;
     file->released = 1;
     if (file->kind == NC_PIPE) nc_pipe_detach(file);
+    if (file->writer) file->inode->writers--;
 }
 
 int nc_file_free(nc_file *file) {
@@ -69,6 +70,13 @@ int nc_file_set_flags(nc_file *file, int flags) {
 
 int nc_file_set_noexec(nc_file *file, int on) {
     file->noexec = on;
+    return 0;
+}
+
+int nc_file_set_writer(nc_file *file) {
+    if (file->kind != NC_REG || file->writer) return -EINVAL;
+    file->writer = 1;
+    file->inode->writers++;
     return 0;
 }
 

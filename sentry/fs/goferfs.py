@@ -222,7 +222,8 @@ class GoferInode(Inode):
         self.ahead: _Ahead | None = None
         self.stale = False  # something changed that only the host knows
         self.fresh_ns = 0
-        self.host = self.locks = self.socket = self.pipe = self.watches = None
+        self.host = self.locks = self.socket = self.pipe = self.watches = self.caps = None
+        self.caps_known = False
 
     def __del__(self) -> None:
         fs = self.fs

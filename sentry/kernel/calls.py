@@ -237,7 +237,7 @@ class Waiting:
         return True
 
     def _stop_ends(self, call: Call) -> bool:
-        """At a group stop: whether the call ends because of it. Some fail with EINTR without any handler (signal(7))."""
+        """At a group stop: whether the call ends because of it: some fail with EINTR even without a handler."""
         sleeper = call.job.sleeper
         if sleeper is None or not (sleeper.stop_ends or call.entry.restart == EINTR.errno):
             return call.ended

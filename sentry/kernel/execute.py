@@ -90,7 +90,8 @@ class Executor:
         group.mixed = False
         aio.leave(group)
         lib.nc_task_set_mixed(task.host_tid, 0)
-        group.dumpable = 1 if program.readable and not program.secure else 0
+        same_ids = (task.creds.euid, task.creds.egid) == (task.creds.uid, task.creds.gid)
+        group.dumpable = 1 if program.readable and same_ids else 0  # what it gains may change that yet
         task.name = program.comm[:15]
         task.comm_override = None
         task.set_creds(program.creds)
@@ -133,7 +134,10 @@ class Executor:
                 raise EIO
         patches = loader.auxv_patches(program.elf, base, interp_base, task, program.secure)
         new_sp = loader.build_stack(task, sp, program.path, patches)
-        task.mem.write(plan_at, loader.pack_plan(entries, entry, new_sp, task.name))
+        forgets = program.gains and task.parent_death_signal != 0
+        if forgets:
+            task.parent_death_signal = 0
+        task.mem.write(plan_at, loader.pack_plan(entries, entry, new_sp, forgets, task.name))
         lib.nc_task_set_loading(task.host_tid, len(entries))
         return 0
 

@@ -136,6 +136,10 @@ class Kernel:
         """Whether some process runs the program in `inode`, which then can't be opened for writing (ETXTBSY)."""
         return any(task.group.exe is not None and task.group.exe.dentry.inode is inode for task in self.tasks.values())
 
+    def shares_place(self, task: Task) -> bool:
+        """Whether another process has the task's root and working directory, too (CLONE_FS)."""
+        return any(each.fs is task.fs and each.group is not task.group for each in self.tasks.values())
+
     # --- signals
 
     def send_signal(self, target: Task | ThreadGroup, info: SigInfo | int) -> None:

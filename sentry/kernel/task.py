@@ -23,7 +23,7 @@ from sentry.abi.linux import (
     RLIMIT_STACK,
 )
 from sentry.errors import EINVAL, ESRCH
-from sentry.kernel.creds import Credentials
+from sentry.kernel.creds import Credentials, gains
 from sentry.kernel.memory import Memory
 from sentry.kernel.nproc import apply_limit
 
@@ -83,7 +83,7 @@ class ThreadGroup:
     __slots__ = (
         "aio", "argv", "children", "container", "dumpable", "exe", "exec_count", "exit_queue", "exited",
         "host_tgid", "kernel", "leader", "mixed", "mounts",
-        "oom_score_adj", "parent", "parent_death_signal", "rlimits", "start_ns", "subreaper", "tasks",
+        "oom_score_adj", "parent", "rlimits", "start_ns", "subreaper", "tasks",
     )  # fmt: skip
 
     def __init__(self, kernel: "Kernel", host_tgid: int, parent: "ThreadGroup | None") -> None:
@@ -104,7 +104,6 @@ class ThreadGroup:
         self.dumpable = 1
         self.oom_score_adj: int = 0 if parent is None else parent.oom_score_adj
         self.subreaper = False
-        self.parent_death_signal = 0
         self.exited = False
         self.exit_queue: WaitQueue | None = None  # made by a pidfd; woken when the process has ended
         self.container: Any = None if parent is None else parent.container
@@ -146,7 +145,7 @@ class Task:
 
     __slots__ = (
         "announces", "call", "comm_override", "creds", "fds", "fs", "group", "host_tid", "kernel", "loading", "mem",
-        "mm", "name", "sigmask_wait", "spawn", "strict",
+        "mm", "name", "parent_death_signal", "sigmask_wait", "spawn", "strict",
     )  # fmt: skip
 
     def __init__(self, kernel: "Kernel", host_tid: int, group: ThreadGroup, fs: "FsContext", fds: "FdTable") -> None:
@@ -161,6 +160,7 @@ class Task:
         self.loading: Program | None = None  # from the host's exec to the loader stub's question
         self.spawn: Any = None  # a first task's program, until it is executed
         self.sigmask_wait: int | None = None  # ppoll & co: the mask while the call waits
+        self.parent_death_signal = 0
         self.announces = False  # ptrace reports every clone of its making
         self.strict = False  # SECCOMP_MODE_STRICT
         self.name: bytes = b""
@@ -203,6 +203,8 @@ class Task:
         old = self.creds
         if creds is not old:
             self.kernel.threads.part(self)
+            if gains(old, creds):
+                self.group.dumpable = 0  # fs.suid_dumpable
         self.creds = creds
         if creds.uid != old.uid or creds.cap_effective != old.cap_effective:
             apply_limit(self)

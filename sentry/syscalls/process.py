@@ -28,12 +28,12 @@ _OTHER_SHARES = 0x00000100 | 0x00000800 | 0x00010000 | 0x00040000  # CLONE_VM SI
 def _pdeathsig(task: Task, args: tuple[int, ...]) -> Any:
     if args[0] > 64:
         raise EINVAL
-    task.group.parent_death_signal = args[0]
+    task.parent_death_signal = args[0]
     return CONTINUE
 
 
 def _get_pdeathsig(task: Task, args: tuple[int, ...]) -> int:
-    task.mem.write_u32(args[0], task.group.parent_death_signal)
+    task.mem.write_u32(args[0], task.parent_death_signal)
     return 0
 
 

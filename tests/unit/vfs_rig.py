@@ -98,6 +98,9 @@ class Task:
     def is_running(self, inode: Inode) -> bool:
         return False
 
+    def shares_place(self, task: Any) -> bool:
+        return False
+
 
 def run(coroutine: Coroutine[Any, Any, Any]) -> Any:
     """Run a coroutine that must not wait."""
