@@ -99,6 +99,8 @@ int nc_pidfd_getfd(int pidfd, int fd);
 int nc_pidfd_signal(int pidfd, int sig);
 int nc_setlimit(int resource, uint64_t soft, uint64_t hard);
 int nc_prlimit(int pid, int resource, uint64_t soft, uint64_t hard);
+int nc_ioprio(int tid); /* of a thread of ours (ioprio_get(2)) */
+int nc_set_ioprio(int tid, int ioprio);
 int nc_signal(int tgid, int tid, int sig, int code, uint32_t uid, uint64_t value, uint64_t cookie);
 int nc_new_user_namespace(void);
 int nc_zygote(void *page, const void *filter, int filter_len, int stub_fd, int own_net, uint64_t scratch_size);

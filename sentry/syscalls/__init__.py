@@ -28,6 +28,7 @@ FAMILIES = (
     "time",
     "identity",
     "system",
+    "priority",
     "sched",
     "mqueue",
     "ipc",
