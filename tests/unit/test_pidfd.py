@@ -164,6 +164,10 @@ def test_nobody_sets_the_time(world: World) -> None:
     assert world.call("settimeofday", world.buffer(TIMEVAL.pack(1, 0))[0], 0) == -errno.EPERM
     assert world.call("settimeofday", world.buffer(TIMEVAL.pack(1, 1_000_000))[0], 0) == -errno.EINVAL
     assert world.call("clock_settime", 0, world.buffer(TIMESPEC.pack(1, 0))[0]) == -errno.EPERM
+    assert world.call("clock_settime", -1, 0) == -errno.EFAULT  # read before the clock is looked at
+    assert world.call("clock_settime", -1, world.buffer(TIMESPEC.pack(1, 0))[0]) == -errno.EINVAL
+    assert world.call("clock_settime", ~99 << 3, world.buffer(TIMESPEC.pack(1, 0))[0]) == -errno.EINVAL
+    assert world.call("clock_settime", -8, world.buffer(TIMESPEC.pack(1, 0))[0]) == -errno.EPERM
     assert world.call("clock_settime", 1, world.buffer(TIMESPEC.pack(1, 0))[0]) == -errno.EINVAL
     asked = TIMEX.pack(*[0] * 21)
     addr, timex = world.buffer(asked)
