@@ -195,9 +195,7 @@ class Lifecycle:
         fs = parent.fs if flags & CLONE_FS else parent.fs.copy()
         fds = parent.fds.share() if flags & CLONE_FILES else parent.fds.fork()
         child = Task(self.kernel, child_tid, group, fs, fds)
-        child.name = parent.name
-        child.comm_override = parent.comm_override
-        child.creds = parent.creds
+        child.inherit(parent)
         child.announces = parent.announces
         if isinstance(parent.call, RewrittenCall):
             self._altered[child_tid] = parent.call

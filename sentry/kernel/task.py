@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from sentry.vfs.mount import MountNamespace, Path
 
 RLIM_NLIMITS = 16
+TIMER_SLACK_NS = 50_000
 _DEFAULT_LIMITS = {
     RLIMIT_STACK: (8 << 20, RLIM_INFINITY),
     RLIMIT_CORE: (0, 0),
@@ -145,7 +146,7 @@ class Task:
 
     __slots__ = (
         "announces", "call", "comm_override", "creds", "fds", "fs", "group", "host_tid", "kernel", "loading", "mem",
-        "mm", "name", "parent_death_signal", "sigmask_wait", "spawn", "strict",
+        "mm", "name", "parent_death_signal", "sigmask_wait", "spawn", "strict", "timer_slack_ns", "usual_slack_ns",
     )  # fmt: skip
 
     def __init__(self, kernel: "Kernel", host_tid: int, group: ThreadGroup, fs: "FsContext", fds: "FdTable") -> None:
@@ -161,6 +162,7 @@ class Task:
         self.spawn: Any = None  # a first task's program, until it is executed
         self.sigmask_wait: int | None = None  # ppoll & co: the mask while the call waits
         self.parent_death_signal = 0
+        self.timer_slack_ns = self.usual_slack_ns = TIMER_SLACK_NS
         self.announces = False  # ptrace reports every clone of its making
         self.strict = False  # SECCOMP_MODE_STRICT
         self.name: bytes = b""
@@ -216,6 +218,11 @@ class Task:
         """Use another descriptor table (unshare, exec of a sharer)."""
         self.fds = fds
         lib.nc_task_set_fdt(self.host_tid, fds.nc)
+
+    def inherit(self, parent: "Task") -> None:
+        """What every child has of its maker, a thread as well as a process."""
+        self.name, self.comm_override, self.creds = parent.name, parent.comm_override, parent.creds
+        self.timer_slack_ns = self.usual_slack_ns = parent.timer_slack_ns
 
     async def with_sigmask(self, mask: int | None, coro: "Coroutine[Any, Any, int]") -> int:
         """Run a waiting call with another signal mask in force (ppoll, pselect6, epoll_pwait)."""

@@ -19,6 +19,7 @@ FAMILIES = (
     "sockmsg",
     "tasks",
     "process",
+    "prctl",
     "signals",
     "pidfd",
     "seccomp",
