@@ -308,6 +308,8 @@ class Lifecycle:
             kernel.ttys.group_exited(group, kernel)
             sem.group_exited(group)
             aio.leave(group)
+        if task.exit_queue is not None:
+            task.exit_queue.wake(EPOLLIN | EPOLLRDNORM)
         if self.on_exit is not None:
             self.on_exit(task, status)
         kernel.pids.forget(tid)

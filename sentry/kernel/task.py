@@ -145,8 +145,9 @@ class Task:
     """A thread. `call` is the system call it waits in, if any."""
 
     __slots__ = (
-        "announces", "call", "comm_override", "creds", "fds", "fs", "group", "host_tid", "kernel", "loading", "mem",
-        "mm", "name", "parent_death_signal", "sigmask_wait", "spawn", "strict", "timer_slack_ns", "usual_slack_ns",
+        "announces", "call", "comm_override", "creds", "exit_queue", "fds", "fs", "group", "host_tid", "kernel",
+        "loading", "mem", "mm", "name", "parent_death_signal", "sigmask_wait", "spawn", "strict", "timer_slack_ns",
+        "usual_slack_ns",
     )  # fmt: skip
 
     def __init__(self, kernel: "Kernel", host_tid: int, group: ThreadGroup, fs: "FsContext", fds: "FdTable") -> None:
@@ -161,6 +162,7 @@ class Task:
         self.loading: Program | None = None  # from the host's exec to the loader stub's question
         self.spawn: Any = None  # a first task's program, until it is executed
         self.sigmask_wait: int | None = None  # ppoll & co: the mask while the call waits
+        self.exit_queue: WaitQueue | None = None  # as the process's; made by a pidfd of this thread
         self.parent_death_signal = 0
         self.timer_slack_ns = self.usual_slack_ns = TIMER_SLACK_NS
         self.announces = False  # ptrace reports every clone of its making

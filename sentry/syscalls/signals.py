@@ -78,7 +78,12 @@ def sys_kill(task: Task, pid: Pid, sig: Int) -> int:
         return _send_to_groups(task, others or [zombie.group for zombie in kernel.zombies()], info)
     if pid == -(1 << 31):
         raise ESRCH
-    pgid = task.group.pgid() if pid == 0 else -pid
+    return signal_group(task, task.group.pgid() if pid == 0 else -pid, info)
+
+
+def signal_group(task: Task, pgid: int, info: SigInfo) -> int:
+    """To every process of a group (kill_pgrp_info)."""
+    kernel = task.kernel
     members = [group for group in kernel.groups() if group.pgid() == pgid]
     if not members:
         members = [zombie.group for zombie in kernel.zombies() if zombie.group.pgid() == pgid]

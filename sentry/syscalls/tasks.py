@@ -127,7 +127,7 @@ class Clone(Rewritten):
         kernel = self._task.kernel
         child = kernel.find_task(result) or kernel.find_zombie(result) if result > 0 else None
         if child is not None:
-            number = self._task.fds.install(PidFd(child.group), cloexec=True)
+            number = self._task.fds.install(PidFd(child.group.leader), cloexec=True)
             self._task.mem.write_u32(self._pidfd_at, number)
         return result
 

@@ -140,7 +140,7 @@ def test_clone_with_a_pidfd(rig: KernelRig, task: Task) -> None:
     rig.platform.registers[task.host_tid]["rax"] = 7
     rig.call_stop(task)
     (number, file), *_ = task.fds.items()
-    assert isinstance(file, PidFd) and file.tgid == 7
+    assert isinstance(file, PidFd) and file.pid == 7
     assert task.fds.get_cloexec(number) and int.from_bytes(where.get(4), "little") == number
 
 
