@@ -65,6 +65,10 @@ class Call:
         self.signal = 0  # SIGNALED: the signal the task is stopped with
         self.saved_mask: int | None = None  # the task's own mask, while the wait has another
 
+    @property
+    def is_stopped(self) -> bool:
+        return self.stopped
+
 
 class Waiting:
     """All waiting calls of a kernel: starts their parking, moves them through their states."""

@@ -122,6 +122,7 @@ class Executor:
         base = loader.pick_base(program.elf, False)
         entries = loader.segments(program.elf, base, stub + 1)
         entry, interp_base = program.elf.entry + base, 0
+        task.group.places = program.elf.places(base)
         remember(program.file.mapping(), program.file.path)
         if self.kernel.platform.inject(call_id, program.file.mapping(), stub + 1, 1) < 0:
             raise EIO

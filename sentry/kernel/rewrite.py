@@ -66,6 +66,8 @@ class Rewritten:
 class RewrittenCall:
     """One such call on its way. Stands in `task.call`, as a waiting Call does."""
 
+    is_stopped = False  # a group stop ends it
+
     __slots__ = ("args", "changed", "ended", "entry", "job", "kernel", "nr", "result", "state", "task", "what")
 
     def __init__(

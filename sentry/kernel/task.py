@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
 RLIM_NLIMITS = 16
 TIMER_SLACK_NS = 50_000
+COREDUMP_FILTER = 0x33  # core(5)
 _DEFAULT_LIMITS = {
     RLIMIT_STACK: (8 << 20, RLIM_INFINITY),
     RLIMIT_CORE: (0, 0),
@@ -82,9 +83,10 @@ class ThreadGroup:
     """A process."""
 
     __slots__ = (
-        "aio", "argv", "children", "container", "dumpable", "exe", "exec_count", "exit_queue", "exited",
+        "aio", "argv", "children", "container", "coredump_filter", "dumpable", "exe", "exec_count", "exit_queue",
+        "exited",
         "host_tgid", "kernel", "leader", "mixed", "mounts",
-        "oom_score_adj", "parent", "rlimits", "start_ns", "subreaper", "tasks",
+        "oom_score_adj", "parent", "places", "rlimits", "start_ns", "subreaper", "tasks",
     )  # fmt: skip
 
     def __init__(self, kernel: "Kernel", host_tgid: int, parent: "ThreadGroup | None") -> None:
@@ -101,8 +103,10 @@ class ThreadGroup:
         self.argv: tuple[bytes, ...] = () if parent is None else parent.argv
         self.aio: dict[int, Context] | None = None  # by the address that names it (io_setup(2))
         self.exec_count = 0
+        self.places: tuple[int, int, int, int] = (0, 0, 0, 0) if parent is None else parent.places
         self.start_ns = monotonic_ns()
         self.dumpable = 1
+        self.coredump_filter: int = COREDUMP_FILTER if parent is None else parent.coredump_filter
         self.oom_score_adj: int = 0 if parent is None else parent.oom_score_adj
         self.subreaper = False
         self.exited = False

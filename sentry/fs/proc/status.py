@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from sentry.abi.linux import SECCOMP_MODE_FILTER
 from sentry.abi.x86_64 import makedev
+from sentry.fs.proc.access import may_look
 from sentry.fs.proc.system import cpu_list, cpu_mask
 from sentry.fs.tty.console import HostConsole
 from sentry.fs.tty.pty import PtySlave
@@ -15,9 +16,12 @@ if TYPE_CHECKING:
     from sentry.kernel.kernel import Kernel
     from sentry.kernel.task import Task
 
-# Fields of /proc/PID/stat, counted from 1 as proc_pid_stat(5) does, that describe the loader stub rather than
-# the program, or say what the sentry does: shown as 0.
-_HIDDEN = frozenset((26, 27, 29, 30, 35, 45, 46, 47))
+# Fields of /proc/PID/stat, counted from 1 as proc_pid_stat(5) does. The loader stub's where the program's belong:
+_PLACES = (26, 27, 45, 46)
+# What says what the sentry does, or nothing to programs: shown as 0.
+_HIDDEN = frozenset((29, 30, 35))
+# Addresses: 0, those of code 1, to those who may not look into the process.
+_ADDRESSES = frozenset((28, *range(45, 52)))
 _STATES = {b"R": b"R (running)", b"S": b"S (sleeping)", b"T": b"T (stopped)", b"Z": b"Z (zombie)"}
 # What the host says about these would be about us: the filter, the tracer, the namespaces.
 _OWN_LINES = frozenset((b"TracerPid", b"Ngid", b"CoreDumping"))
@@ -32,7 +36,8 @@ def state(reader: Task | None, target: Task, host: bytes) -> bytes:
     if host in (b"R", b"Z", b"T"):
         return host
     if host == b"t":
-        return b"S" if target.call is not None else b"T"
+        call = target.call
+        return b"S" if call is not None and not call.is_stopped else b"T"
     return b"S"
 
 
@@ -50,7 +55,7 @@ def stat(reader: Task, target: Task, whole_group: bool) -> bytes:
     kernel = target.kernel
     name = "stat" if whole_group else f"task/{target.host_tid}/stat"
     host = kernel.pids.read(target.host_tid, name).rpartition(b")")[2].split()
-    if len(host) < 40:
+    if len(host) < 50:
         host = [b"Z"] + [b"0"] * 49
     fields = [b"", b"", *host]
     group = target.group
@@ -62,9 +67,11 @@ def stat(reader: Task, target: Task, whole_group: bool) -> bytes:
         b"%d" % tty, b"%d" % tpgid, b"%d" % PF_FLAGS,
     )  # fmt: skip
     fields[: len(own)] = own
-    for number in _HIDDEN:
-        if number <= len(fields):
-            fields[number - 1] = b"0"
+    permitted = reader is None or may_look(reader, target)
+    for number, place in zip(_PLACES, (0, 0, 0, 0) if group.exited else group.places, strict=True):
+        fields[number - 1] = b"%d" % (place if permitted else 1)
+    for number in _HIDDEN if permitted else _HIDDEN | _ADDRESSES:
+        fields[number - 1] = b"0"
     return b" ".join(fields) + b"\n"
 
 
@@ -90,8 +97,8 @@ def status(reader: Task, target: Task) -> bytes:
         b"PPid": b"%d" % (parent.tgid if parent is not None else 0),
         b"Uid": b"%d\t%d\t%d\t%d" % (creds.uid, creds.euid, creds.suid, creds.fsuid),
         b"Gid": b"%d\t%d\t%d\t%d" % (creds.gid, creds.egid, creds.sgid, creds.fsgid),
-        b"FDSize": b"64",
-        b"Groups": b"".join(b"%d " % gid for gid in creds.groups),
+        b"FDSize": b"0" if group.exited else b"64",
+        b"Groups": b" ".join(b"%d" % gid for gid in creds.groups) + b" ",
         b"NStgid": b"%d" % group.tgid,
         b"NSpid": tid,
         b"NSpgid": b"%d" % group.pgid(),
@@ -169,7 +176,7 @@ def limits(reader: Task, target: Task) -> bytes:
     lines = [b"%-25s %-20s %-20s %-10s\n" % (b"Limit", b"Soft Limit", b"Hard Limit", b"Units")]
     for resource, name, unit in _LIMITS:
         soft, hard = (_limit(value) for value in target.group.rlimits.get(resource))
-        lines.append(b"%-25s %-20s %-20s %-10s\n" % (name, soft, hard, unit))
+        lines.append(b"%-25s %-20s %-20s %s\n" % (name, soft, hard, unit and unit.ljust(10)))
     return b"".join(lines)
 
 
