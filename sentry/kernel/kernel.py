@@ -225,10 +225,10 @@ class Kernel:
     def _dispatch(self, task: Task, entry: "Entry", nr: int, call_id: int, args: tuple[int, ...]) -> int | None:
         """Run a handler. The value or -errno to answer with, or None when the call waits or was answered."""
         if task.call is not None:
-            if isinstance(task.call, RewrittenCall):
-                task.call.notified(call_id)
+            if not isinstance(task.call, RewrittenCall):
+                self.waiting.escaped(task)
+            elif task.call.notified(call_id, nr, args):
                 return None
-            self.waiting.escaped(task)
         if self.on_call is not None:
             self.on_call(task, entry, args)
         try:

@@ -8,8 +8,8 @@ guest's registers, and comes to the handler again.
     ASKED ──stop──▶ ENTERING ──entry──▶ EXITING (──notification──▶ EXITING) ──exit──▶ over
 
 What is made may be a call that the guests' filter hands to the sentry; then it comes once more as a notification, whose
-answer is that the host shall run it. Under --strace calls of the host's own go this way too, for the sake of their
-results.
+answer is that the host shall run it: that call, with those registers, once. Under --strace calls of the host's own go
+this way too, for the sake of their results.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -68,7 +68,7 @@ class RewrittenCall:
 
     is_stopped = False  # a group stop ends it
 
-    __slots__ = ("args", "changed", "ended", "entry", "job", "kernel", "nr", "result", "state", "task", "what")
+    __slots__ = ("args", "changed", "ended", "entry", "job", "kernel", "nr", "ran", "result", "state", "task", "what")
 
     def __init__(
         self, kernel: "Kernel", task: "Task", nr: int, args: tuple[int, ...], entry: "Entry", what: Rewritten
@@ -82,6 +82,7 @@ class RewrittenCall:
         self.changed: dict[int, int] = {}
         self.state = ASKED
         self.ended = False
+        self.ran = False
         self.job = None
         self.result = 0
 
@@ -123,10 +124,22 @@ class RewrittenCall:
             self.over()
         return False
 
-    def notified(self, call_id: int) -> None:
-        """The filter hands what was made to the sentry."""
+    def notified(self, call_id: int, nr: int, args: tuple[int, ...]) -> bool:
+        """The filter hands a call to the sentry. If it is what was made, it runs. False: it is another, so this one is
+        over: the task has got out of it, and is not to have anything run unseen."""
+        if self.state != EXITING or self.ran or (nr, args) != self.made:
+            self.over()
+            return False
+        self.ran = True
         self.what.notified(call_id)
         self.kernel.platform.let_run(call_id)
+        return True
+
+    @property
+    def made(self) -> tuple[int, tuple[int, ...]]:
+        """Number and registers of the call that is made."""
+        nr = self.nr if self.what.nr is None else self.what.nr
+        return nr, tuple(self.changed.get(number, arg) & _WORD for number, arg in enumerate(self.args))
 
     def resume(self) -> None:
         """Go on from a life-cycle stop within the call."""
@@ -160,8 +173,7 @@ class RewrittenCall:
                 return False
             for number, value in self.changed.items():
                 setattr(_regs, ARGUMENTS[number], value & _WORD)
-            if self.what.nr is not None:
-                _regs.rax = self.what.nr
+            _regs.rax = self.made[0]
         platform.set_regs(tid, _regs)
         return True
 

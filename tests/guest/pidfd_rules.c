@@ -159,3 +159,26 @@ PROBE(pidfd_shows) {
     MUST(read(info, text, sizeof text - 1));
     FACT(strstr(text, "Pid:\t-1\n") != NULL);
 }
+
+// Calls that are made again with other registers, among signals that come from timers: each gives what it should, and so
+// does the next.
+PROBE(pidfd_wait_among_signals) {
+    siginfo_t info;
+    int fd = MUST(open_pid(spawn(linger), 0)), odd = 0;
+    count_signal(SIGALRM, 0);
+    MUST(setitimer(ITIMER_REAL, &(struct itimerval){{0, 150}, {0, 150}}, NULL));
+    for (int i = 0; i < 3000; i++) {
+        long type = 3, id = fd;
+        info.si_pid = 0;
+        long result = syscall(SYS_waitid, type, id, &info, WEXITED | WNOHANG, NULL);
+        odd += !(result == 0 || errno == EINTR) || info.si_pid;
+        int file = open("/probe", O_RDONLY);
+        odd += file < 0 && errno != EINTR;
+        odd += file >= 0 && close(file);
+    }
+    MUST(setitimer(ITIMER_REAL, &(struct itimerval){0}, NULL));
+    FACT(handled > 0);
+    SHOW(odd);
+    kill(-1, SIGKILL);
+    FACT(wait(NULL) > 0);
+}

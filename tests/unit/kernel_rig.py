@@ -30,7 +30,7 @@ from sentry.kernel.creds import ALL_CAPS, Credentials
 from sentry.kernel.fdtable import FdTable, drain
 from sentry.kernel.kernel import Kernel
 from sentry.kernel.lifecycle import EVENT_CLONE, EVENT_EXEC, EVENT_FORK, EVENT_STOP
-from sentry.kernel.rewrite import CALL_STOP
+from sentry.kernel.rewrite import CALL_STOP, RewrittenCall
 from sentry.kernel.task import Task, ThreadGroup
 from sentry.syscalls import load_all
 from sentry.syscalls.declare import CONTINUE, lookup
@@ -323,6 +323,16 @@ class KernelRig:
         self.entries[nr] = FakeEntry(name, body, restart)
         tid = task if isinstance(task, int) else task.host_tid
         self.push(lib.NC_EV_SYSCALL, tid=tid, nr=nr, id=call_id, args=args)
+        self.run()
+        return call_id
+
+    def made_again(self, task: Task) -> int:
+        """What a rewritten call has become comes to the listener."""
+        assert isinstance(task.call, RewrittenCall)
+        nr, args = task.call.made
+        call_id = next(self.call_ids)
+        self.entries.setdefault(nr, FakeEntry("again", lambda task: 0, ERESTARTSYS))
+        self.push(lib.NC_EV_SYSCALL, tid=task.host_tid, nr=nr, id=call_id, args=args)
         self.run()
         return call_id
 

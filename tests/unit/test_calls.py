@@ -128,7 +128,7 @@ def test_an_observer_sees_what_the_host_has_answered(world: World) -> None:
     world.platform.registers[world.tid] = {"rip": 102}
     world.event_stop(world.task)
     world.call_stop(world.task)
-    again = world.call(world.task, world.body)
+    again = world.made_again(world.task)
     world.platform.registers[world.tid] = {"rax": 7}
     world.call_stop(world.task)
     assert [note[0] for note in world.done() if note[0] != "set_regs"] == [

@@ -32,6 +32,9 @@ class Platform:
     def resume_to_call(self, tid: int) -> None:
         self.asked.append("to call")
 
+    def let_run(self, call_id: int) -> None:
+        self.asked.append(("let run", call_id))
+
     def listen(self, tid: int) -> None:
         self.asked.append("listen")
 
@@ -113,3 +116,34 @@ def test_a_dying_task_is_left_alone() -> None:
     task: Any = SimpleNamespace(host_tid=5, call=None)
     RewrittenCall(kernel, task, NR, GUEST, None, Rewritten({0: 1})).begin(9)  # type: ignore[arg-type]
     assert task.call is None and platform.asked == ["interrupt"]
+
+
+MADE = (NR, (1, 42, 0, 4, 0, 0))
+
+
+@pytest.fixture
+def entered(call: RewrittenCall) -> RewrittenCall:
+    """The changed call has been entered."""
+    call.stopped(True, SIGTRAP)
+    call.stopped(False, CALL_STOP)
+    call.kernel.platform.asked.clear()  # type: ignore[attr-defined]
+    return call
+
+
+def test_what_was_made_runs_once(entered: RewrittenCall) -> None:
+    platform: Any = entered.kernel.platform
+    assert entered.notified(7, *MADE) and platform.asked == [("let run", 7)]
+    assert not entered.notified(8, *MADE)
+    assert platform.asked == [("let run", 7)] and entered.task.call is None
+
+
+@pytest.mark.parametrize("other", [(2, MADE[1]), (NR, GUEST), (NR, (1, 43, 0, 4, 0, 0))])
+def test_another_call_does_not_run_in_its_stead(entered: RewrittenCall, other: tuple[int, tuple[int, ...]]) -> None:
+    assert not entered.notified(7, *other)
+    assert entered.kernel.platform.asked == [] and entered.ended  # type: ignore[attr-defined]
+
+
+def test_a_call_that_was_not_seen_to_be_entered_does_not_run(call: RewrittenCall) -> None:
+    call.stopped(True, SIGTRAP)
+    assert not call.notified(7, *MADE)
+    assert call.task.call is None
