@@ -8,6 +8,7 @@ FAMILIES = (
     "paths",
     "dirs",
     "attrs",
+    "oldfs",
     "xattrs",
     "mounts",
     "inotify",

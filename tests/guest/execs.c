@@ -331,3 +331,32 @@ PROBE(busy_programs) {
     to = MUST(open("line", O_WRONLY));
     run("./line", none);
 }
+
+PROBE(zz_auxv) {
+    const unsigned char *random = (const unsigned char *)getauxval(AT_RANDOM);
+    int zeros = 0;
+    for (int i = 0; i < 16; i++)
+        zeros += random[i] == 0;
+    FACT(zeros < 8);
+    say("platform %s", (char *)getauxval(AT_PLATFORM));
+    say("page %lu ticks %lu flags %lx phent %lu", getauxval(AT_PAGESZ), getauxval(AT_CLKTCK), getauxval(AT_FLAGS), getauxval(AT_PHENT));
+    FACT(getauxval(AT_PHNUM) > 2 && getauxval(AT_PHDR) != 0 && getauxval(AT_ENTRY) != 0 && getauxval(AT_SYSINFO_EHDR) != 0);
+    FACT(getauxval(AT_HWCAP) != 0);
+    FACT(getauxval(AT_BASE) == 0);
+    FACT(((uintptr_t)__builtin_frame_address(0) & 7) == 0);
+    unsigned long seen[64][2];
+    int fd = MUST(open("/proc/self/auxv", O_RDONLY));
+    ssize_t size = MUST(read(fd, seen, sizeof seen));
+    bool same = true;
+    for (int i = 0; i < size / 16 && seen[i][0]; i++)
+        same &= seen[i][0] == AT_HWCAP || getauxval(seen[i][0]) == seen[i][1]; // the C library has its own idea of that one
+    FACT(same);
+    FACT(size >= 16 && seen[size / 16 - 1][0] == 0);
+}
+
+static void exec_auxv(void) {
+    char *argv[] = {"probe", "zz_auxv", NULL};
+    SHOW(syscall(SYS_execve, "/probe", argv, none));
+}
+
+PROBE(auxiliary_vector) { in_child("program", exec_auxv); }
