@@ -1,4 +1,4 @@
-// Calls on the caller's own memory, and on another's: madvise(2), mremap(2), mlock(2), pkeys(7), process_madvise(2) …
+// Calls on the caller's own memory, and on another's: madvise(2), mremap(2), mlock(2), pkeys(7), process_vm_readv(2) …
 #include "probe.h"
 #include <sys/syscall.h>
 
@@ -253,26 +253,4 @@ PROBE(process_memory_arguments) {
     MUST(waitid(P_PID, pid, &(siginfo_t){0}, WEXITED | WNOWAIT));
     SHOW(process_vm_readv(pid, &mine, 1, &theirs, 1, 0));
     reap("child", pid);
-}
-
-PROBE(process_advice) {
-    char *area = pages(2);
-    pid_t pid = spawn_lingering();
-    int pidfd = MUST(syscall(SYS_pidfd_open, pid, 0)), own = MUST(syscall(SYS_pidfd_open, getpid(), 0));
-    struct iovec part = {area, PAGE};
-    SHOW(syscall(SYS_process_madvise, own, &part, 1, MADV_COLD, 0));
-    SHOW(syscall(SYS_process_madvise, own, &part, 1, MADV_PAGEOUT, 0));
-    SHOW(syscall(SYS_process_madvise, own, &part, 1, MADV_WILLNEED, 0));
-    SHOW(syscall(SYS_process_madvise, pidfd, &part, 1, MADV_COLD, 0));
-    SHOW(syscall(SYS_process_madvise, pidfd, &part, 1, MADV_DONTNEED, 0));
-    SHOW(syscall(SYS_process_madvise, pidfd, &part, 1, MADV_COLD, 1));
-    SHOW(syscall(SYS_process_madvise, 99, &part, 1, MADV_COLD, 0));
-    SHOW(syscall(SYS_process_madvise, 1, &part, 1, MADV_COLD, 0));
-    SHOW(syscall(SYS_process_mrelease, pidfd, 0));
-    SHOW(syscall(SYS_process_mrelease, pidfd, 1));
-    SHOW(syscall(SYS_process_mrelease, 99, 0));
-    kill(pid, SIGKILL);
-    reap("child", pid);
-    SHOW(syscall(SYS_process_mrelease, pidfd, 0));
-    SHOW(syscall(SYS_process_madvise, pidfd, &part, 1, MADV_COLD, 0));
 }
