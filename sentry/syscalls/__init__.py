@@ -19,6 +19,8 @@ FAMILIES = (
     "sockets",
     "sockmsg",
     "tasks",
+    "wait",
+    "ptrace",
     "process",
     "prctl",
     "signals",

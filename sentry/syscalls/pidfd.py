@@ -1,29 +1,17 @@
-"""Processes by descriptor: pidfd_open(2), pidfd_send_signal(2), pidfd_getfd(2), waitid(2) with P_PIDFD."""
+"""Processes by descriptor: pidfd_open(2), pidfd_send_signal(2), pidfd_getfd(2)."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
-from sentry.abi.linux import (
-    O_NONBLOCK,
-    P_PID,
-    P_PIDFD,
-    SI_TKILL,
-    SI_USER,
-    WCONTINUED,
-    WEXITED,
-    WNOHANG,
-    WSTOPPED,
-)
-from sentry.errors import EAGAIN, EBADF, EINVAL, ENOENT, EPERM, ESRCH
+from sentry.abi.linux import O_NONBLOCK, SI_TKILL, SI_USER
+from sentry.errors import EBADF, EINVAL, ENOENT, EPERM, ESRCH
 from sentry.fs.pidfd import PIDFD_THREAD, PidFd
 from sentry.fs.proc.access import may_attach
 from sentry.fs.proc.task import TaskDirectory
-from sentry.kernel.rewrite import Rewritten
 from sentry.kernel.signals import user_info
 from sentry.syscalls.declare import syscall
 from sentry.syscalls.kinds import Addr, Fd, File, Int, Pid, UInt, flags
-from sentry.syscalls.native import IdType, WaitOptions
 from sentry.syscalls.signals import queued_info, send, signal_group
 
 if TYPE_CHECKING:
@@ -31,7 +19,6 @@ if TYPE_CHECKING:
     from sentry.vfs.file import File as VfsFile
 
 PidfdFlags = Annotated[int, flags(PIDFD_NONBLOCK=O_NONBLOCK, PIDFD_THREAD=PIDFD_THREAD)]
-SI_PID_AT = 16  # in struct siginfo as waitid(2) fills it
 SIGNAL_THREAD, SIGNAL_THREAD_GROUP, SIGNAL_PROCESS_GROUP = 1, 2, 4  # PIDFD_SIGNAL_*
 
 
@@ -94,26 +81,3 @@ def sys_pidfd_getfd(task: Task, pidfd: File, targetfd: Int, flags: UInt) -> int:
     if target.group.exited:
         raise ESRCH
     return task.fds.install(target.fds.get(targetfd), cloexec=True)
-
-
-@syscall
-def sys_waitid(task: Task, idtype: IdType, number: Pid, infop: Addr, options: WaitOptions, rusage: Addr) -> Any:
-    """The other id types are native."""
-    if not options & (WEXITED | WSTOPPED | WCONTINUED):
-        raise EINVAL
-    if idtype != P_PIDFD or number < 0:
-        raise EINVAL
-    file = task.fds.get(number)
-    if not isinstance(file, PidFd):
-        raise EBADF
-    registers = {0: P_PID, 1: file.pid}
-    if not file.flags & O_NONBLOCK or options & WNOHANG:
-        return Rewritten(registers)
-
-    def finish(result: int) -> int:
-        """With PIDFD_NONBLOCK it is an error that there is nothing to report."""
-        if result == 0 and infop and not task.mem.read_u32(infop + SI_PID_AT):
-            return -EAGAIN.errno
-        return result
-
-    return Rewritten({**registers, 3: options | WNOHANG}, finish=finish)

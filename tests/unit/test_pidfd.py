@@ -35,6 +35,7 @@ class World(Rig):
             group: Any = task.group
             group.kernel, group.leader, group.exit_queue, group.exited, group.dumpable = self, task, None, False, 1
             group.sid = group.pgid = lambda: 1
+            group.tracees, group.ended = [], []
             task.exit_queue = None
         self.targets: list[Any] = []
 

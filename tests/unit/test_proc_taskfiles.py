@@ -1,17 +1,16 @@
-"""sentry/fs/proc/taskfiles.py and memfile.py: who may open a process's files, what they take; its memory (here: ours)."""
+"""sentry/fs/proc/taskfiles.py: who may open a process's files, and what they take."""
 
 from __future__ import annotations
 
-import ctypes
 import os
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from sentry.abi.linux import AT_FDCWD, O_RDONLY, O_RDWR, O_WRONLY, SEEK_CUR, SEEK_END, SEEK_SET
-from sentry.errors import EACCES, EINVAL, EIO, EPERM, ERANGE, ESRCH
-from sentry.fs.proc import memfile, taskfiles
+from sentry.abi.linux import AT_FDCWD, O_RDONLY, O_WRONLY
+from sentry.errors import EACCES, EINVAL, EPERM, ERANGE, ESRCH
+from sentry.fs.proc import taskfiles
 from sentry.fs.proc.fs import Procfs
 from sentry.vfs.open import open_path
 from tests.unit.pseudo_world import USER, run, world
@@ -137,50 +136,3 @@ def test_timers_name_guest_ids(proc: Any, monkeypatch: pytest.MonkeyPatch) -> No
     text = b"ID: 0\nsignal: 10/0000000000000000\nnotify: signal/pid.%d\nClockID: 1\n" % os.getpid()
     monkeypatch.setattr(kernel.pids, "read", lambda tid, name, limit=0: text)
     assert taskfiles._timers(task, task) == text.replace(b".%d" % os.getpid(), b".1")
-
-
-# --- memory
-
-
-@pytest.fixture
-def memory(proc: Any) -> Iterator[tuple[Any, Any, Any, int]]:
-    """(task, its open /proc/1/mem, a buffer of this process, the buffer's address)."""
-    _, task = proc
-    buffer = ctypes.create_string_buffer(b"before", 16)
-    yield task, opened(task, "/1/mem", O_RDWR), buffer, ctypes.addressof(buffer)
-
-
-def test_memory_is_read_and_written_by_address(memory: Any) -> None:
-    task, file, buffer, address = memory
-    assert run(file.pread(task, 6, address)) == b"before"
-    assert run(file.pwrite(task, b"after!", address)) == 6 and buffer.value == b"after!"
-    assert file.seek(address, SEEK_SET) == address
-    assert run(file.read(task, 5)) == b"after" and file.seek(0, SEEK_CUR) == address + 5
-    assert run(file.write(task, b"?")) == 1 and buffer.value == b"after?"
-
-
-def test_there_is_no_memory_everywhere(memory: Any) -> None:
-    task, file, _, _ = memory
-    for offset in (0, -4096, 1 << 63):
-        with pytest.raises(EIO):
-            run(file.pread(task, 1, offset))
-    with pytest.raises(EIO):
-        run(file.pwrite(task, b"x", 0))
-    with pytest.raises(EINVAL):
-        file.seek(0, SEEK_END)
-    assert file.seek(-4096, SEEK_SET) == -4096
-
-
-def test_the_memory_goes_with_the_program(memory: Any) -> None:
-    task, file, _, address = memory
-    task.group.exec_count += 1
-    assert run(file.pread(task, 6, address)) == b"" and run(file.pwrite(task, b"x", address)) == 0
-    task.group.exec_count -= 1
-    task.group.exited = True
-    assert run(file.pread(task, 6, address)) == b""
-
-
-def test_a_page_map_has_eight_bytes_a_page(memory: Any) -> None:
-    task, _, _, address = memory
-    assert len(run(opened(task, "/1/pagemap").pread(task, 8, address // 4096 * 8))) == 8
-    assert memfile.MAX_PART >= 1 << 16

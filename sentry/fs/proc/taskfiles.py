@@ -10,7 +10,7 @@ from sentry.abi.linux import CAP_SYS_ADMIN, CAP_SYS_NICE, CAP_SYS_RESOURCE
 from sentry.errors import EACCES, EINVAL, EPERM, ERANGE, ESRCH, from_host
 from sentry.fs.proc import maps, mounts, status
 from sentry.fs.proc.access import check_look, may_look, owner
-from sentry.fs.proc.memfile import MemoryFile
+from sentry.fs.proc.mem import open_memory
 from sentry.fs.pseudo import PseudoFile, number
 
 if TYPE_CHECKING:
@@ -272,7 +272,7 @@ class TaskFile(PseudoFile):
         elif about == PLACES and target.group.exited:
             raise EINVAL
         if self.name in _HOST_FILES:
-            return MemoryFile(self, path, flags, target, self.name.decode())
+            return open_memory(self, path, flags, target, self.name.decode())
         return super().open_now(task, path, flags)
 
     async def open(self, task: Task, path: Path, flags: int) -> File:
