@@ -56,12 +56,12 @@ def exec_credentials(
     uid: int | None,
     gid: int | None,
     caps: FileCapabilities | None = None,
-    shared: bool = False,
+    unsafe: bool = False,
 ) -> tuple[Credentials, bool]:
     """Credentials after execve(2) of a file whose set-id bits ask for `uid`, `gid` (None: not set) and that has `caps`;
-    and whether the new program runs with more than its caller had (AT_SECURE). `shared`: another process has the same
-    root and working directory, and could lead the program astray. EPERM: the bounding set holds back what an effective
-    file needs. capabilities(7), "Transformation during execve()"; cap_bprm_creds_from_file."""
+    and whether the new program runs with more than its caller had (AT_SECURE). `unsafe`: another process could lead the
+    program astray, one with the same root and working directory or a tracer. EPERM: the bounding set holds back what an
+    effective file needs. capabilities(7), "Transformation during execve()"; cap_bprm_creds_from_file."""
     euid = old.euid if uid is None else uid
     egid = old.egid if gid is None else gid
     permitted, effective = 0, False
@@ -76,7 +76,7 @@ def exec_credentials(
             permitted = old.cap_bounding | old.cap_inheritable
         effective = effective or euid == 0
     changed = euid != old.euid or not old.in_group(egid)
-    if (changed or permitted & ~old.cap_permitted) and (old.no_new_privs or shared):
+    if (changed or permitted & ~old.cap_permitted) and (old.no_new_privs or unsafe):
         if old.no_new_privs or not old.has_cap(CAP_SETUID):
             euid, egid = old.uid, old.gid
         permitted &= old.cap_permitted

@@ -16,6 +16,7 @@ from sentry.abi.x86_64 import NUMBERS
 from sentry.errors import E2BIG, EINVAL, EIO, ENOSYS
 from sentry.fs import aio
 from sentry.kernel import loader
+from sentry.kernel.creds import gains
 from sentry.kernel.program import Program, find
 from sentry.kernel.ptrace import SIGNAL
 from sentry.kernel.rewrite import Rewritten, RewrittenCall, StoppedCall
@@ -156,9 +157,12 @@ class Executor:
             self._give_pass(task.host_tid)
         self.kernel.trace_end(task, call)
         task.spawn = None
-        if task.tracee is not None:
-            task.tracee.apply_mode(off=True)
         task.loading = program = call.what.program
+        if task.tracee is not None:
+            if task.tracee.holds_back and gains(task.creds, program.creds):
+                task.tracee.release()  # it has attached since the program was found
+            else:
+                task.tracee.apply_mode(off=True)
         if task.fds.users > 1:
             fds = task.fds.fork()
             task.fds.drop()

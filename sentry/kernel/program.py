@@ -192,4 +192,5 @@ async def _new_credentials(task: "Task", place: "Path") -> tuple[Credentials, bo
             if inode.mode & (S_ISGID | S_IXGRP) == S_ISGID | S_IXGRP:
                 gid = inode.gid
         caps = await file_caps(task, inode)
-    return exec_credentials(task.creds, uid, gid, caps, task.kernel.shares_place(task))
+    unsafe = task.kernel.shares_place(task) or (task.tracee is not None and task.tracee.holds_back)
+    return exec_credentials(task.creds, uid, gid, caps, unsafe)

@@ -84,12 +84,18 @@ def _set_uids(task: Task, **ids: int) -> Any:
 def _commit(task: Task, new: Credentials, result: int = 0) -> Any:
     """The task has new credentials; the call gives `result`. Who becomes another hears no more of its parent's death
     (PR_SET_PDEATHSIG). The host kernel tells of that: it is made to forget."""
-    forgets = task.parent_death_signal and gains(task.creds, new)
-    task.set_creds(new)
-    if not forgets:
+    if not task.parent_death_signal or not gains(task.creds, new):
+        task.set_creds(new)
         return result
-    task.parent_death_signal = 0
-    return Rewritten({0: PR_SET_PDEATHSIG, 1: 0}, nr=NUMBERS["prctl"], finish=lambda done: result)
+
+    def forgotten(done: int) -> int:
+        if done:
+            return done  # a signal came first: the guest's call is made again
+        task.parent_death_signal = 0
+        task.set_creds(new)
+        return result
+
+    return Rewritten({0: PR_SET_PDEATHSIG, 1: 0}, nr=NUMBERS["prctl"], finish=forgotten)
 
 
 @syscall

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 CHILD = "the child inherits filter, tracer and namespaces"
 NAMESPACES = 0x7E020000  # CLONE_NEW*; that of time is part of the exit signal here
-# No guest has a tracer: to the host these would mean the sentry. The rest is done here.
+# To the host the tracer of these is the sentry. What CLONE_PIDFD asks for is done here.
 NOT_THE_HOSTS = CLONE_PIDFD | CLONE_PTRACE | CLONE_UNTRACED
 THREAD_LIKE = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD
 CloneFlags = Annotated[
@@ -73,7 +73,7 @@ def sys_vfork(task: Task) -> Any:
 
 
 @syscall(
-    partial="new namespaces are EPERM",
+    partial="new namespaces are EPERM; CLONE_PTRACE and CLONE_UNTRACED make no difference",
     fast="for the flags of C libraries",
     may_continue=CHILD + "; the flags are in a register",
 )

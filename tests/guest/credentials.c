@@ -5,6 +5,7 @@
 #include <linux/securebits.h>
 #include <sys/auxv.h>
 #include <sys/fsuid.h>
+#include <sys/ptrace.h>
 #include <sys/xattr.h>
 
 static void say_ids(void) {
@@ -269,6 +270,38 @@ PROBE(exec_set_user_id) {
     MUST(chown("copy", 2000, 3000));
     MUST(chmod("copy", 06755));
     run_all();
+}
+
+static void exec_traced(void) {
+    pid_t pid = MUST(fork());
+    if (pid == 0) {
+        MUST(ptrace(PTRACE_TRACEME, 0, NULL, NULL));
+        before();
+        exec_program();
+        _exit(1);
+    }
+    int status = 0;
+    while (MUST(waitpid(pid, &status, 0)) == pid && WIFSTOPPED(status))
+        MUST(ptrace(PTRACE_CONT, pid, NULL, NULL));
+    SHOW(status);
+}
+static void become_user(void) { MUST(setresuid(1000, 1000, 1000)); }
+static void traced_by_user(void) {
+    become_user();
+    exec_traced();
+}
+
+// A tracer gets no hold on a program with rights that it has not itself.
+PROBE(exec_set_user_id_traced) {
+    copy_program();
+    MUST(chmod("copy", 04755));
+    run("traced by a user", traced_by_user, nothing);
+    run("traced by root", exec_traced, become_user);
+    run("of root, traced by root", exec_traced, nothing);
+    MUST(chown("copy", 2000, 3000));
+    MUST(chmod("copy", 06755));
+    run("traced by a user", traced_by_user, nothing);
+    run("of root, traced by root", exec_traced, nothing);
 }
 
 // The bits of a script count for nothing, those of its interpreter do.

@@ -141,6 +141,7 @@ class FakeTask:
         self.mem = FakeMemory()
         self.comm = b"guest"
         self.call: Any = None
+        self.tracee: Any = None
         self.timer_slack_ns = self.usual_slack_ns = 50_000
         self.spawn: Any = None
         self.container: Any = None

@@ -84,11 +84,11 @@ def test_a_program_that_needs_more_than_the_bounding_set_is_not_run() -> None:
 
 
 def test_who_shares_his_place_with_another_gains_nothing() -> None:
-    new, secure = exec_credentials(creds(5, cap_bounding=A), 0, 0, shared=True)
+    new, secure = exec_credentials(creds(5, cap_bounding=A), 0, 0, unsafe=True)
     assert new[:8] == (5, 5, 5, 5, 5, 5, 5, 5)
     assert caps(new) == (0, 0, 0) and secure
     may_set_ids = creds(5, cap_effective=1 << CAP_SETUID, cap_permitted=1 << CAP_SETUID, cap_bounding=A)
-    assert exec_credentials(may_set_ids, 7, None, shared=True)[0].euid == 7
+    assert exec_credentials(may_set_ids, 7, None, unsafe=True)[0].euid == 7
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ Covers: sentry.fs.proc.task
 
 import os
 import re
+from types import SimpleNamespace
 
 import pytest
 
@@ -103,6 +104,17 @@ def test_status_in_the_host_order_with_guest_values(proc) -> None:
     assert lines["State"] == "R (running)"
     assert re.fullmatch(r" +\d+ kB", lines["VmRSS"])
     assert text.startswith("Name:\tguest\nUmask:\t0022\nState:")
+
+
+def test_status_names_the_tracer_guest_and_its_stop(proc) -> None:
+    kernel, task = proc
+    tracer = kernel.process(5, task.group)
+    assert "TracerPid:\t0\n" in read(tracer, "/1/status").decode()
+    task.tracee = SimpleNamespace(tracer=tracer, stop=None)
+    assert "TracerPid:\t5\n" in read(tracer, "/1/status").decode()
+    task.tracee.stop = "a stop"
+    assert "State:\tt (tracing stop)\n" in read(tracer, "/1/status").decode()
+    assert read(tracer, "/1/stat").split()[2] == b"t"
 
 
 def test_cmdline_and_environ_are_the_process_memory(proc) -> None:

@@ -6,6 +6,7 @@ import os
 import struct
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -305,6 +306,14 @@ def test_set_id_bits_that_do_not_count(rig: Rig, why: str) -> None:
     else:
         other.task.creds = other.task.creds._replace(no_new_privs=True)
     assert other.call(find, AT_FDCWD, b"/d/run").creds.euid == 5
+
+
+@pytest.mark.parametrize(("holds_back", "euid"), [(True, 5), (False, 7)])
+def test_a_tracer_may_hold_a_program_back(rig: Rig, holds_back: bool, euid: int) -> None:
+    other = owned(rig, 0o6755)
+    other.task.tracee = SimpleNamespace(holds_back=holds_back)
+    made = other.call(find, AT_FDCWD, b"/d/run")
+    assert made.creds.euid == euid and made.secure
 
 
 def test_set_id_bits_of_a_scripts_interpreter_count(rig: Rig) -> None:

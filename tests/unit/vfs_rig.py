@@ -91,6 +91,7 @@ class Task:
         self.group = Group()
         self.group.tasks.append(self)
         self.kernel = self
+        self.tracee: Any = None
 
     def groups(self) -> list[Group]:
         return [self.group]

@@ -22,17 +22,26 @@ _PLACES = (26, 27, 45, 46)
 _HIDDEN = frozenset((29, 30, 35))
 # Addresses: 0, those of code 1, to those who may not look into the process.
 _ADDRESSES = frozenset((28, *range(45, 52)))
-_STATES = {b"R": b"R (running)", b"S": b"S (sleeping)", b"T": b"T (stopped)", b"Z": b"Z (zombie)"}
-# What the host says about these would be about us: the filter, the tracer, the namespaces.
-_OWN_LINES = frozenset((b"TracerPid", b"Ngid", b"CoreDumping"))
+_STATES = {
+    b"R": b"R (running)",
+    b"S": b"S (sleeping)",
+    b"T": b"T (stopped)",
+    b"t": b"t (tracing stop)",
+    b"Z": b"Z (zombie)",
+}
+# What the host says about these would be about us.
+_OWN_LINES = frozenset((b"Ngid", b"CoreDumping"))
 
 PF_FLAGS = 0x400000  # PF_RANDOMIZE
 
 
 def state(reader: Task | None, target: Task, host: bytes) -> bytes:
-    """The state letter: a task that waits in the sentry sleeps, one that is held by the tracer is stopped."""
+    """The state letter: a task that waits in the sentry sleeps, one that the sentry holds is stopped, one that another
+    guest traces in a tracing stop."""
     if target is reader:
         return b"R"
+    if target.tracee is not None and target.tracee.stop is not None:
+        return b"t"
     if host in (b"R", b"Z", b"T"):
         return host
     if host == b"t":
@@ -83,7 +92,7 @@ def statm(reader: Task, target: Task) -> bytes:
 def status(reader: Task, target: Task) -> bytes:
     """/proc/PID/status."""
     kernel, group, creds = target.kernel, target.group, target.creds
-    parent = group.parent
+    parent, tracee = group.parent, target.tracee
     tid = b"%d" % target.tid
     cpus = tuple(sorted(target.affinity()))
     host = kernel.pids.status(target.host_tid)
@@ -95,6 +104,7 @@ def status(reader: Task, target: Task) -> bytes:
         b"Tgid": b"%d" % group.tgid,
         b"Pid": tid,
         b"PPid": b"%d" % (parent.tgid if parent is not None else 0),
+        b"TracerPid": b"%d" % (tracee.tracer.tid if tracee is not None else 0),
         b"Uid": b"%d\t%d\t%d\t%d" % (creds.uid, creds.euid, creds.suid, creds.fsuid),
         b"Gid": b"%d\t%d\t%d\t%d" % (creds.gid, creds.egid, creds.sgid, creds.fsgid),
         b"FDSize": b"0" if group.exited else b"64",
