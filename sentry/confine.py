@@ -31,7 +31,8 @@ select pselect6 epoll_create1 epoll_ctl epoll_wait epoll_pwait futex rt_sigactio
 rt_sigtimedwait sigaltstack rseq set_robust_list clock_gettime clock_getres clock_nanosleep gettimeofday
 nanosleep time timer_settime timer_gettime restart_syscall getpid gettid getppid getuid geteuid getgid getegid
 getpgid getsid getrusage times sched_yield sched_getaffinity sched_getscheduler sched_setaffinity getcpu
-getrandom sysinfo uname prlimit64 getpriority setpriority ptrace wait4 waitid process_vm_readv process_vm_writev
+getrandom sysinfo uname prlimit64 getpriority setpriority sched_setscheduler ioprio_get ioprio_set
+ptrace wait4 waitid process_vm_readv process_vm_writev
 kill tgkill rt_sigqueueinfo rt_tgsigqueueinfo pidfd_open bind listen
 accept accept4 connect getsockname getpeername sendto recvfrom sendmsg recvmsg sendmmsg recvmmsg shutdown
 setsockopt getsockopt exit exit_group

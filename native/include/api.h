@@ -69,9 +69,10 @@ uint64_t nc_stack_pointer(int tid); /* of a stopped thread; 0 when it is gone */
 int64_t nc_eventmsg(int tid);
 int nc_getsiginfo(int tid, void *buf128);
 int nc_setsiginfo(int tid, const void *buf128);
-/* Sends a signal that carries `cookie`, as the value of one queued by pid 0. */
+/* Sends a signal that carries `cookie`, as the value of one queued by pid 0; with 0 as kill(2) and tgkill(2) do. */
 int nc_signal(int tgid, int tid, int sig, uint64_t cookie);
 int64_t nc_sigcookie(int tid); /* at a signal stop: the cookie of nc_signal, 0 for a signal that is not the sentry's */
+int nc_set_many_users(void); /* from now on Python says which user's child it was that SIGCHLD tells of */
 int64_t nc_getsigmask(int tid);
 int nc_setsigmask(int tid, uint64_t mask);
 /* At a stop in a call: end it with `result`, which restarts call `nr` if it is one of -ERESTART* (nr -1: never); then run, stay
@@ -133,6 +134,8 @@ int nc_pidfd_getfd(int pidfd, int fd);
 int nc_pidfd_signal(int pidfd, int sig);
 int nc_setlimit(int resource, uint64_t soft, uint64_t hard);
 int nc_prlimit(int pid, int resource, uint64_t soft, uint64_t hard);
+int nc_ioprio(int tid); /* of a thread of ours (ioprio_get(2)) */
+int nc_set_ioprio(int tid, int ioprio);
 int nc_new_user_namespace(void);
 int nc_zygote(void *page, const void *filter, int filter_len, int stub_fd, int own_net, uint64_t scratch_size);
 
@@ -258,6 +261,7 @@ nc_file *nc_lazy_next(const nc_file *file, const struct nc_name *name, const str
 int nc_file_where(const nc_file *file, struct nc_found *out);
 int nc_file_settle(nc_file *file); /* Python has it now */
 int nc_file_set_place(nc_file *file, struct nc_mount *mount, struct nc_name *name); /* for *at() calls */
+int nc_file_set_writer(nc_file *file); /* of a regular file: counts as one of its writers until it is closed */
 int64_t nc_file_pos(const nc_file *file);
 int nc_file_set_pos(nc_file *file, int64_t pos);
 /* One implementation of the data calls. tid 0 means the sentry's own memory. `offset` is INT64_MIN for "at the
@@ -282,6 +286,8 @@ int nc_inode_fd(const nc_inode *inode, int which); /* 0 read-only, 1 read-write,
 int nc_inode_set_attrs(nc_inode *inode, uint64_t dev, uint64_t ino, uint32_t mode, uint32_t uid, uint32_t gid,
                        uint64_t nlink, uint64_t rdev, uint32_t live, int unmarked, const struct nc_node *of);
 int nc_inode_set_node(nc_inode *inode, const struct nc_node *of); /* the attributes are its */
+int nc_inode_set_caps(nc_inode *inode, int on); /* writes are left to Python, which takes the capabilities away */
+int nc_inode_writers(const nc_inode *inode);    /* see nc_file_set_writer */
 /* Writes that end beyond the first `bytes` bytes are left to Python (at first none are). */
 int nc_inode_set_grant(nc_inode *inode, uint64_t bytes);
 /* size, blocks, atime, mtime, ctime (ns), nlink: as the host has them */

@@ -49,6 +49,7 @@ struct nc_file {
     uint16_t released;
     int32_t flags; /* O_*: access mode and status flags */
     int32_t noexec; /* on a noexec mount: no PROT_EXEC mapping */
+    int32_t writer; /* counted among its inode's writers */
     int64_t pos;
     uint64_t id;
     struct nc_place place; /* of directories and O_PATH descriptions, when their names are kept */
@@ -87,14 +88,17 @@ struct nc_inode {
     uint64_t dev, ino, nlink, rdev;
     const struct nc_node *of; /* whose attributes these are; only compared */
     uint64_t grant;       /* writes that end beyond it are Python's (a file system with a size limit) */
+    uint32_t writers;     /* descriptions that were opened for writing: it is no program then (ETXTBSY) */
+    uint32_t caps;        /* it has file capabilities */
 };
 void nc_inode_get(nc_inode *inode);
 int64_t nc_reg_read(nc_file *file, struct nc_iter *to, int64_t offset, int rwf);
 int64_t nc_reg_write(nc_file *file, struct nc_iter *from, int64_t offset, int rwf);
 int nc_reg_stat(nc_inode *inode, struct stat *out);
-/* Linux drops setuid and setgid bits when a file is written: Python does that, so C leaves such writes to it. */
+/* Linux drops setuid and setgid bits and capabilities when a file is written: Python does that, so C leaves such writes
+ * to it. */
 static inline bool nc_has_privs(const nc_inode *inode) {
-    return inode->mode & (S_ISUID | S_ISGID);
+    return inode->mode & (S_ISUID | S_ISGID) || inode->caps;
 }
 
 /* ---- pipes (pipe.c) ---- */

@@ -179,6 +179,15 @@ int nc_prlimit(int pid, int resource, uint64_t soft, uint64_t hard) {
     return prlimit(pid, (__rlimit_resource_t)resource, &limit, NULL) ? -errno : 0;
 }
 
+#define IOPRIO_WHO_PROCESS 1
+
+int nc_ioprio(int tid) {
+    int ioprio = (int)syscall(SYS_ioprio_get, IOPRIO_WHO_PROCESS, tid);
+    return ioprio < 0 ? -errno : ioprio;
+}
+
+int nc_set_ioprio(int tid, int ioprio) { return syscall(SYS_ioprio_set, IOPRIO_WHO_PROCESS, tid, ioprio) ? -errno : 0; }
+
 static int write_file(const char *path, const char *text) {
     int fd = open(path, O_WRONLY | O_CLOEXEC);
     if (fd < 0) return -errno;

@@ -32,6 +32,7 @@ static void release(nc_file *file) {
     if (file->released) return;
     file->released = 1;
     if (file->kind == NC_PIPE) nc_pipe_detach(file);
+    if (file->writer) file->inode->writers--;
 }
 
 int nc_watched;
@@ -94,6 +95,13 @@ int nc_file_set_prompt(nc_file *file) {
 
 int nc_file_set_place(nc_file *file, struct nc_mount *mount, struct nc_name *name) {
     file->place = (struct nc_place){mount, name};
+    return 0;
+}
+
+int nc_file_set_writer(nc_file *file) {
+    if (file->kind != NC_REG || file->writer) return -EINVAL;
+    file->writer = 1;
+    file->inode->writers++;
     return 0;
 }
 

@@ -28,6 +28,13 @@ int nc_inode_set_grant(nc_inode *inode, uint64_t bytes) {
 
 int nc_inode_refs(const nc_inode *inode) { return (int)inode->refs; }
 
+int nc_inode_set_caps(nc_inode *inode, int on) {
+    inode->caps = on != 0;
+    return 0;
+}
+
+int nc_inode_writers(const nc_inode *inode) { return (int)inode->writers; }
+
 void nc_inode_get(nc_inode *inode) { inode->refs++; }
 
 static void close_fds(nc_inode *inode) {

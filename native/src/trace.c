@@ -15,6 +15,8 @@
 
 #define ERESTARTSYS 512
 #define ERESTARTNOINTR 513
+#define SYS_FUTEX_WAITV 449 /* newer than some headers */
+#define SYS_FUTEX_WAIT 455
 
 static int trace(long request, int tid, void *addr, long data) {
     return ptrace(request, tid, addr, data) < 0 ? -errno : 0;
@@ -205,6 +207,7 @@ int nc_restart(int tid, int nr, int64_t rax, int sig) {
 #define MAGIC 0x79702d6373736e75ULL
 
 int nc_signal(int tgid, int tid, int sig, uint64_t cookie) {
+    if (!cookie) return (tid ? syscall(SYS_tgkill, tgid, tid, sig) : kill(tgid, sig)) ? -errno : 0;
     siginfo_t info;
     const uint64_t magic = MAGIC;
     memset(&info, 0, sizeof info);
@@ -214,6 +217,13 @@ int nc_signal(int tgid, int tid, int sig, uint64_t cookie) {
     memcpy((char *)&info + MAGIC_AT, &magic, sizeof magic);
     long result = tid ? syscall(SYS_rt_tgsigqueueinfo, tgid, tid, sig, &info) : syscall(SYS_rt_sigqueueinfo, tgid, sig, &info);
     return result ? -errno : 0;
+}
+
+static int many_users;
+
+int nc_set_many_users(void) {
+    many_users = 1;
+    return 0;
 }
 
 int64_t nc_sigcookie(int tid) {
@@ -239,9 +249,14 @@ static void make_unreceived_call_again(nc_task *task) {
         task->interrupted = 0;
         return;
     }
-    if (regs.orig_rax == SYS_wait4 || regs.orig_rax == SYS_waitid || regs.orig_rax == SYS_futex ||
-        regs.orig_rax == (uint64_t)-1)
-        return;
+    switch (regs.orig_rax) {
+    case SYS_wait4:
+    case SYS_waitid:
+    case SYS_futex:
+    case SYS_FUTEX_WAITV:
+    case SYS_FUTEX_WAIT:
+    case (uint64_t)-1: return;
+    }
     regs.rax = (uint64_t)-ERESTARTNOINTR;
     nc_setregs(tid, &regs);
 }
@@ -264,6 +279,7 @@ int nc_stop_answered(int tid, int status) {
     }
     if (event || sig & 0x80) return 0;
     if (task->parked || fault_signal(sig) || nc_sigcookie(tid)) return 0;
+    if (sig == SIGCHLD && many_users) return 0;
     return nc_resume(tid, sig) == 0;
 }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sentry.abi.linux import S_IFIFO
+from sentry.vfs.file import File
 from sentry.vfs.inode import Filesystem, Inode
 
 if TYPE_CHECKING:
@@ -46,3 +47,12 @@ def anon_inode() -> Inode:
         fs = PseudoFs(b"anon_inodefs", 0x09041934)
         _anon_inode = Inode(fs, fs.next_ino(), 0o600)
     return _anon_inode
+
+
+class AnonFile(File):
+    """A file of that inode which answers lseek(2), though it has no position (noop_llseek)."""
+
+    __slots__ = ()
+
+    def seek(self, offset: int, whence: int) -> int:
+        return self.pos

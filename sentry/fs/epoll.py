@@ -19,7 +19,7 @@ from sentry.abi.linux import (
     O_RDWR,
 )
 from sentry.errors import EEXIST, EINVAL, ELOOP, ENOENT, EPERM
-from sentry.fs.anon import anon_inode
+from sentry.fs.anon import AnonFile, anon_inode
 from sentry.kernel.fdtable import at_release, file_id, forget_at_release
 from sentry.vfs.file import File
 
@@ -52,7 +52,7 @@ class Item:
         return self.file.poll() & events if events else 0
 
 
-class Epoll(File):
+class Epoll(AnonFile):
     """An epoll instance. Items hold no reference to their file: its last close takes them off."""
 
     __slots__ = ("_items", "_ready")

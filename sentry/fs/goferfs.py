@@ -204,7 +204,8 @@ class GoferInode(Inode):
         self.unmarked = False  # known to have no extended attributes that a guest can see
         self.stale = False  # something changed that only the host knows
         self.fresh_ns = 0
-        self.host = self.locks = self.socket = self.pipe = self.watches = self.node = None
+        self.host = self.locks = self.socket = self.pipe = self.watches = self.node = self.caps = None
+        self.caps_known = False
 
     def __del__(self) -> None:
         fs = self.fs

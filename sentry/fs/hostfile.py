@@ -220,6 +220,8 @@ class HostBacking:
             self.nc, inode.fs.dev, inode.ino, inode.mode, inode.uid, inode.gid, inode.nlink, inode.rdev, live,
             inode.has_no_xattrs(), ffi.NULL if inode.node is None else inode.node,
         )  # fmt: skip
+        if inode.caps_known:
+            lib.nc_inode_set_caps(self.nc, inode.caps is not None)
 
     def set_grant(self, size: int) -> None:
         """C may write the first `size` bytes by itself; beyond them, `Inode.reserve` is asked."""
@@ -272,16 +274,25 @@ class HostFile(CFile):
             iov = self._within_limit(task, iov, offset)
             if self.inode.fs.limited:
                 iov = self._within_room(iov, offset)
-            if self.inode.mode & 0o6000:
-                from sentry.vfs.perm import killed_mode
-                from sentry.vfs.stat import SetAttr
-
-                if (mode := killed_mode(task, self.inode)) is not None:
-                    await self.inode.setattr(task, SetAttr(mode=mode))
+            await self._drop_privileges(task)
         put = await super().write_from(task, tid, iov, offset, rwf)
         if notify.watching:
             notify.file_event(self, IN_MODIFY)
         return put
+
+    async def _drop_privileges(self, task: Task) -> None:
+        """A file that is written loses its set-id bits and capabilities (file_remove_privs)."""
+        inode = self.inode
+        if inode.mode & 0o6000:
+            from sentry.vfs.perm import killed_mode
+            from sentry.vfs.stat import SetAttr
+
+            if (mode := killed_mode(task, inode)) is not None:
+                await inode.setattr(task, SetAttr(mode=mode))
+        if inode.caps is not None:
+            from sentry.vfs.filecaps import drop_caps
+
+            await drop_caps(task, inode)
 
     def _within_room(self, iov: IoVec, offset: int) -> IoVec:
         """A file system with a size limit: cut at what still fits, ENOSPC if nothing does."""
@@ -333,6 +344,12 @@ class HostFile(CFile):
             raise ENODEV
         return host_fd
 
+    def begin_writing(self) -> None:
+        lib.nc_file_set_writer(self.nc)
+
+    def being_written(self) -> bool:
+        return lib.nc_inode_writers(self.backing.nc) > 0
+
     async def fsync(self, task: Task, datasync: bool) -> None:
         host_fd = self.backing.host_fd(self.backing.host_fd(True) >= 0)
         try:
@@ -354,6 +371,7 @@ class HostFile(CFile):
             check_file_size(task, offset + length, self.backing.host_stat()[0])
             if self.inode.reserve(offset, length) < length:
                 raise ENOSPC
+        await self._drop_privileges(task)
         error = lib.nc_fallocate(host_fd, mode, offset, length)
         if error < 0:
             raise from_errno(-error)

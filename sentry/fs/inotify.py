@@ -21,10 +21,9 @@ from sentry.abi.linux import (
     O_RDONLY,
 )
 from sentry.errors import EAGAIN, EEXIST, EINVAL
-from sentry.fs.anon import anon_inode
+from sentry.fs.anon import AnonFile, anon_inode
 from sentry.kernel.sched import wait
 from sentry.vfs import notify
-from sentry.vfs.file import File
 
 if TYPE_CHECKING:
     from sentry.kernel.task import Task
@@ -56,7 +55,7 @@ class Watch:
             self.instance.drop(self)
 
 
-class Inotify(File):
+class Inotify(AnonFile):
     """An inotify instance."""
 
     __slots__ = ("_events", "_last_wd", "_watches")

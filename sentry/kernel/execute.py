@@ -17,6 +17,7 @@ from sentry.errors import E2BIG, EINVAL, EIO, ENOSYS
 from sentry.fs import aio
 from sentry.ipc import shm
 from sentry.kernel import loader
+from sentry.kernel.creds import gains
 from sentry.kernel.program import Program, find
 from sentry.kernel.ptrace import SIGNAL
 from sentry.kernel.rewrite import Rewritten, RewrittenCall, StoppedCall
@@ -157,9 +158,12 @@ class Executor:
             self._give_pass(task.host_tid)
         self.kernel.trace_end(task, call)
         task.spawn = None
-        if task.tracee is not None:
-            task.tracee.apply_mode(off=True)
         task.loading = program = call.what.program
+        if task.tracee is not None:
+            if task.tracee.holds_back and gains(task.creds, program.creds):
+                task.tracee.release()  # it has attached since the program was found
+            else:
+                task.tracee.apply_mode(off=True)
         if task.fds.users > 1:
             fds = task.fds.fork()
             task.fds.drop()
@@ -172,7 +176,8 @@ class Executor:
         group.mixed = False
         aio.leave(group)
         lib.nc_task_set_mixed(task.host_tid, 0)
-        group.dumpable = 1 if program.readable and not program.secure else 0
+        same_ids = (task.creds.euid, task.creds.egid) == (task.creds.uid, task.creds.gid)
+        group.dumpable = 1 if program.readable and same_ids else 0  # what it gains may change that yet
         task.name = program.comm[:15]
         task.comm_override = None
         task.set_creds(program.creds)
@@ -209,6 +214,7 @@ class Executor:
         base = loader.pick_base(program.elf, False)
         entries = loader.segments(program.elf, base, stub + 1)
         entry, interp_base = program.elf.entry + base, 0
+        task.group.places = program.elf.places(base)
         remember(program.file.mapping(), program.file.path)
         if self.kernel.platform.inject(call_id, program.file.mapping(), stub + 1, 1) < 0:
             raise EIO
@@ -221,8 +227,12 @@ class Executor:
                 raise EIO
         patches = loader.auxv_patches(program.elf, base, interp_base, task, program.secure)
         new_sp = loader.build_stack(task, sp, program.path, patches)
+        forgets = program.gains and task.parent_death_signal != 0
+        if forgets:
+            task.parent_death_signal = 0
         tracee = task.tracee
-        task.mem.write(plan_at, loader.pack_plan(entries, entry, new_sp, tracee is not None, task.name))
+        plan = loader.pack_plan(entries, entry, new_sp, forgets, tracee is not None, task.name)
+        task.mem.write(plan_at, plan)
         if tracee is not None:
             tracee.entry = entry, new_sp
         lib.nc_task_set_loading(task.host_tid, len(entries))

@@ -138,6 +138,10 @@ class Kernel:
         """Whether some process runs the program in `inode`, which then can't be opened for writing (ETXTBSY)."""
         return any(task.group.exe is not None and task.group.exe.dentry.inode is inode for task in self.tasks.values())
 
+    def shares_place(self, task: Task) -> bool:
+        """Whether another process has the task's root and working directory, too (CLONE_FS)."""
+        return any(each.fs is task.fs and each.group is not task.group for each in self.tasks.values())
+
     # --- signals
 
     def send_signal(self, target: Task | ThreadGroup, info: SigInfo | int) -> None:
@@ -225,10 +229,10 @@ class Kernel:
     def _dispatch(self, task: Task, entry: "Entry", nr: int, call_id: int, args: tuple[int, ...]) -> int | None:
         """Run a handler. The value or -errno to answer with, or None when the call waits or was answered."""
         if task.call is not None:
-            if isinstance(task.call, RewrittenCall):
-                task.call.notified(call_id)
+            if not isinstance(task.call, RewrittenCall):
+                self.waiting.escaped(task)
+            elif task.call.notified(call_id, nr, args):
                 return None
-            self.waiting.escaped(task)
         if self.on_call is not None:
             self.on_call(task, entry, args)
         self.scheduler.running = task

@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from native import lib
+from native import ffi, lib
 from sentry.abi.linux import (
     CLONE_FILES,
     CLONE_FS,
@@ -34,8 +34,8 @@ from sentry.fs import aio
 from sentry.ipc import sem, shm
 from sentry.kernel.calls import PAUSED, STOP_SIGNALS, STOPPING, Call
 from sentry.kernel.ptrace import SIGNAL, Tracee, task_gone
-from sentry.kernel.rewrite import ASKED, CALL_STOP, RUNNING, RewrittenCall
-from sentry.kernel.signals import SigInfo
+from sentry.kernel.rewrite import ASKED, CALL_STOP, RUNNING, SYSCALL_SIZE, RewrittenCall
+from sentry.kernel.signals import SigInfo, child_uid
 from sentry.kernel.task import Task, ThreadGroup
 from sentry.kernel.zygote import Zygote
 
@@ -47,6 +47,10 @@ EVENT_FORK, EVENT_VFORK, EVENT_CLONE, EVENT_EXEC, EVENT_STOP = 1, 2, 3, 4, 128
 MAGIC_LOAD, MAGIC_ZYGOTE, MAGIC_READY = 5000, 5001, 5002
 ORPHAN_AFTER_NS = 1_000_000_000  # a parent's event is some microseconds behind its child's first stop
 FAULTS = frozenset((SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP, SIGSYS))
+REPEATS = {SIGTRAP: 1, SIGSYS: SYSCALL_SIZE}  # how far behind the instruction that raised it: int3, syscall
+NOWHERE = 0xFFFF_8000_0000_0000  # the kernel's half of the addresses
+
+_regs = ffi.new("struct nc_regs *")
 
 
 class Lifecycle:
@@ -150,6 +154,7 @@ class Lifecycle:
             return
         kernel.signals.identify(tid)
         if signal == SIGCHLD:
+            self._name_childs_user(tid)
             task.group.child_event()
         if tracee is None:
             self._deliver(task, signal)
@@ -193,11 +198,29 @@ class Lifecycle:
             kernel.platform.signal(task.group.host_tgid, 0, SIGKILL, 0)
         if kernel.waiting.stopped(task, False, signal):
             return
-        if signal in FAULTS and task.group.tgid == 1 and not kernel.pids.caught(tid, signal):
-            # The host kernel does not kill a traced init of a PID namespace for its own fault: it would fault for ever.
-            self.kernel.platform.detach(tid, signal)
-            return
-        self.kernel.platform.resume(tid, signal)
+        if signal in FAULTS and task.group.tgid == 1 and kernel.signals.origin(tid)[0] > 0:
+            if not kernel.pids.caught(tid, signal):
+                self._die_of_fault(tid, signal)
+                return
+        kernel.platform.resume(tid, signal)
+
+    def _name_childs_user(self, tid: int) -> None:
+        """The siginfo of a SIGCHLD gets the real user id of the child it tells of."""
+        kernel = self.kernel
+        code, pid = kernel.signals.origin(tid)
+        if code > 0:
+            uid = child_uid(kernel, pid)
+            if uid is not None:
+                kernel.signals.name_user(tid, uid)
+
+    def _die_of_fault(self, tid: int, signal: int) -> None:
+        """The host kernel does not kill a traced init of a PID namespace for its own fault: it would fault for ever.
+        Let go, it dies of the next one: so it has to do again what a trap has let it pass, or be where nothing is."""
+        platform = self.kernel.platform
+        if (signal == SIGSEGV or signal in REPEATS) and not platform.get_regs(tid, _regs):
+            _regs.rip = NOWHERE if signal == SIGSEGV else _regs.rip - REPEATS[signal]
+            platform.set_regs(tid, _regs)
+        platform.detach(tid, signal)
 
     def _stranger(self, tid: int, what: int, signal: int) -> None:
         """A stop of the zygote, or of a child whose parent's event is still to come."""
@@ -253,9 +276,7 @@ class Lifecycle:
         fs = parent.fs if flags & CLONE_FS else parent.fs.copy()
         fds = parent.fds.share() if flags & CLONE_FILES else parent.fds.fork()
         child = Task(self.kernel, child_tid, group, fs, fds)
-        child.name = parent.name
-        child.comm_override = parent.comm_override
-        child.creds = parent.creds
+        child.inherit(parent)
         child.announces = parent.announces
         if isinstance(parent.call, RewrittenCall):
             self._altered[child_tid] = parent.call
@@ -390,6 +411,8 @@ class Lifecycle:
             sem.group_exited(group)
             aio.leave(group)
             shm.segments.exited(group)
+        if task.exit_queue is not None:
+            task.exit_queue.wake(EPOLLIN | EPOLLRDNORM)
         if self.on_exit is not None:
             self.on_exit(task, status)
         kernel.pids.forget(tid)

@@ -28,9 +28,11 @@ from sentry.errors import (
     ELOOP,
     ENOENT,
     ENOEXEC,
+    ETXTBSY,
 )
 from sentry.kernel import elf
-from sentry.kernel.creds import Credentials, exec_credentials
+from sentry.kernel.creds import Credentials, exec_credentials, gains
+from sentry.vfs.filecaps import file_caps
 from sentry.vfs.perm import MAY_EXEC, MAY_READ, allowed
 from sentry.vfs.walk import resolve
 
@@ -58,38 +60,37 @@ class Program(NamedTuple):
     argv_head: list[bytes] | None  # a script: what replaces argv[0]
     creds: Credentials
     secure: bool
+    gains: bool  # it will be another than its caller, who is to have no hold on it
     readable: bool
 
 
 async def find(task: "Task", dirfd: int, path: bytes, flags: int = 0) -> Program:
     """Everything about the program at `path` that has to be right before the point of no return."""
+    if not path and not flags & AT_EMPTY_PATH:
+        raise ENOENT
     if flags & ~(AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW):
         raise EINVAL
-    if not path:
-        if not flags & AT_EMPTY_PATH:
-            raise ENOENT
+    by_name = path[:1] == b"/" or dirfd == AT_FDCWD
+    if path:
+        place = await resolve(task, dirfd, path, not flags & AT_SYMLINK_NOFOLLOW)
+        shown = path if by_name else b"/dev/fd/%d/%s" % (dirfd, path)
+    else:
         known = task.fds.get(dirfd).path
         if known is None:
             raise EACCES
         place = known
         shown = b"/dev/fd/%d" % dirfd
-        comm = place.dentry.name
-    else:
-        place = await resolve(task, dirfd, path, not flags & AT_SYMLINK_NOFOLLOW)
-        shown = path if path[:1] == b"/" or dirfd == AT_FDCWD else b"/dev/fd/%d/%s" % (dirfd, path)
-        comm = shown.rpartition(b"/")[2]
     head: list[bytes] | None = None
-    creds, secure = task.creds, False
     for _ in range(SCRIPT_DEPTH + 1):
         file = await open_executable(task, place)
         data = await file.pread(task, SCRIPT_LINE, 0)
         if data[:2] != b"#!":
-            if head is None:
-                creds, secure = _new_credentials(task, place)
-            else:
-                creds, secure = exec_credentials(task.creds, None, None)
+            comm = shown.rpartition(b"/")[2] if path else place.dentry.name
+            creds, secure = await _new_credentials(task, place)
             return await _elf_program(task, place, shown, comm, file, data, head, creds, secure)
         words = _script_words(data)
+        if not by_name and task.fds.get_cloexec(dirfd):
+            raise ENOENT  # the interpreter could not open what `shown` says
         if head is None:
             head = [*words, shown]
         else:
@@ -108,7 +109,11 @@ async def open_executable(task: "Task", place: "Path") -> "File":
     if inode.mode & S_IFMT != S_IFREG or place.mount.flags & MS_NOEXEC or not allowed(task, inode, MAY_EXEC):
         raise EACCES
     file = inode.open_now(task, place, O_RDONLY)
-    return await inode.open(task, place, O_RDONLY) if file is None else file
+    if file is None:
+        file = await inode.open(task, place, O_RDONLY)
+    if file.being_written():
+        raise ETXTBSY
+    return file
 
 
 def _script_words(data: bytes) -> list[bytes]:
@@ -152,7 +157,8 @@ async def _elf_program(
         if interp_elf.type != elf.ET_DYN:
             raise ELIBBAD
     readable = allowed(task, place.inode, MAY_READ)
-    return Program(place, shown, comm, file, image, interp_file, interp_elf, head, creds, secure, readable)
+    gained = secure or gains(task.creds, creds)
+    return Program(place, shown, comm, file, image, interp_file, interp_elf, head, creds, secure, gained, readable)
 
 
 async def _read_elf(task: "Task", file: "File", data: bytes) -> elf.Elf:
@@ -174,13 +180,17 @@ async def _read_at(task: "Task", file: "File", size: int, offset: int) -> bytes:
     return data
 
 
-def _new_credentials(task: "Task", place: "Path") -> tuple[Credentials, bool]:
-    """Credentials after running the file: set-id bits count unless the mount or the task forbids them."""
+async def _new_credentials(task: "Task", place: "Path") -> tuple[Credentials, bool]:
+    """Credentials after running the file, and whether it is to mistrust its caller: set-id bits and capabilities count
+    unless the mount or the task forbids them."""
     inode = place.inode
-    uid = gid = None
-    if not place.mount.flags & MS_NOSUID and not task.creds.no_new_privs:
-        if inode.mode & S_ISUID:
-            uid = inode.uid
-        if inode.mode & (S_ISGID | S_IXGRP) == S_ISGID | S_IXGRP:
-            gid = inode.gid
-    return exec_credentials(task.creds, uid, gid)
+    uid = gid = caps = None
+    if not place.mount.flags & MS_NOSUID:
+        if not task.creds.no_new_privs:
+            if inode.mode & S_ISUID:
+                uid = inode.uid
+            if inode.mode & (S_ISGID | S_IXGRP) == S_ISGID | S_IXGRP:
+                gid = inode.gid
+        caps = await file_caps(task, inode)
+    unsafe = task.kernel.shares_place(task) or (task.tracee is not None and task.tracee.holds_back)
+    return exec_credentials(task.creds, uid, gid, caps, unsafe)

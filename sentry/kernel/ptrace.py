@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from native import lib
 from sentry.abi.linux import (
+    CAP_SYS_PTRACE,
     CLD_DUMPED,
     CLD_EXITED,
     CLD_KILLED,
@@ -120,6 +121,11 @@ class Tracee:
 
     def hold_event(self, event: int, go: Callable[[int], None], message: int = 0) -> None:
         self.hold(EVENT, SIGTRAP | event << 8, go, message)
+
+    @property
+    def holds_back(self) -> bool:
+        """Whether the task gains no rights by a program, for its tracer has not all of them (ptracer_capable)."""
+        return not self.tracer.creds.has_cap(CAP_SYS_PTRACE)
 
     def wants(self, event: int) -> bool:
         return bool(self.options & OPTION_OF[event])

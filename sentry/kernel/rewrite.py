@@ -13,8 +13,8 @@ is asked to stop and the host let run it, which ends a wait as a signal does, so
     RUNNING ──stop──▶ over
 
 What is made may be a call that the guests' filter hands to the sentry; then it comes once more as a notification, whose
-answer is that the host shall run it. Under --strace calls of the host's own go this way too, for the sake of their
-results.
+answer is that the host shall run it: that call, with those registers, once. Under --strace calls of the host's own go
+this way too, for the sake of their results.
 
 A handler that finds out deep inside that the host has to be told something first raises MadeFirst.
 """
@@ -103,6 +103,8 @@ class MadeFirst(Exception):
 class StoppedCall:
     """A call of a task that the sentry brings to a stop. Stands in `task.call`, as a waiting Call does."""
 
+    is_stopped = False  # a group stop ends it
+
     __slots__ = ("args", "ended", "entry", "kernel", "nr", "result", "state", "task")
 
     def __init__(self, kernel: "Kernel", task: "Task", nr: int, args: tuple[int, ...], entry: "Entry") -> None:
@@ -143,7 +145,7 @@ class StoppedCall:
 class RewrittenCall(StoppedCall):
     """One that is made again."""
 
-    __slots__ = ("changed", "waited", "what")
+    __slots__ = ("changed", "ran", "waited", "what")
 
     def __init__(
         self, kernel: "Kernel", task: "Task", nr: int, args: tuple[int, ...], entry: "Entry", what: Rewritten
@@ -151,6 +153,7 @@ class RewrittenCall(StoppedCall):
         super().__init__(kernel, task, nr, args, entry)
         self.what = what
         self.changed: dict[int, int] = {}
+        self.ran = False  # it has come to the listener, and was let run
         self.waited = False  # it has been made once
 
     def begin(self, call_id: int) -> None:
@@ -158,7 +161,7 @@ class RewrittenCall(StoppedCall):
             super().begin(call_id)
         elif self.asks():
             self.state = RUNNING
-            self.notified(call_id)
+            self._let_run(call_id)
         if self.task.call is not self:
             self.what.over()
 
@@ -219,14 +222,29 @@ class RewrittenCall(StoppedCall):
             self._make_again(self.nr)
         tracee.run(signal)
 
-    def notified(self, call_id: int) -> None:
-        """The filter hands what is to be run to the sentry."""
+    def notified(self, call_id: int, nr: int, args: tuple[int, ...]) -> bool:
+        """The filter hands a call to the sentry. If it is what was made, it runs. False: it is another, so this one is
+        over: the task has got out of it, and is not to have anything run unseen."""
+        if self.state != EXITING or self.ran or (nr, args) != self.made:
+            self.over()
+            return False
+        self.ran = True
+        self._let_run(call_id)
+        return True
+
+    def _let_run(self, call_id: int) -> None:
         try:
             self.what.notified(call_id)
         except LinuxError as error:
             self.kernel.platform.reply(call_id, 0, -error.errno)
         else:
             self.kernel.platform.let_run(call_id)
+
+    @property
+    def made(self) -> tuple[int, tuple[int, ...]]:
+        """Number and registers of the call that is made."""
+        nr = self.nr if self.what.nr is None else self.what.nr
+        return nr, tuple(self.changed.get(number, arg) & _WORD for number, arg in enumerate(self.args))
 
     def resume(self) -> None:
         """Go on from a life-cycle stop within the call."""
@@ -254,8 +272,7 @@ class RewrittenCall(StoppedCall):
                 return False
             for number, value in self.changed.items():
                 setattr(_regs, ARGUMENTS[number], value & _WORD)
-            if self.what.nr is not None:
-                _regs.rax = self.what.nr
+            _regs.rax = self.made[0]
         platform.set_regs(tid, _regs)
         return True
 
@@ -285,8 +302,8 @@ class RewrittenCall(StoppedCall):
         if not platform.get_regs(tid, _regs):
             result = self._finished(int(_regs.rax) - (int(_regs.rax) >> 63 << 64))
             if result == GOES_ON:
-                self._make_again(self.nr if self.what.nr is None else self.what.nr)
-                self.state, self.waited = ENTERING, True
+                self._make_again(self.made[0])
+                self.state, self.ran, self.waited = ENTERING, False, True
                 return
             self._restore_arguments()
             if result == AGAIN and not (self.task.tracee and self.task.tracee.sees_call_end()):

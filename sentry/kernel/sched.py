@@ -75,11 +75,12 @@ class Timer:
 class Sleeper:
     """One suspended wait of one job: fires once, with True (woken), False (deadline) or an exception."""
 
-    __slots__ = ("fired", "interruptible", "job", "scheduler")
+    __slots__ = ("fired", "interruptible", "job", "scheduler", "stop_ends")
 
-    def __init__(self, scheduler: "Scheduler", interruptible: bool) -> None:
+    def __init__(self, scheduler: "Scheduler", interruptible: bool, stop_ends: bool) -> None:
         self.scheduler = scheduler
         self.interruptible = interruptible
+        self.stop_ends = stop_ends
         self.fired = False
         self.job: Job | None = None
 
@@ -100,10 +101,12 @@ def _suspend(sleeper: Sleeper) -> Generator[Sleeper, bool, bool]:
     return (yield sleeper)
 
 
-async def _sleep(queues: tuple[WaitQueue, ...], deadline_ns: int | None, interruptible: bool) -> bool:
+async def _sleep(
+    queues: tuple[WaitQueue, ...], deadline_ns: int | None, interruptible: bool, stop_ends: bool = False
+) -> bool:
     scheduler = _current
     assert scheduler is not None
-    sleeper = Sleeper(scheduler, interruptible)
+    sleeper = Sleeper(scheduler, interruptible, stop_ends)
     wake = sleeper.wake
     for queue in queues:
         queue.add(wake)
@@ -118,12 +121,15 @@ async def _sleep(queues: tuple[WaitQueue, ...], deadline_ns: int | None, interru
             timer.cancel()
 
 
-def wait(*queues: WaitQueue, deadline_ns: int | None = None) -> Coroutine[Any, Any, bool]:
+def wait(
+    *queues: WaitQueue, deadline_ns: int | None = None, stop_ends: bool = False
+) -> Coroutine[Any, Any, bool]:
     """Sleep until one of `queues` wakes (True) or `deadline_ns` (CLOCK_MONOTONIC) passes (False).
 
-    Raises Interrupted when a signal has to be delivered to the sleeping task.
+    Raises Interrupted when a signal has to be delivered to the sleeping task; with `stop_ends` also when its process
+    is stopped, where a wait otherwise just goes on afterwards.
     """
-    return _sleep(queues, deadline_ns, True)
+    return _sleep(queues, deadline_ns, True, stop_ends)
 
 
 def wait_uninterruptible(*queues: WaitQueue, deadline_ns: int | None = None) -> Coroutine[Any, Any, bool]:

@@ -23,7 +23,7 @@ from sentry.abi.linux import (
     RLIMIT_STACK,
 )
 from sentry.errors import EINVAL, ESRCH
-from sentry.kernel.creds import Credentials
+from sentry.kernel.creds import Credentials, gains
 from sentry.kernel.memory import Memory
 from sentry.kernel.nproc import apply_limit
 from sentry.kernel.sched import WaitQueue
@@ -46,6 +46,8 @@ if TYPE_CHECKING:
 
 RLIM_NLIMITS = 16
 _STATUS_FDS = 128
+TIMER_SLACK_NS = 50_000
+COREDUMP_FILTER = 0x33  # core(5)
 _DEFAULT_LIMITS = {
     RLIMIT_STACK: (8 << 20, RLIM_INFINITY),
     RLIMIT_CORE: (0, 0),
@@ -96,9 +98,9 @@ class ThreadGroup:
     """A process."""
 
     __slots__ = (
-        "aio", "argv", "child_events", "children", "container", "dumpable", "ended", "exe", "exec_count", "exit_queue",
-        "exited", "host_tgid", "kernel", "leader", "maker", "mixed", "mounts", "oom_score_adj", "parent",
-        "parent_death_signal", "rlimits", "signal_queue", "start_ns", "subreaper", "tasks", "tracees",
+        "aio", "argv", "child_events", "children", "container", "coredump_filter", "dumpable", "ended", "exe",
+        "exec_count", "exit_queue", "exited", "host_tgid", "kernel", "leader", "maker", "mixed", "mounts",
+        "oom_score_adj", "parent", "places", "rlimits", "signal_queue", "start_ns", "subreaper", "tasks", "tracees",
     )  # fmt: skip
 
     def __init__(self, kernel: "Kernel", host_tgid: int, parent: "ThreadGroup | None") -> None:
@@ -119,11 +121,12 @@ class ThreadGroup:
         self.argv: tuple[bytes, ...] = () if parent is None else parent.argv
         self.aio: dict[int, Context] | None = None  # by the address that names it (io_setup(2))
         self.exec_count = 0
+        self.places: tuple[int, int, int, int] = (0, 0, 0, 0) if parent is None else parent.places
         self.start_ns = monotonic_ns()
         self.dumpable = 1
+        self.coredump_filter: int = COREDUMP_FILTER if parent is None else parent.coredump_filter
         self.oom_score_adj: int = 0 if parent is None else parent.oom_score_adj
         self.subreaper = False
-        self.parent_death_signal = 0
         self.exited = False
         self.exit_queue: WaitQueue | None = None  # made by a pidfd; woken when the process has ended
         self.signal_queue: SignalQueue | None = None  # made by a signalfd; woken when a signal is sent to the process
@@ -170,8 +173,9 @@ class Task:
     """A thread. `call` is the system call it waits in, if any."""
 
     __slots__ = (
-        "announces", "call", "comm_override", "creds", "fds", "fs", "group", "host_tid", "kernel", "loading", "mem",
-        "mm", "name", "sigmask_wait", "spawn", "strict", "tracee", "wait_seen",
+        "announces", "call", "comm_override", "creds", "exit_queue", "fds", "fs", "group", "host_tid", "kernel",
+        "loading", "mem", "mm", "name", "parent_death_signal", "sigmask_wait", "spawn", "strict", "timer_slack_ns",
+        "tracee", "usual_slack_ns", "wait_seen",
     )  # fmt: skip
 
     def __init__(self, kernel: "Kernel", host_tid: int, group: ThreadGroup, fs: "FsContext", fds: "FdTable") -> None:
@@ -186,6 +190,9 @@ class Task:
         self.loading: Program | None = None  # from the host's exec to the loader stub's question
         self.spawn: Any = None  # a first task's program, until it is executed
         self.sigmask_wait: int | None = None  # ppoll & co: the mask while the call waits
+        self.exit_queue: WaitQueue | None = None  # as the process's; made by a pidfd of this thread
+        self.parent_death_signal = 0
+        self.timer_slack_ns = self.usual_slack_ns = TIMER_SLACK_NS
         self.announces = False  # ptrace reports every clone of its making
         self.tracee: Tracee | None = None  # to the guest that traces it
         self.wait_seen = -1  # its process's child events when it last asked the host kernel (syscalls/wait.py)
@@ -230,11 +237,15 @@ class Task:
         old = self.creds
         if creds is not old:
             self.kernel.threads.part(self)
+            if gains(old, creds):
+                self.group.dumpable = 0  # fs.suid_dumpable
         self.creds = creds
         if creds.uid != old.uid or creds.cap_effective != old.cap_effective:
             apply_limit(self)
         lib.nc_task_set_ids(self.host_tid, creds.uid, creds.euid, creds.gid, creds.egid)
         lib.nc_task_set_view(self.host_tid, self.fs.nc, rights_of(creds))
+        if creds.uid:
+            lib.nc_set_many_users()
 
     def set_fs(self, fs: "FsContext") -> None:
         """Use other places (unshare)."""
@@ -245,6 +256,11 @@ class Task:
         """Use another descriptor table (unshare, exec of a sharer)."""
         self.fds = fds
         lib.nc_task_set_fdt(self.host_tid, fds.nc)
+
+    def inherit(self, parent: "Task") -> None:
+        """What every child has of its maker, a thread as well as a process."""
+        self.name, self.comm_override, self.creds = parent.name, parent.comm_override, parent.creds
+        self.timer_slack_ns = self.usual_slack_ns = parent.timer_slack_ns
 
     async def with_sigmask(self, mask: int | None, coro: "Coroutine[Any, Any, int]") -> int:
         """Run a waiting call with another signal mask in force (ppoll, pselect6, epoll_pwait)."""

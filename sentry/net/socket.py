@@ -218,7 +218,9 @@ class Socket(File):
         if held:
             hold(self)
         try:
-            woken = await wait(self.wait_queue, *more, deadline_ns=deadline_ns)
+            woken = await wait(
+                self.wait_queue, *more, deadline_ns=deadline_ns, stop_ends=deadline_ns is not None
+            )
         except Interrupted:
             if deadline_ns is not None:
                 raise EINTR

@@ -120,8 +120,8 @@ class Platform(Protocol):
     def signal_cookie(self, tid: int) -> int:
         """At a signal stop: the cookie it carries; 0 for a signal of the host kernel's."""
 
-    def get_siginfo(self, tid: int, buffer: Any) -> int:
-        """struct siginfo of a signal stop, 128 bytes."""
+    def get_siginfo(self, tid: int, data: Any) -> int:
+        """At a signal stop: the 128 bytes of its struct siginfo."""
 
     def set_siginfo(self, tid: int, data: Any) -> int: ...
 

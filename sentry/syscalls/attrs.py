@@ -15,6 +15,7 @@ from sentry.abi.linux import (
     MS_RELATIME,
     S_IFLNK,
     S_IFMT,
+    S_IFREG,
 )
 from sentry.abi.x86_64 import pack_stat, pack_statfs, pack_statx
 from sentry.errors import EACCES, EINVAL, EOPNOTSUPP, EPERM
@@ -22,6 +23,7 @@ from sentry.syscalls.declare import syscall
 from sentry.syscalls.kinds import Addr, AnyFile, DirFd, File, Gid, Mode, PathArg, Uid, UInt, flags
 from sentry.syscalls.paths import at_place
 from sentry.vfs import notify
+from sentry.vfs.filecaps import drop_caps
 from sentry.vfs.mount import Path
 from sentry.vfs.names import KNOWN
 from sentry.vfs.perm import MAY_WRITE, allowed, chmod_attrs, chown_attrs, owner_or_capable, want_write
@@ -164,7 +166,14 @@ def _id(value: int) -> int:
 
 async def chown(task: Task, place: Path, uid: int, gid: int) -> None:
     want_write(place)
-    await change(task, place.inode, place, chown_attrs(task, place.inode, _id(uid), _id(gid)))
+    await _change_owner(task, place.inode, place, uid, gid)
+
+
+async def _change_owner(task: Task, inode: Inode, place: Path | None, uid: int, gid: int) -> None:
+    attrs = chown_attrs(task, inode, _id(uid), _id(gid))
+    if inode.mode & S_IFMT == S_IFREG and inode.mode & 0o111:
+        await drop_caps(task, inode)
+    await change(task, inode, place, attrs)
 
 
 @syscall
@@ -188,7 +197,7 @@ async def sys_fchownat(
 async def sys_fchown(task: Task, file: File, uid: Uid, gid: Gid) -> None:
     if file.path is not None:
         want_write(file.path)
-    await change(task, file.inode, file.path, chown_attrs(task, file.inode, _id(uid), _id(gid)))
+    await _change_owner(task, file.inode, file.path, uid, gid)
 
 
 # --- times

@@ -34,6 +34,7 @@ from sentry.errors import (
     ENODEV,
     EOPNOTSUPP,
     ESPIPE,
+    ETXTBSY,
 )
 from sentry.fs.hostfile import check_file_size
 from sentry.syscalls.declare import syscall
@@ -142,6 +143,8 @@ async def sys_truncate(task: Task, path: PathArg, length: Off) -> None:
         raise EINVAL
     want_write(place)
     check(task, place, MAY_WRITE)
+    if place.inode.mode & 0o111 and task.kernel.is_running(place.inode):
+        raise ETXTBSY
     check_file_size(task, length, (await place.inode.getattr()).size)
     await truncate(task, place.inode, length, place)
 

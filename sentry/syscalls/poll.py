@@ -7,6 +7,7 @@ from struct import Struct
 from typing import TYPE_CHECKING, Annotated
 
 from sentry.abi.linux import (
+    CAP_WAKE_ALARM,
     EPOLL_CLOEXEC,
     EPOLL_CTL_ADD,
     EPOLL_CTL_DEL,
@@ -34,7 +35,7 @@ from sentry.abi.linux import (
 from sentry.abi.x86_64 import EPOLL_EVENT, ITIMERSPEC, POLLFD, TASK_SIZE, TIMESPEC, TIMEVAL
 from sentry.errors import EBADF, EFAULT, EINVAL, EPERM
 from sentry.fs.epoll import Epoll, can_poll
-from sentry.fs.timerfd import CLOCKS, TimerFd
+from sentry.fs.timerfd import ALARM_CLOCKS, CLOCKS, TimerFd
 from sentry.kernel.fdtable import hold, unhold
 from sentry.kernel.rewrite import MadeFirst, Rewritten
 from sentry.kernel.sched import WaitQueue, sched, wait
@@ -373,6 +374,8 @@ SettimeFlags = Annotated[
 def sys_timerfd_create(task: Task, clock: ClockId, flags: TimerFlags) -> int:
     if clock not in CLOCKS:
         raise EINVAL
+    if clock in ALARM_CLOCKS and not task.creds.has_cap(CAP_WAKE_ALARM):
+        raise EPERM
     return task.fds.install(TimerFd(clock, flags & TFD_NONBLOCK), bool(flags & TFD_CLOEXEC))
 
 
@@ -383,8 +386,7 @@ def sys_timerfd_settime(task: Task, fd: Fd, flags: SettimeFlags, new: Addr, old:
         if seconds < 0 or not 0 <= nanoseconds < NSEC:
             raise EINVAL
     timer = timer_file(task, fd)
-    absolute = bool(flags & TFD_TIMER_ABSTIME)
-    before = timer.settime(v_sec * NSEC + v_nsec, i_sec * NSEC + i_nsec, absolute)
+    before = timer.settime(v_sec * NSEC + v_nsec, i_sec * NSEC + i_nsec, flags)
     if old:
         write_itimerspec(task, old, *before)
 

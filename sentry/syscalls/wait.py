@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sentry.abi.linux import (
+    O_NONBLOCK,
     P_ALL,
     P_PGID,
     P_PID,
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
 
 OWN_PIDS = "names processes of the caller's own PID namespace only"
 FAST = "nobody is traced by the caller's process"
-O_NONBLOCK = 0o4000
 SI_PID_AT = 16  # in struct siginfo as waitid(2) fills it
 _WAIT4 = NUMBERS["wait4"]
 _BELOW_STACK = 512 + 128  # the red zone and room, and a struct siginfo
@@ -74,9 +74,9 @@ async def sys_waitid(
     nonblocking = False
     if idtype == P_PIDFD:
         file = _pidfd(task, number)
-        registers = {0: P_PID, 1: file.tgid}
+        registers = {0: P_PID, 1: file.pid}
         nonblocking = bool(file.flags & O_NONBLOCK) and not options & WNOHANG
-        idtype, number = P_PID, file.tgid
+        idtype, number = P_PID, file.pid
     if not traces(task):
         if nonblocking:
             finish = lambda result: _nothing_yet(task, infop, result)  # noqa: E731

@@ -24,7 +24,7 @@ from sentry.abi.linux import (
 from sentry.errors import E2BIG, EACCES, ENAMETOOLONG, ENODATA, EOPNOTSUPP, EPERM, ERANGE, EROFS
 from sentry.syscalls.declare import syscall
 from sentry.syscalls.kinds import Addr, File, PathArg, Size, flags
-from sentry.vfs import notify
+from sentry.vfs import filecaps, notify
 from sentry.vfs.mount import Path
 from sentry.vfs.perm import MAY_READ, MAY_WRITE, allowed, owner_or_capable, want_write
 from sentry.vfs.walk import resolve
@@ -84,7 +84,11 @@ async def _set(task: Task, inode: Inode, name: bytes, value: int, size: int, fla
         raise E2BIG
     data = task.mem.read(value, size) if size else b""
     _permit(task, inode, name, MAY_WRITE)
+    if name == filecaps.NAME:
+        filecaps.check_value(data)
     await inode.setxattr(task, name, data, flags)
+    if name == filecaps.NAME:
+        await filecaps.caps_were_set(task, inode)
     if notify.watching:
         notify.event(inode, IN_ATTRIB)
 
@@ -195,6 +199,8 @@ async def sys_flistxattr(task: Task, file: File, buffer: Addr, size: Size) -> in
 async def _remove(task: Task, inode: Inode, name: bytes) -> None:
     _permit(task, inode, name, MAY_WRITE)
     await inode.removexattr(task, name)
+    if name == filecaps.NAME:
+        await filecaps.caps_were_set(task, inode)
     if notify.watching:
         notify.event(inode, IN_ATTRIB)
 

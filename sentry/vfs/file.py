@@ -99,6 +99,13 @@ class File:
     async def fallocate(self, task: Task, mode: int, offset: int, length: int) -> None:
         raise ENODEV
 
+    def begin_writing(self) -> None:
+        """The description has been opened for writing."""
+
+    def being_written(self) -> bool:
+        """Whether somebody has the file open for writing, which then can't be executed (ETXTBSY)."""
+        return False
+
     def mapping(self) -> int:
         """The host descriptor that mmap(2) maps."""
         raise ENODEV

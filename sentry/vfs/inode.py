@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from sentry.kernel.task import Task
     from sentry.vfs.dentry import Dentry
     from sentry.vfs.file import File
+    from sentry.vfs.filecaps import FileCaps
     from sentry.vfs.lock import Mutex
     from sentry.vfs.mount import Path
 
@@ -116,6 +117,8 @@ class Inode:
         "__weakref__",
         "atime_ns",
         "btime_ns",
+        "caps",
+        "caps_known",
         "ctime_ns",
         "fs",
         "gid",
@@ -156,6 +159,8 @@ class Inode:
         self.pipe: Any = None  # the Pipe behind this S_IFIFO inode while it is open
         self.watches: Any = None  # inotify watches on this inode (sentry/vfs/notify.py)
         self.node: Any = None  # what the C core knows of it (struct nc_node), once a name there leads to it
+        self.caps: FileCaps | None = None  # file capabilities, as far as somebody has looked (sentry/vfs/filecaps.py)
+        self.caps_known = False
 
     # --- what the C core knows
 
@@ -248,6 +253,9 @@ class Inode:
             self.mtime_ns = attrs.mtime_ns
         self.ctime_ns = now
         self.owner_changed()
+
+    def changed(self) -> None:
+        """Attributes have changed: for those who keep copies of them elsewhere."""
 
     def permission(self, task: Task, mask: int) -> bool | None:
         """A file system's own answer to "may `task` do MAY_* `mask`?"; None: the mode bits decide

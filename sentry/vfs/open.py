@@ -33,6 +33,7 @@ from sentry.errors import EACCES, EEXIST, EINVAL, EISDIR, ELOOP, ENOENT, ENOTDIR
 from sentry.vfs import notify
 from sentry.vfs.dentry import Dentry
 from sentry.vfs.file import File, PathFile
+from sentry.vfs.filecaps import drop_caps, file_caps
 from sentry.vfs.mount import Path, cross_down
 from sentry.vfs.namespace import appeared
 from sentry.vfs.perm import (
@@ -104,8 +105,10 @@ async def open_place(task: Task, place: Path, flags: int) -> File:
         check(task, place, access)
         if kind == S_IFREG:
             want_write(place)
-            if inode.mode & 0o111 and task.kernel.is_running(inode):
-                raise ETXTBSY
+            if inode.mode & 0o111:
+                if task.kernel.is_running(inode):
+                    raise ETXTBSY
+                await file_caps(task, inode)
     elif not allowed(task, inode, access):
         raise EACCES
     if flags & O_NOATIME and not owner_or_capable(task, inode):
@@ -124,6 +127,8 @@ async def _opened(task: Task, place: Path, flags: int) -> File:
     file = inode.open_now(task, place, kept)
     if file is None:
         file = await inode.open(task, place, kept)
+    if file.writable:
+        file.begin_writing()
     if flags & O_TRUNC:
         await truncate(task, inode, 0, place)
     if notify.watching:
@@ -132,7 +137,9 @@ async def _opened(task: Task, place: Path, flags: int) -> File:
 
 
 async def truncate(task: Task, inode: Inode, size: int, place: Path | None = None) -> None:
-    """do_truncate: permission is checked; setuid and setgid go. `place` is for watchers of the directory."""
+    """do_truncate: permission is checked; setuid, setgid, capabilities go. `place` is for watchers of the directory."""
+    if inode.mode & 0o111:
+        await drop_caps(task, inode)
     await inode.setattr(task, SetAttr(size=size, mode=killed_mode(task, inode)))
     if notify.watching:
         if place is not None:

@@ -56,6 +56,19 @@ static pid_t child_that(void (*body)(void)) {
     return pid;
 }
 
+// What /proc tells of a process that is traced.
+static void say_traced(pid_t pid) {
+    char path[64], line[256];
+    snprintf(path, sizeof path, "/proc/%d/status", pid);
+    FILE *file = fopen(path, "r");
+    while (fgets(line, sizeof line, file))
+        if (!strncmp(line, "State:", 6))
+            say("%.*s", (int)strcspn(line, "\n"), line);
+        else if (!strncmp(line, "TracerPid:", 10))
+            say("%s", atoi(line + 10) == getpid() ? "traced by us" : atoi(line + 10) ? "traced" : "not traced");
+    fclose(file);
+}
+
 static void go(pid_t pid, int signal) { MUST(trace(PTRACE_CONT, pid, 0, signal)); }
 
 static void nothing(void) {}
@@ -126,6 +139,7 @@ PROBE(ptrace_attach) {
     nap_ms(30);
     SHOW(trace(PTRACE_ATTACH, pid, 0, 0));
     say_stop("attached", await(pid));
+    say_traced(pid);
     SHOW(trace(PTRACE_DETACH, pid, 0, 0));
     SHOW(trace(PTRACE_CONT, pid, 0, 0));
     say_stop("end", await(pid));

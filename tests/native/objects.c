@@ -392,6 +392,36 @@ static void test_copies_between_files(void) {
     nc_inode_put(to);
 }
 
+static void test_writers_are_counted_while_they_are_open(void) {
+    begin(16);
+    nc_inode *inode;
+    nc_file *file = regular(O_RDWR, &inode);
+    SAME(nc_inode_writers(inode), 0);
+    SAME(nc_file_set_writer(file), 0);
+    SAME(nc_file_set_writer(file), -EINVAL);
+    SAME(CALL(SYS_dup, 0ul), 1);
+    SAME(CALL(SYS_close, 0ul), 0);
+    SAME(nc_inode_writers(inode), 1);
+    SAME(CALL(SYS_close, 1ul), 0);
+    SAME(nc_inode_writers(inode), 0);
+    end();
+    nc_file_free(file);
+    nc_inode_put(inode);
+}
+
+static void test_a_file_with_capabilities_is_written_by_python(void) {
+    begin(16);
+    nc_inode *inode;
+    nc_file *file = regular(O_RDWR, &inode);
+    nc_inode_set_caps(inode, 1);
+    SAME(CALL(SYS_write, 0ul, P("x"), 1ul), TO_PYTHON);
+    nc_inode_set_caps(inode, 0);
+    SAME(CALL(SYS_write, 0ul, P("x"), 1ul), 1);
+    end();
+    nc_file_free(file);
+    nc_inode_put(inode);
+}
+
 /* Buffers of which only a part is there: what Linux moves before the fault counts. */
 static void test_partial_faults(void) {
     begin(16);
@@ -493,6 +523,8 @@ int main(void) {
     test_a_crowd_takes_injected_descriptors_back_at_once();
     test_setuid_file_and_limits_are_for_python();
     test_copies_between_files();
+    test_writers_are_counted_while_they_are_open();
+    test_a_file_with_capabilities_is_written_by_python();
     test_partial_faults();
     test_beyond_two_gigabytes();
     test_poll();

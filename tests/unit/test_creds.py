@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from sentry.abi.linux import CAP_CHOWN, CAP_KILL, CAP_NET_RAW
-from sentry.kernel.creds import ALL_CAPS, Credentials, exec_credentials
+from sentry.abi.linux import CAP_CHOWN, CAP_KILL, CAP_NET_RAW, CAP_SETUID
+from sentry.errors import EPERM
+from sentry.kernel.creds import ALL_CAPS, Credentials, exec_credentials, gains
+from sentry.vfs.filecaps import FileCaps
 
 A, B, C = 1 << CAP_CHOWN, 1 << CAP_KILL, 1 << CAP_NET_RAW
 NOROOT, KEEP_CAPS = 1, 16
@@ -49,6 +51,59 @@ def test_capabilities_after_exec(
     new, told = exec_credentials(old, uid, None)
     assert caps(new) == expected
     assert told is secure
+
+
+@pytest.mark.parametrize(
+    ("old", "uid", "file", "expected", "secure"),
+    [
+        # a user gets what the file grants within the bounding set, and what both may inherit
+        (creds(5, cap_bounding=A | B), None, FileCaps(A, 0, True), (A, A, 0), True),
+        (creds(5, cap_bounding=A | B), None, FileCaps(A, 0, False), (A, 0, 0), True),
+        (creds(5, cap_bounding=0, cap_inheritable=B), None, FileCaps(0, B | C, True), (B, B, 0), True),
+        # the ambient set goes, even if the file grants nothing
+        (creds(5, cap_permitted=A, cap_inheritable=A, cap_ambient=A), None, FileCaps(0, 0, False), (0, 0, 0), False),
+        # root has all anyway
+        (creds(0, cap_bounding=A | B), None, FileCaps(A, 0, True), (A | B, A | B, 0), False),
+        # a set-user-id-root program with capabilities gives a user those only
+        (creds(5, cap_bounding=A | B), 0, FileCaps(A, 0, True), (A, A, 0), True),
+        # no_new_privs: never more than before
+        (creds(5, cap_bounding=A, no_new_privs=True), None, FileCaps(A, 0, True), (0, 0, 0), True),
+    ],
+)
+def test_file_capabilities(
+    old: Credentials, uid: int | None, file: FileCaps, expected: tuple[int, int, int], secure: bool
+) -> None:
+    new, told = exec_credentials(old, uid, None, file)
+    assert caps(new) == expected
+    assert told is secure
+
+
+def test_a_program_that_needs_more_than_the_bounding_set_is_not_run() -> None:
+    with pytest.raises(EPERM):
+        exec_credentials(creds(5, cap_bounding=A), None, None, FileCaps(A | B, 0, True))
+
+
+def test_who_shares_his_place_with_another_gains_nothing() -> None:
+    new, secure = exec_credentials(creds(5, cap_bounding=A), 0, 0, unsafe=True)
+    assert new[:8] == (5, 5, 5, 5, 5, 5, 5, 5)
+    assert caps(new) == (0, 0, 0) and secure
+    may_set_ids = creds(5, cap_effective=1 << CAP_SETUID, cap_permitted=1 << CAP_SETUID, cap_bounding=A)
+    assert exec_credentials(may_set_ids, 7, None, unsafe=True)[0].euid == 7
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"euid": 6}, True),
+        ({"fsgid": 6}, True),
+        ({"uid": 6, "suid": 6, "gid": 6, "sgid": 6, "groups": (6,)}, False),
+        ({"cap_permitted": 0}, False),
+        ({"cap_permitted": A | B}, True),
+    ],
+)
+def test_what_hides_a_process_from_its_like(change: dict[str, int], expected: bool) -> None:
+    old = creds(5, cap_permitted=A)
+    assert gains(old, old._replace(**change)) is expected  # type: ignore[arg-type]
 
 
 def test_set_ids_change_effective_saved_and_file_system_ids() -> None:

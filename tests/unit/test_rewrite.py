@@ -35,7 +35,7 @@ class Platform:
         self.asked.append(("to call", signal) if signal else "to call")
 
     def let_run(self, call_id: int) -> None:
-        self.asked.append("let run")
+        self.asked.append(("let run", call_id))
 
     def listen(self, tid: int) -> None:
         self.asked.append("listen")
@@ -174,7 +174,7 @@ def test_a_wait_that_went_on_ends_with_a_handler_or_a_stop(call: RewrittenCall, 
 def test_a_call_that_will_not_wait_is_stopped_at_its_end_only() -> None:
     call = started(AtOnce({}))
     platform: Any = call.kernel.platform
-    assert platform.asked == ["interrupt", "let run"]
+    assert platform.asked == ["interrupt", ("let run", 9)]
     platform.regs.update(rip=1002, rax=128)
     assert call.stopped(True, SIGTRAP)
     assert platform.regs["rax"] == 128 and call.ended and platform.asked[-1] == "resume"
@@ -215,3 +215,34 @@ def test_whatever_becomes_of_a_call_it_is_told_once(call: RewrittenCall) -> None
     other.what.over = lambda: told.append("dead")  # type: ignore[method-assign]
     other.over()
     assert told == ["over", "dead"] and other.task.call is None
+
+
+MADE = (NR, (1, 42, 0, 4, 0, 0))
+
+
+@pytest.fixture
+def entered(call: RewrittenCall) -> RewrittenCall:
+    """The changed call has been entered."""
+    call.stopped(True, SIGTRAP)
+    call.stopped(False, CALL_STOP)
+    call.kernel.platform.asked.clear()  # type: ignore[attr-defined]
+    return call
+
+
+def test_what_was_made_runs_once(entered: RewrittenCall) -> None:
+    platform: Any = entered.kernel.platform
+    assert entered.notified(7, *MADE) and platform.asked == [("let run", 7)]
+    assert not entered.notified(8, *MADE)
+    assert platform.asked == [("let run", 7)] and entered.task.call is None
+
+
+@pytest.mark.parametrize("other", [(2, MADE[1]), (NR, GUEST), (NR, (1, 43, 0, 4, 0, 0))])
+def test_another_call_does_not_run_in_its_stead(entered: RewrittenCall, other: tuple[int, tuple[int, ...]]) -> None:
+    assert not entered.notified(7, *other)
+    assert entered.kernel.platform.asked == [] and entered.ended  # type: ignore[attr-defined]
+
+
+def test_a_call_that_was_not_seen_to_be_entered_does_not_run(call: RewrittenCall) -> None:
+    call.stopped(True, SIGTRAP)
+    assert not call.notified(7, *MADE)
+    assert call.task.call is None

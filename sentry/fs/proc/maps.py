@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 STUB_AREAS = (range(0x600000000000, 0x600001000000), range(0x610000000000, 0x610001000000))
 _SPECIAL = (b"[heap]", b"[stack]", b"[vdso]", b"[vvar]", b"[vvar_vclock]", b"[vsyscall]", b"[uprobes]")
 _LIMIT = 1 << 24
+_STACK_LIMIT = 8 << 20  # arguments, environment and the pointers to them have 6 MiB at most
 
 
 def host_text(kernel: Kernel, host_tid: int, name: str) -> bytes:
@@ -139,6 +140,8 @@ def auxv(reader: Task, target: Task) -> bytes:
         return b""
     start_stack, arg_start = int(fields[25]), int(fields[45])
     low = (start_stack - 4352) & -16
+    if not 0 < arg_start - low <= _STACK_LIMIT:  # prctl(PR_SET_MM) may have moved it anywhere
+        return b""
     try:
         data = target.mem.read_some(low, arg_start - low)
     except LinuxError:

@@ -89,6 +89,10 @@ KNOBS: dict[bytes, Knob] = {
     b"kernel/printk": _fixed(b"4\t4\t1\t7"),
     b"kernel/randomize_va_space": _fixed(b"2"),
     b"kernel/sched_child_runs_first": _fixed(b"0"),
+    b"kernel/sched_rr_timeslice_ms": _fixed(b"100"),
+    b"kernel/sched_rt_period_us": _fixed(b"1000000"),
+    b"kernel/sched_rt_runtime_us": _fixed(b"950000"),
+    b"kernel/sysctl_writes_strict": _fixed(b"1"),
     b"kernel/sysrq": _fixed(b"0"),
     b"kernel/tainted": _fixed(b"0"),
     b"kernel/panic": _fixed(b"0"),
@@ -119,11 +123,22 @@ KNOBS: dict[bytes, Knob] = {
     b"vm/overcommit_ratio": _fixed(b"50"),
     b"vm/max_map_count": _fixed(b"65530"),
     b"vm/mmap_min_addr": _fixed(b"65536"),
+    b"vm/overcommit_kbytes": _fixed(b"0"),
+    b"vm/legacy_va_layout": _fixed(b"0"),
+    b"vm/memfd_noexec": _fixed(b"0"),
+    b"vm/nr_overcommit_hugepages": _fixed(b"0"),
+    b"vm/oom_kill_allocating_task": _fixed(b"0"),
+    b"vm/page-cluster": _fixed(b"3"),
+    b"vm/panic_on_oom": _fixed(b"0"),
     b"vm/swappiness": _fixed(b"60"),
     b"vm/nr_hugepages": _fixed(b"0"),
     b"vm/min_free_kbytes": _fixed(b"67584"),
     b"vm/dirty_ratio": _fixed(b"20"),
     b"vm/dirty_background_ratio": _fixed(b"10"),
+    b"vm/dirty_background_bytes": _fixed(b"0"),
+    b"vm/dirty_bytes": _fixed(b"0"),
+    b"vm/dirty_expire_centisecs": _fixed(b"3000"),
+    b"vm/dirty_writeback_centisecs": _fixed(b"500"),
     b"vm/vfs_cache_pressure": _fixed(b"100"),
     b"fs/file-max": _fixed(b"9223372036854775807"),
     b"fs/file-nr": Knob(lambda kernel: b"1024\t0\t9223372036854775807"),
@@ -194,7 +209,10 @@ KNOBS: dict[bytes, Knob] = {
     b"net/ipv6/conf/all/forwarding": _integer(0, 0, 1),
     b"net/ipv6/bindv6only": _integer(0, 0, 1),
     b"net/unix/max_dgram_qlen": _integer(512),
-    b"user/max_user_namespaces": _fixed(b"0"),
+} | {
+    # No namespace can be made.
+    b"user/max_%s_namespaces" % kind: _fixed(b"0")
+    for kind in (b"cgroup", b"ipc", b"mnt", b"net", b"pid", b"time", b"user", b"uts")
 }
 
 
