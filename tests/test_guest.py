@@ -1,4 +1,7 @@
-"""Every guest probe: on bare Linux first, then in the sandbox, on each platform; the same output."""
+"""Every guest probe: on bare Linux first, then in the sandbox, on each platform; the same output.
+
+Covers: sentry.kernel.sigio
+"""
 
 from __future__ import annotations
 

@@ -119,6 +119,10 @@ class File:
         settable = 0o2000 | 0o20000 | 0o40000 | 0o1000000 | 0o4000
         self.flags = (self.flags & ~settable) | (flags & settable)
 
+    def async_owner(self, task: Task) -> tuple[int, int] | None:
+        """Whom O_ASYNC tells where nobody has said (F_OWNER_*, number): terminals have somebody."""
+        return None
+
     def release(self) -> None:
         """The last descriptor is closed."""
 

@@ -16,6 +16,8 @@ from sentry.abi.linux import (
     EPOLLOUT,
     EPOLLRDNORM,
     EPOLLWRNORM,
+    F_OWNER_PGRP,
+    F_OWNER_PID,
     ICANON,
     O_NOCTTY,
     O_NONBLOCK,
@@ -324,6 +326,10 @@ class TtyFile(File):
         if self.tty.hung_up:
             raise ENOTTY if cmd == TIOCSPGRP else EIO
         return await tty_ioctl(task, self, self.tty, cmd, arg)
+
+    def async_owner(self, task: Task) -> tuple[int, int] | None:
+        """__tty_fasync."""
+        return (F_OWNER_PGRP, self.tty.pgrp) if self.tty.pgrp else (F_OWNER_PID, task.group.tgid)
 
     def release(self) -> None:
         self.tty.closed()
