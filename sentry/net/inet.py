@@ -13,6 +13,8 @@ from struct import Struct
 from typing import TYPE_CHECKING
 
 from sentry.abi.linux import (
+    AF_INET,
+    CAP_NET_ADMIN,
     CAP_NET_BIND_SERVICE,
     CAP_NET_RAW,
     EPOLLERR,
@@ -22,6 +24,9 @@ from sentry.abi.linux import (
     EPOLLOUT,
     EPOLLPRI,
     EPOLLRDHUP,
+    EPOLLRDNORM,
+    EPOLLWRBAND,
+    EPOLLWRNORM,
     FIONREAD,
     IPPROTO_ICMP,
     IPPROTO_ICMPV6,
@@ -42,9 +47,15 @@ from sentry.abi.linux import (
     O_NONBLOCK,
     O_RDWR,
     SIOCATMARK,
+    SIOCGSTAMP,
+    SIOCGSTAMPNS,
+    SO_BINDTODEVICE,
+    SO_BINDTOIFINDEX,
     SO_LINGER,
-    SO_PASSCRED,
-    SO_PEERCRED,
+    SO_PRIORITY,
+    SO_RCVBUF,
+    SO_RCVLOWAT,
+    SO_SNDBUF,
     SOCK_DGRAM,
     SOCK_RAW,
     SOCK_STREAM,
@@ -60,6 +71,7 @@ from sentry.errors import (
     EINVAL,
     ENOPROTOOPT,
     ENOTTY,
+    EOPNOTSUPP,
     EPERM,
     EPIPE,
     EPROTONOSUPPORT,
@@ -70,8 +82,9 @@ from sentry.errors import (
 from sentry.fs.proc import sysctl
 from sentry.kernel.sched import WaitQueue, sched
 from sentry.net import hostsock
-from sentry.net.inet_options import OPTIONS, SENDABLE
-from sentry.net.scm import HEADER, NO_PEER, split
+from sentry.net.inet_options import HOST_READS, OPTIONS, SENDABLE, Allowed
+from sentry.net.options import buffer_max
+from sentry.net.scm import HEADER, split
 from sentry.net.socket import Received, Socket, broken_pipe, deadline
 
 if TYPE_CHECKING:
@@ -118,9 +131,9 @@ class HostQueue(WaitQueue):
         if self:
             mask = events
             if events & EPOLLIN:
-                mask |= 0x40  # EPOLLRDNORM
+                mask |= EPOLLRDNORM
             if events & EPOLLOUT:
-                mask |= 0x100  # EPOLLWRNORM
+                mask |= EPOLLWRNORM | EPOLLWRBAND
             self.wake(mask)
         else:
             self.stop()
@@ -134,7 +147,7 @@ class HostQueue(WaitQueue):
 class InetSocket(Socket):
     """TCP, UDP, ping and (with CAP_NET_RAW) raw sockets."""
 
-    __slots__ = ("host_fd", "is_listening", "linger")
+    __slots__ = ("host_fd", "is_listening")
 
     def __init__(
         self, creds: Credentials, domain: int, kind: int, protocol: int, flags: int, host_fd: int
@@ -142,7 +155,6 @@ class InetSocket(Socket):
         super().__init__(creds, domain, kind, protocol, flags)
         self.host_fd = host_fd
         self.is_listening = False
-        self.linger = (0, 0)
         self.queue = HostQueue(host_fd)
 
     @classmethod
@@ -155,7 +167,7 @@ class InetSocket(Socket):
         elif kind == SOCK_DGRAM:
             allowed = protocol in _DATAGRAM_PROTOCOLS
         elif kind == SOCK_RAW:
-            allowed = 0 < protocol < 256
+            allowed = protocol > 0
         else:
             raise ESOCKTNOSUPPORT
         if not allowed:
@@ -211,7 +223,7 @@ class InetSocket(Socket):
             await self.pause(limit)
         sock = InetSocket(task.creds, self.domain, self.type, self.protocol, O_RDWR | flags, host_fd)
         sock.rcvtimeo_ns, sock.sndtimeo_ns = self.rcvtimeo_ns, self.sndtimeo_ns
-        sock.linger = self.linger
+        sock.options.linger = self.options.linger
         return sock, addr
 
     def getsockname(self) -> bytes:
@@ -228,7 +240,7 @@ class InetSocket(Socket):
     async def send(
         self, task: Task, data: bytes, flags: int, name: bytes = b"", control: Control | None = None
     ) -> int:
-        raw_control = b"" if control is None else _sendable(control)
+        raw_control = b"" if control is None else _sendable(self, control)
         if flags & MSG_FASTOPEN and name and self.type == SOCK_STREAM:
             await self.connect(task, name)
             name = b""
@@ -271,7 +283,7 @@ class InetSocket(Socket):
         stream = self.type == SOCK_STREAM
         if not stream:
             host_flags |= flags & MSG_TRUNC
-        if stream and flags & (MSG_WAITALL | MSG_TRUNC):
+        if stream and (flags & (MSG_WAITALL | MSG_TRUNC) or self.options.rcvlowat > 1):
             return await self._recv_all(size, flags, host_flags)
         got = hostsock.receive(host_fd, size, host_flags)
         if got == _AGAIN:
@@ -280,6 +292,8 @@ class InetSocket(Socket):
             while got == _AGAIN:
                 if nonblocking:
                     raise EAGAIN
+                if not stream and hostsock.poll(host_fd) & EPOLLRDHUP:
+                    return Received(b"")  # shut down for receiving: a wait ends at once (__skb_wait_for_more_packets)
                 await self.pause(limit)
                 got = hostsock.receive(host_fd, size, host_flags)
         if got < 0:
@@ -291,11 +305,12 @@ class InetSocket(Socket):
         return received
 
     async def _recv_all(self, size: int, flags: int, host_flags: int) -> Received:
-        """A stream's MSG_WAITALL, and MSG_TRUNC, which throws the data away."""
+        """A stream's MSG_WAITALL and SO_RCVLOWAT, and MSG_TRUNC, which throws the data away."""
         pieces: list[bytes] = []
         got = 0
         limit = deadline(self.rcvtimeo_ns)
-        wait_all, peek = flags & MSG_WAITALL, flags & MSG_PEEK
+        peek = flags & MSG_PEEK
+        target = (size if flags & MSG_WAITALL else min(self.options.rcvlowat, size)) or 1
         result = Received(b"")
         try:
             while True:
@@ -309,7 +324,7 @@ class InetSocket(Socket):
                     arrival = hostsock.Arrival(now)
                     result.flags |= arrival.flags & ~0x40000000
                     got += now
-                    if not now or got >= size or not wait_all or (peek and got >= hostsock.BUFFER_SIZE):
+                    if not now or got >= target or (peek and got >= hostsock.BUFFER_SIZE):
                         break
                     if not peek:
                         continue
@@ -334,39 +349,65 @@ class InetSocket(Socket):
 
     # --- options and ioctls
 
+    def set_option(self, task: Task, name: int, value: bytes) -> None:
+        allowed = OPTIONS[SOL_SOCKET].get(name)
+        if name == SO_LINGER:
+            self._set_linger(task, value)
+        elif allowed is None or not allowed.set_size:
+            super().set_option(task, name, value)
+        else:
+            if name in (SO_PRIORITY, SO_SNDBUF, SO_RCVBUF, SO_BINDTODEVICE, SO_BINDTOIFINDEX):
+                value = self._within_limits(task, name, value)
+            self._set_on_host(task, SOL_SOCKET, name, value, allowed)
+            if name == SO_RCVLOWAT:
+                super().set_option(task, name, value)
+
+    def get_option(self, task: Task, name: int, size: int) -> bytes:
+        allowed = OPTIONS[SOL_SOCKET].get(name)
+        if allowed is None or not allowed.get_size:
+            return super().get_option(task, name, size)
+        return hostsock.getopt(self.host_fd, SOL_SOCKET, name, min(size, allowed.get_size))
+
     def family_setsockopt(self, task: Task, level: int, name: int, value: bytes) -> None:
-        if level == SOL_SOCKET and name == SO_LINGER:
-            self._set_linger(value)
-            return
         allowed = OPTIONS.get(level, {}).get(name)
         if allowed is None or not allowed.set_size:
             raise ENOPROTOOPT
-        if allowed.cap >= 0 and not task.creds.has_cap(allowed.cap):
-            raise EPERM
-        hostsock.setopt(self.host_fd, level, name, value[: allowed.set_size])
+        self._set_on_host(task, level, name, value, allowed)
 
     def family_getsockopt(self, task: Task, level: int, name: int, size: int) -> bytes:
-        if level == SOL_SOCKET and name == SO_PEERCRED:
-            return NO_PEER.pack()[:size]
-        if level == SOL_SOCKET and name == SO_LINGER:
-            return _LINGER.pack(*self.linger)[:size]
-        if level == SOL_SOCKET and name == SO_PASSCRED:
-            return bytes(4)[:size]
-        allowed = OPTIONS.get(level, {}).get(name)
+        names = OPTIONS.get(level)
+        if names is None:
+            raise EOPNOTSUPP if self.domain == AF_INET else ENOPROTOOPT
+        allowed = names.get(name)
         if allowed is None or not allowed.get_size:
             raise ENOPROTOOPT
         return hostsock.getopt(self.host_fd, level, name, min(size, allowed.get_size))
 
-    def _set_linger(self, value: bytes) -> None:
+    def _set_on_host(self, task: Task, level: int, name: int, value: bytes, allowed: Allowed) -> None:
+        if allowed.caps and not any(task.creds.has_cap(cap) for cap in allowed.caps):
+            raise EPERM
+        hostsock.setopt(self.host_fd, level, name, value[: allowed.set_size])
+
+    def _within_limits(self, task: Task, name: int, value: bytes) -> bytes:
+        """What the host would allow the sentry, but not this task."""
+        number = int.from_bytes(value[:4], "little", signed=True)
+        if name in (SO_SNDBUF, SO_RCVBUF):
+            return min(number & 0xFFFFFFFF, buffer_max(task, name == SO_SNDBUF)).to_bytes(4, "little")
+        privileged = task.creds.has_cap(CAP_NET_RAW)
+        if name == SO_PRIORITY:
+            if not 0 <= number <= 6 and not privileged and not task.creds.has_cap(CAP_NET_ADMIN):
+                raise EPERM
+        elif not privileged and hostsock.getopt(self.host_fd, SOL_SOCKET, SO_BINDTOIFINDEX, 4) != bytes(4):
+            raise EPERM  # bound already
+        return value
+
+    def _set_linger(self, task: Task, value: bytes) -> None:
         """SO_LINGER. The host's close(2) would wait for the peer, and we with it: only a time of zero (the
         connection is reset) goes there.
         """
-        if len(value) < _LINGER.size:
-            raise EINVAL
-        on, seconds = _LINGER.unpack_from(value)
-        self.linger = (int(bool(on)), seconds)
-        reset = on and not seconds
-        hostsock.setopt(self.host_fd, SOL_SOCKET, SO_LINGER, _LINGER.pack(1 if reset else 0, 0))
+        super().set_option(task, SO_LINGER, value)
+        reset = self.options.linger == (1, 0)
+        hostsock.setopt(self.host_fd, SOL_SOCKET, SO_LINGER, _LINGER.pack(reset, 0))
 
     def family_ioctl(self, task: Task, cmd: int, arg: int) -> int:
         if cmd not in (FIONREAD, TIOCOUTQ):
@@ -377,6 +418,9 @@ class InetSocket(Socket):
     def socket_ioctl(self, task: Task, cmd: int, arg: int) -> int:
         if cmd == SIOCATMARK and self.type == SOCK_STREAM:
             task.mem.write(arg, hostsock.ioctl(self.host_fd, cmd, bytes(4)))
+            return 0
+        if cmd in (SIOCGSTAMP, SIOCGSTAMPNS):
+            task.mem.write(arg, hostsock.ioctl(self.host_fd, cmd, bytes(16)))
             return 0
         return super().socket_ioctl(task, cmd, arg)
 
@@ -392,13 +436,18 @@ class InetSocket(Socket):
         hostsock.close(host_fd)
 
 
-def _sendable(control: Control) -> bytes:
-    """msg_control for the host, of the messages we let through; EINVAL for others, as for unknown ones."""
+def _sendable(sock: InetSocket, control: Control) -> bytes:
+    """msg_control for the host, of the messages we let through. Others are EINVAL at a level that the socket looks at,
+    and ignored at one it does not, as unknown ones are on Linux.
+    """
+    reads = HOST_READS.get((sock.domain, sock.type), HOST_READS[sock.domain, SOCK_DGRAM])
     raw = bytearray()
     for level, kind, payload in control.other:
         limit = SENDABLE.get((level, kind))
         if limit is None or len(payload) > limit:
-            raise EINVAL
+            if level in reads:
+                raise EINVAL
+            continue
         raw += HEADER.pack(HEADER.size + len(payload), level, kind) + payload
         raw += bytes(-len(payload) % 8)
     return bytes(raw)

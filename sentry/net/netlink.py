@@ -29,7 +29,6 @@ from sentry.abi.linux import (
     SOCK_DGRAM,
     SOCK_RAW,
     SOL_NETLINK,
-    SOL_SOCKET,
 )
 from sentry.errors import (
     EADDRINUSE,
@@ -46,7 +45,6 @@ from sentry.errors import (
     ESOCKTNOSUPPORT,
 )
 from sentry.net import hostsock, sockaddr
-from sentry.net.options import Options
 from sentry.net.socket import Received, Socket, deadline
 
 if TYPE_CHECKING:
@@ -83,7 +81,7 @@ _ports: dict[tuple[int, int], NetlinkSocket] = {}  # (protocol, port)
 class NetlinkSocket(Socket):
     """A netlink socket. `port` is its address, 0 as long as it has none."""
 
-    __slots__ = ("_flag_options", "_options", "_queued", "_rx", "dest", "error", "groups", "port", "sndbuf")
+    __slots__ = ("_flag_options", "_queued", "_rx", "dest", "error", "groups", "port")
 
     def __init__(self, creds: Credentials, kind: int, protocol: int, flags: int) -> None:
         super().__init__(creds, AF_NETLINK, kind, protocol, flags)
@@ -91,10 +89,8 @@ class NetlinkSocket(Socket):
         self.groups = 0
         self.dest = (0, 0)  # port and groups that connect(2) set
         self.error = 0
-        self.sndbuf = 212992
         self._rx: deque[bytes] = deque()
         self._queued = 0
-        self._options = Options()
         self._flag_options: set[int] = set()
 
     @classmethod
@@ -161,7 +157,7 @@ class NetlinkSocket(Socket):
             raise EPERM if groups else ECONNREFUSED
         if not self.port:
             self._take_port(task, 0)
-        if len(data) > min(self.sndbuf - 32, _MAX_REQUEST):
+        if len(data) > min(self.options.sndbuf - 32, _MAX_REQUEST):
             raise EMSGSIZE
         if self.protocol == NETLINK_ROUTE:
             self._requests(data)
@@ -250,9 +246,6 @@ class NetlinkSocket(Socket):
     # --- options and ioctls
 
     def family_setsockopt(self, task: Task, level: int, name: int, value: bytes) -> None:
-        if level == SOL_SOCKET:
-            self._options.set(task, self, name, value)
-            return
         if level != SOL_NETLINK:
             raise ENOPROTOOPT
         number = _INT.unpack_from(value)[0] if len(value) >= _INT.size else 0
@@ -265,8 +258,6 @@ class NetlinkSocket(Socket):
             raise ENOPROTOOPT
 
     def family_getsockopt(self, task: Task, level: int, name: int, size: int) -> bytes:
-        if level == SOL_SOCKET:
-            return self._options.get(self, name, size)
         if level != SOL_NETLINK or name not in (*_FLAG_OPTIONS, _LIST):
             raise ENOPROTOOPT
         if name == _LIST:
@@ -274,6 +265,10 @@ class NetlinkSocket(Socket):
         if size < _INT.size:
             raise EINVAL
         return _INT.pack(name in self._flag_options)
+
+    def pending_error(self) -> int:
+        number, self.error = self.error, 0
+        return number
 
     def family_ioctl(self, task: Task, cmd: int, arg: int) -> int:
         if cmd != FIONREAD:

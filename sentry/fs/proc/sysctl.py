@@ -146,7 +146,7 @@ KNOBS: dict[bytes, Knob] = {
     b"net/core/wmem_default": _integer(212992, 4608),
     b"net/core/wmem_max": _integer(212992, 4608),
     b"net/core/netdev_max_backlog": _integer(1000),
-    b"net/core/optmem_max": _integer(20480),
+    b"net/core/optmem_max": _integer(131072),
     b"net/ipv4/conf/all/forwarding": _integer(0, 0, 1),
     b"net/ipv4/conf/default/forwarding": _integer(0, 0, 1),
     b"net/ipv4/icmp_echo_ignore_all": _integer(0, 0, 1),
@@ -180,7 +180,7 @@ KNOBS: dict[bytes, Knob] = {
     b"net/ipv6/conf/default/disable_ipv6": _integer(0, 0, 1),
     b"net/ipv6/conf/all/forwarding": _integer(0, 0, 1),
     b"net/ipv6/bindv6only": _integer(0, 0, 1),
-    b"net/unix/max_dgram_qlen": _integer(512),
+    b"net/unix/max_dgram_qlen": _integer(10),
     b"user/max_user_namespaces": _fixed(b"0"),
 }
 
