@@ -206,7 +206,7 @@ class InetSocket(Socket):
                 raise from_errno(error)
 
     def listen(self, task: Task, backlog: int) -> None:
-        hostsock.listen(self.host_fd, backlog)
+        hostsock.listen(self.host_fd, min(backlog & 0xFFFFFFFF, int(sysctl.read(task.kernel, b"net/core/somaxconn"))))
         self.is_listening = True
 
     def listening(self) -> bool:

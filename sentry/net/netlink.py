@@ -16,19 +16,22 @@ from typing import TYPE_CHECKING
 from sentry.abi.linux import (
     AF_NETLINK,
     AF_UNSPEC,
+    CAP_NET_ADMIN,
+    CAP_NET_BROADCAST,
     EPOLLERR,
     EPOLLIN,
     EPOLLOUT,
     EPOLLRDNORM,
     EPOLLWRBAND,
     EPOLLWRNORM,
-    FIONREAD,
     MSG_OOB,
     MSG_PEEK,
     MSG_TRUNC,
+    SCM_CREDENTIALS,
     SOCK_DGRAM,
     SOCK_RAW,
     SOL_NETLINK,
+    SOL_SOCKET,
 )
 from sentry.errors import (
     EADDRINUSE,
@@ -37,8 +40,8 @@ from sentry.errors import (
     EINVAL,
     EMSGSIZE,
     ENOBUFS,
+    ENODATA,
     ENOPROTOOPT,
-    ENOTTY,
     EOPNOTSUPP,
     EPERM,
     EPROTONOSUPPORT,
@@ -55,8 +58,9 @@ if TYPE_CHECKING:
 NETLINK_ROUTE = 0
 NETLINK_KOBJECT_UEVENT = 15
 
-NLM_F_REQUEST, NLM_F_MULTI, NLM_F_ACK, NLM_F_DUMP = 1, 2, 4, 0x300
+NLM_F_REQUEST, NLM_F_MULTI, NLM_F_ACK, NLM_F_CAPPED = 1, 2, 4, 0x100
 NLMSG_ERROR, NLMSG_DONE, NLMSG_MIN_TYPE = 2, 3, 16
+_RTM_MAX = 123
 RTM_GETLINK, RTM_GETADDR, RTM_GETROUTE, RTM_GETNEIGH, RTM_GETRULE = 18, 22, 26, 30, 34
 _READABLE_TYPES = frozenset((
     RTM_GETLINK, RTM_GETADDR, RTM_GETROUTE, RTM_GETNEIGH, RTM_GETRULE, 38, 58, 62, 66, 74, 82, 90, 94,
@@ -70,8 +74,8 @@ _MAX_REQUEST = 16384
 _MAX_QUEUED = 1 << 20  # bytes of answers that nobody reads
 
 # SOL_NETLINK options. EXT_ACK, CAP_ACK and GET_STRICT_CHK change what the host answers.
-_ADD_MEMBERSHIP, _DROP_MEMBERSHIP, _PKTINFO, _BROADCAST_ERROR, _NO_ENOBUFS, _LIST, _CAP, _EXT, _STRICT = (
-    1, 2, 3, 4, 5, 9, 10, 11, 12,
+_ADD_MEMBERSHIP, _DROP_MEMBERSHIP, _PKTINFO, _BROADCAST_ERROR, _NO_ENOBUFS, _ALL_NSID, _LIST, _CAP, _EXT, _STRICT = (
+    1, 2, 3, 4, 5, 8, 9, 10, 11, 12,
 )  # fmt: skip
 _FLAG_OPTIONS = (_PKTINFO, _BROADCAST_ERROR, _NO_ENOBUFS, _CAP, _EXT, _STRICT)
 
@@ -152,9 +156,10 @@ class NetlinkSocket(Socket):
     ) -> int:
         if flags & MSG_OOB:
             raise EOPNOTSUPP
-        port, groups = self._parse(name) if name else self.dest
-        if port or groups:
-            raise EPERM if groups else ECONNREFUSED
+        if not data:
+            raise ENODATA
+        if any(self._parse(name) if name else self.dest):
+            raise ECONNREFUSED if task.creds.has_cap(CAP_NET_ADMIN) else EPERM("only the kernel is spoken to")
         if not self.port:
             self._take_port(task, 0)
         if len(data) > min(self.options.sndbuf - 32, _MAX_REQUEST):
@@ -176,11 +181,14 @@ class NetlinkSocket(Socket):
                 continue
             error = 0
             if kind >= NLMSG_MIN_TYPE:
-                if kind in _READABLE_TYPES:
+                if kind in _READABLE_TYPES and length > HEADER.size:
                     self._ask_host(request)
                     continue
-                # RTM_*: new, delete, get, set in turn; only get may be refused as unknown.
-                error = EOPNOTSUPP.errno if kind & 3 == 2 or kind > 127 else EPERM.errno
+                if kind > _RTM_MAX:
+                    error = EOPNOTSUPP.errno
+                elif length > HEADER.size:  # one without a body does nothing
+                    # RTM_*: new, delete, get, set in turn; only get may be refused as unknown.
+                    error = EOPNOTSUPP.errno if kind & 3 == 2 else EPERM.errno
             if error or flags & NLM_F_ACK:
                 self._queue(_acknowledge(request, error, self.port, _CAP in self._flag_options))
 
@@ -235,6 +243,8 @@ class NetlinkSocket(Socket):
             received.length = len(data)
         if _PKTINFO in self._flag_options:
             received.control.append((SOL_NETLINK, _PKTINFO, bytes(4)))
+        if self.options.passcred:
+            received.control.append((SOL_SOCKET, SCM_CREDENTIALS, bytes(12)))  # the kernel's
         return received
 
     def poll(self) -> int:
@@ -252,13 +262,16 @@ class NetlinkSocket(Socket):
         if name in (_ADD_MEMBERSHIP, _DROP_MEMBERSHIP):
             if not 0 < number < 64:
                 raise EINVAL
+        elif name == _ALL_NSID:
+            if not task.creds.has_cap(CAP_NET_BROADCAST):
+                raise EPERM
         elif name in _FLAG_OPTIONS:
             (self._flag_options.add if number else self._flag_options.discard)(name)
         else:
             raise ENOPROTOOPT
 
     def family_getsockopt(self, task: Task, level: int, name: int, size: int) -> bytes:
-        if level != SOL_NETLINK or name not in (*_FLAG_OPTIONS, _LIST):
+        if level != SOL_NETLINK or name not in (*_FLAG_OPTIONS, _ALL_NSID, _LIST):
             raise ENOPROTOOPT
         if name == _LIST:
             return bytes(8)[:size]
@@ -270,12 +283,6 @@ class NetlinkSocket(Socket):
         number, self.error = self.error, 0
         return number
 
-    def family_ioctl(self, task: Task, cmd: int, arg: int) -> int:
-        if cmd != FIONREAD:
-            raise ENOTTY
-        task.mem.write(arg, _INT.pack(len(self._rx[0]) if self._rx else 0))
-        return 0
-
     def release(self) -> None:
         super().release()
         if _ports.get((self.protocol, self.port)) is self:
@@ -285,9 +292,10 @@ class NetlinkSocket(Socket):
 def _acknowledge(request: bytes, error: int, port: int, capped: bool) -> bytes:
     """netlink_ack: NLMSG_ERROR with the error (0: done) and the request it answers."""
     sequence = HEADER.unpack_from(request)[3]
-    echoed = request if error and not capped else request[: HEADER.size]
+    whole = error and not capped
+    echoed = request if whole else request[: HEADER.size]
     size = HEADER.size + _INT.size + len(echoed)
-    return HEADER.pack(size, NLMSG_ERROR, 0, sequence, port) + _INT.pack(-error) + echoed
+    return HEADER.pack(size, NLMSG_ERROR, 0 if whole else NLM_F_CAPPED, sequence, port) + _INT.pack(-error) + echoed
 
 
 def _readdress(answer: bytearray, port: int) -> bool:
@@ -302,26 +310,3 @@ def _readdress(answer: bytearray, port: int) -> bool:
         last = kind in (NLMSG_DONE, NLMSG_ERROR) or not flags & NLM_F_MULTI
         at += (length + 3) & ~3
     return last
-
-
-def dump(kind: int, family: int = 0) -> list[bytes]:
-    """For the sentry itself: the payloads of an RTM_GET* dump."""
-    host_fd = hostsock.open_socket(AF_NETLINK, SOCK_RAW, NETLINK_ROUTE)
-    found: list[bytes] = []
-    try:
-        body = bytes((family,)) + bytes(15)
-        request = HEADER.pack(HEADER.size + len(body), kind, NLM_F_REQUEST | NLM_F_DUMP, 1, 0) + body
-        if hostsock.send(host_fd, request, 0) < 0:
-            return found
-        while (got := hostsock.receive(host_fd, hostsock.BUFFER_SIZE, 0)) > 0:
-            answer = bytes(hostsock.data(got))
-            at = 0
-            while len(answer) - at >= HEADER.size:
-                length, answer_kind, _, _, _ = HEADER.unpack_from(answer, at)
-                if length < HEADER.size or answer_kind in (NLMSG_DONE, NLMSG_ERROR):
-                    return found
-                found.append(answer[at + HEADER.size : at + length])
-                at += (length + 3) & ~3
-    finally:
-        hostsock.close(host_fd)
-    return found
