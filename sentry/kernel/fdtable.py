@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from sentry.vfs.file import File
 
 _BATCH = 64
+_FIRST_SIZE = 64  # NR_OPEN_DEFAULT
 _ready = ffi.new("struct nc_ready[]", _BATCH)
 _released = ffi.new("uint64_t[]", _BATCH)
 _lookup = lib.nc_fdt_lookup
@@ -172,6 +173,11 @@ class FdTable:
 
     def __len__(self) -> int:
         return lib.nc_fdt_count(self.nc)
+
+    @property
+    def size(self) -> int:
+        """Numbers there are places for (Linux: max_fds)."""
+        return max(_FIRST_SIZE, lib.nc_fdt_size(self.nc))
 
     def next_open(self, fd: int) -> int:
         """The lowest descriptor from `fd` on; -1 if there is none."""
