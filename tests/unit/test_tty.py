@@ -1,6 +1,6 @@
 """Ptys, job control and controlling terminals, with processes that are only names.
 
-Covers: sentry.fs.tty.pty, sentry.fs.tty.tty
+Covers: sentry.fs.tty.ioctls, sentry.fs.tty.pty, sentry.fs.tty.tty
 """
 
 import os

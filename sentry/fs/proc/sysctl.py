@@ -65,6 +65,8 @@ def _name(data: bytes) -> bytes:
 
 
 KNOBS: dict[bytes, Knob] = {
+    b"dev/tty/ldisc_autoload": _integer(1, 0, 1),
+    b"dev/tty/legacy_tiocsti": _integer(1, 0, 1),
     b"kernel/hostname": Knob(lambda kernel: kernel.hostname, _name),
     b"kernel/domainname": Knob(lambda kernel: kernel.domainname, _name),
     b"kernel/ostype": _fixed(SYSNAME),
