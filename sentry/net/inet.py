@@ -49,6 +49,7 @@ from sentry.abi.linux import (
     SIOCATMARK,
     SIOCGSTAMP,
     SIOCGSTAMPNS,
+    SIOCOUTQNSD,
     SO_BINDTODEVICE,
     SO_BINDTOIFINDEX,
     SO_LINGER,
@@ -416,7 +417,7 @@ class InetSocket(Socket):
         return 0
 
     def socket_ioctl(self, task: Task, cmd: int, arg: int) -> int:
-        if cmd == SIOCATMARK and self.type == SOCK_STREAM:
+        if cmd in (SIOCATMARK, SIOCOUTQNSD) and self.type == SOCK_STREAM:
             task.mem.write(arg, hostsock.ioctl(self.host_fd, cmd, bytes(4)))
             return 0
         if cmd in (SIOCGSTAMP, SIOCGSTAMPNS):

@@ -1,5 +1,5 @@
-"""AF_NETLINK (netlink(7)): NETLINK_ROUTE for reading, and a NETLINK_KOBJECT_UEVENT on which nothing ever
-happens.
+"""AF_NETLINK (netlink(7)): NETLINK_ROUTE for reading, NETLINK_SOCK_DIAG (sockdiag.py), and a NETLINK_KOBJECT_UEVENT on
+which nothing ever happens.
 
 A guest's RTM_GET* request is checked and passed to a host netlink socket in the sandbox's own namespace,
 made for the one request; rtnetlink answers while it is asked, so nothing waits. The answers are readdressed
@@ -10,6 +10,7 @@ CAP_NET_ADMIN.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from struct import Struct
 from typing import TYPE_CHECKING
 
@@ -47,7 +48,7 @@ from sentry.errors import (
     EPROTONOSUPPORT,
     ESOCKTNOSUPPORT,
 )
-from sentry.net import hostsock, sockaddr
+from sentry.net import hostsock, sockaddr, sockdiag
 from sentry.net.socket import Received, Socket, deadline
 
 if TYPE_CHECKING:
@@ -101,7 +102,7 @@ class NetlinkSocket(Socket):
     def create(cls, task: Task, kind: int, protocol: int, flags: int) -> NetlinkSocket:
         if kind not in (SOCK_RAW, SOCK_DGRAM):
             raise ESOCKTNOSUPPORT
-        if protocol not in (NETLINK_ROUTE, NETLINK_KOBJECT_UEVENT):
+        if protocol not in (NETLINK_ROUTE, sockdiag.NETLINK_SOCK_DIAG, NETLINK_KOBJECT_UEVENT):
             raise EPROTONOSUPPORT
         return cls(task.creds, kind, protocol, flags)
 
@@ -164,7 +165,7 @@ class NetlinkSocket(Socket):
             self._take_port(task, 0)
         if len(data) > min(self.options.sndbuf - 32, _MAX_REQUEST):
             raise EMSGSIZE
-        if self.protocol == NETLINK_ROUTE:
+        if self.protocol != NETLINK_KOBJECT_UEVENT:
             self._requests(data)
         return len(data)
 
@@ -179,25 +180,31 @@ class NetlinkSocket(Socket):
             at += (length + 3) & ~3
             if not flags & NLM_F_REQUEST:
                 continue
-            error = 0
+            error: int | None = 0
             if kind >= NLMSG_MIN_TYPE:
-                if kind in _READABLE_TYPES and length > HEADER.size:
-                    self._ask_host(request)
-                    continue
-                if kind > _RTM_MAX:
-                    error = EOPNOTSUPP.errno
-                elif length > HEADER.size:  # one without a body does nothing
-                    # RTM_*: new, delete, get, set in turn; only get may be refused as unknown.
-                    error = EOPNOTSUPP.errno if kind & 3 == 2 else EPERM.errno
-            if error or flags & NLM_F_ACK:
-                self._queue(_acknowledge(request, error, self.port, _CAP in self._flag_options))
+                error = self._route(request) if self.protocol == NETLINK_ROUTE else sockdiag.answer(self, request)
+            if error is not None and (error or flags & NLM_F_ACK):
+                self.arrive(_acknowledge(request, error, self.port, _CAP in self._flag_options))
 
-    def _ask_host(self, request: bytes) -> None:
-        """Pass a checked request on and queue what comes back."""
+    def _route(self, request: bytes) -> int | None:
+        """rtnetlink_rcv_msg: the errno to acknowledge the request with; None: it is answered."""
+        length, kind, _, _, _ = HEADER.unpack_from(request)
+        if kind > _RTM_MAX:
+            return EOPNOTSUPP.errno
+        if length == HEADER.size:
+            return 0  # one without a body does nothing
+        if kind in _READABLE_TYPES:
+            self.ask_host(NETLINK_ROUTE, request)
+            return None
+        # RTM_*: new, delete, get, set in turn; only get may be refused as unknown.
+        return EOPNOTSUPP.errno if kind & 3 == 2 else EPERM.errno
+
+    def ask_host(self, protocol: int, request: bytes, keep: Callable[[bytearray], bool] | None = None) -> None:
+        """Pass a checked request on and queue what comes back: the messages that `keep` changes and wants."""
         length, kind, flags, sequence, _ = HEADER.unpack_from(request)
         flags &= _KEPT_FLAGS
         checked = HEADER.pack(length, kind, flags, sequence, 0) + request[HEADER.size :]
-        host_fd = hostsock.open_socket(AF_NETLINK, SOCK_RAW, NETLINK_ROUTE)
+        host_fd = hostsock.open_socket(AF_NETLINK, SOCK_RAW, protocol)
         try:
             for option in (_CAP, _EXT, _STRICT):
                 if option in self._flag_options:
@@ -205,15 +212,16 @@ class NetlinkSocket(Socket):
             if hostsock.send(host_fd, checked, 0) < 0:
                 raise ENOBUFS
             while (got := hostsock.receive(host_fd, hostsock.BUFFER_SIZE, 0)) > 0:
-                answer = bytearray(hostsock.data(got))
-                last = _readdress(answer, self.port)
-                self._queue(bytes(answer))
+                answer, last = _readdressed(bytes(hostsock.data(got)), self.port, keep)
+                if answer:
+                    self.arrive(answer)
                 if last:
                     break
         finally:
             hostsock.close(host_fd)
 
-    def _queue(self, answer: bytes) -> None:
+    def arrive(self, answer: bytes) -> None:
+        """A datagram of messages for the guest to receive."""
         if self._queued + len(answer) > _MAX_QUEUED:
             self.error = ENOBUFS.errno
             return
@@ -298,15 +306,19 @@ def _acknowledge(request: bytes, error: int, port: int, capped: bool) -> bytes:
     return HEADER.pack(size, NLMSG_ERROR, 0 if whole else NLM_F_CAPPED, sequence, port) + _INT.pack(-error) + echoed
 
 
-def _readdress(answer: bytearray, port: int) -> bool:
-    """Put the guest's port into each header. True if the answer ends here."""
+def _readdressed(answer: bytes, port: int, keep: Callable[[bytearray], bool] | None) -> tuple[bytes, bool]:
+    """The messages in `answer` that are kept, with the guest's port in each header; whether the answer ends here."""
+    kept = bytearray()
     at = 0
     last = True
     while len(answer) - at >= HEADER.size:
         length, kind, flags, sequence, _ = HEADER.unpack_from(answer, at)
         if length < HEADER.size or length > len(answer) - at:
             break
-        HEADER.pack_into(answer, at, length, kind, flags, sequence, port)
+        message = bytearray(answer[at : at + length])
+        HEADER.pack_into(message, 0, length, kind, flags, sequence, port)
         last = kind in (NLMSG_DONE, NLMSG_ERROR) or not flags & NLM_F_MULTI
+        if keep is None or kind < NLMSG_MIN_TYPE or keep(message):
+            kept += message + bytes(-len(message) % 4)
         at += (length + 3) & ~3
-    return last
+    return bytes(kept), last

@@ -84,7 +84,7 @@ def _open_flags(kind: int) -> tuple[int, int]:
     return (O_NONBLOCK if kind & SOCK_NONBLOCK else 0), kind & SOCK_CLOEXEC
 
 
-@syscall(partial="AF_UNIX, AF_INET, AF_INET6 and AF_NETLINK (routes, read-only)")
+@syscall(partial="AF_UNIX, AF_INET, AF_INET6 and AF_NETLINK (routes and lists of sockets, read-only)")
 def sys_socket(task: Task, family: SocketFamily, kind: SocketType, protocol: Int) -> int:
     file_flags, cloexec = _open_flags(kind)
     sock = create(task, family, kind & SOCK_TYPE_MASK, protocol, file_flags)

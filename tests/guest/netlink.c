@@ -202,3 +202,77 @@ PROBE(libc_network_names) {
         if (strcmp(names[i].if_name, "lo") == 0)
             say("%u %s", names[i].if_index, names[i].if_name);
 }
+
+// NETLINK_SOCK_DIAG: what ss(8) reads.
+PROBE(netlink_sock_diag) {
+    struct {
+        struct nlmsghdr head;
+        struct {
+            unsigned char family, protocol, ext, pad;
+            unsigned states;
+            unsigned char id[48];
+        } body;
+    } request = {.head = {sizeof request, 20, NLM_F_REQUEST | NLM_F_DUMP, 5, 0}};
+    struct {
+        struct nlmsghdr head;
+        unsigned char family, protocol;
+        unsigned short pad;
+        unsigned states, inode, show, cookie[2];
+    } unix_request = {.head = {sizeof unix_request, 20, NLM_F_REQUEST | NLM_F_DUMP, 6, 0}, .family = AF_UNIX, .states = -1, .show = 0x1f};
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(7321)};
+    int fd = MUST(socket(AF_NETLINK, SOCK_RAW, 4)), listener = MUST(socket(AF_INET, SOCK_STREAM, 0)), pair[2];
+    MUST(bind(listener, (void *)&address, sizeof address));
+    MUST(listen(listener, 7));
+    MUST(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, pair));
+    MUST(send(pair[0], "four", 4, 0));
+    struct stat st;
+    static char buffer[32768];
+    request.body.family = AF_INET;
+    request.body.protocol = IPPROTO_TCP;
+    request.body.states = 1 << 10; // listening
+    SHOW(send(fd, &request, sizeof request, 0));
+    MUST(fstat(listener, &st));
+    int found = 0;
+    for (bool done = false; !done;) {
+        int left = MUST(recv(fd, buffer, sizeof buffer, MSG_DONTWAIT));
+        for (struct nlmsghdr *h = (void *)buffer; NLMSG_OK(h, left); h = NLMSG_NEXT(h, left)) {
+            unsigned char *m = NLMSG_DATA(h);
+            done = done || h->nlmsg_type == NLMSG_DONE;
+            if (h->nlmsg_type == 20 && *(unsigned *)(m + 68) == st.st_ino) {
+                found++;
+                say("state %d port %d queues %u %u uid %u", m[1], ntohs(*(unsigned short *)(m + 4)), *(unsigned *)(m + 56), *(unsigned *)(m + 60), *(unsigned *)(m + 64));
+            }
+        }
+    }
+    SHOW(found);
+    SHOW(send(fd, &unix_request, sizeof unix_request, 0));
+    MUST(fstat(pair[1], &st));
+    found = 0;
+    for (bool done = false; !done;) {
+        int left = MUST(recv(fd, buffer, sizeof buffer, MSG_DONTWAIT));
+        for (struct nlmsghdr *h = (void *)buffer; NLMSG_OK(h, left); h = NLMSG_NEXT(h, left)) {
+            unsigned char *m = NLMSG_DATA(h);
+            done = done || h->nlmsg_type == NLMSG_DONE;
+            if (h->nlmsg_type == 20 && *(unsigned *)(m + 4) == st.st_ino) {
+                found++;
+                say("type %d state %d", m[1], m[2]);
+                for (unsigned at = 16; at + 4 <= h->nlmsg_len - 16; at += (*(unsigned short *)(m + at) + 3) & ~3)
+                    say("attribute %d length %d value %u", *(unsigned short *)(m + at + 2), *(unsigned short *)(m + at), *(unsigned short *)(m + at + 2) == 2 ? 0 : m[at + 4]);
+            }
+        }
+    }
+    SHOW(found);
+    request.body.family = 77;
+    SHOW(send(fd, &request, sizeof request, 0));
+    say_answers("family", fd);
+    request.body.family = 5;
+    SHOW(send(fd, &request, sizeof request, 0));
+    say_answers("family without sockets", fd);
+    request.head.nlmsg_type = 99;
+    SHOW(send(fd, &request, sizeof request, 0));
+    say_answers("type", fd);
+    unix_request.head.nlmsg_flags = NLM_F_REQUEST;
+    unix_request.inode = 1;
+    SHOW(send(fd, &unix_request, sizeof unix_request, 0));
+    say_answers("no such inode", fd);
+}

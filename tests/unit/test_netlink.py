@@ -1,6 +1,6 @@
 """Netlink, interface ioctls and the texts of /proc/net, against the host's own answers.
 
-Covers: sentry.fs.proc.net, sentry.fs.proc.sysctl_net, sentry.net
+Covers: sentry.fs.proc.net, sentry.fs.proc.sysctl_net, sentry.net, sentry.net.sockdiag
 """
 
 from __future__ import annotations
