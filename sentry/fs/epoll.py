@@ -21,6 +21,7 @@ from sentry.abi.linux import (
 from sentry.errors import EEXIST, EINVAL, ELOOP, ENOENT, EPERM
 from sentry.fs.anon import anon_inode
 from sentry.kernel.fdtable import at_release, file_id, forget_at_release
+from sentry.kernel.sched import KNOWN
 from sentry.vfs.file import File
 
 _PRIVATE = EPOLLWAKEUP | EPOLLONESHOT | EPOLLET | EPOLLEXCLUSIVE
@@ -43,7 +44,7 @@ class Item:
 
     def wake(self, mask: int) -> None:
         """The file's queue has something to tell."""
-        if mask & self.events & ~_PRIVATE:
+        if mask & self.events & ~_PRIVATE and not mask & KNOWN:
             self.epoll.may_be_ready(self)
 
     def ready(self) -> int:

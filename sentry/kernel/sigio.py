@@ -45,6 +45,7 @@ from sentry.abi.linux import (
 from sentry.abi.x86_64 import F_OWNER_EX
 from sentry.errors import EAGAIN, EINVAL, ESRCH
 from sentry.kernel.fdtable import at_release, forget_at_release
+from sentry.kernel.sched import KNOWN
 from sentry.kernel.signals import SigInfo, kernel_info
 
 if TYPE_CHECKING:
@@ -150,7 +151,7 @@ def switch(task: Task, file: File, fd: int, on: bool) -> None:
 def _enable(kernel: Kernel, file: File, fd: int) -> None:
     def wake(mask: int) -> None:
         reason = _reason(mask)
-        if reason:
+        if reason and not mask & KNOWN:
             _tell(kernel, file, fd, reason)
 
     _enabled[file] = wake

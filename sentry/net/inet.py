@@ -81,7 +81,7 @@ from sentry.errors import (
     from_errno,
 )
 from sentry.fs.proc import sysctl
-from sentry.kernel.sched import WaitQueue, sched
+from sentry.kernel.sched import KNOWN, WaitQueue, sched
 from sentry.net import hostsock
 from sentry.net.inet_options import HOST_READS, OPTIONS, SENDABLE, Allowed
 from sentry.net.options import buffer_max
@@ -113,24 +113,36 @@ def _may_ping(task: Task) -> bool:
 
 
 class HostQueue(WaitQueue):
-    """The wait queue of a host socket: the host is asked for events only while somebody is on it."""
+    """The wait queue of a host socket: the host is asked for events only while somebody is on it.
 
-    __slots__ = ("_host_fd", "_watching")
+    The host's first event tells what was ready when the watch began. For those who wait that may be news; who
+    looks after adding itself (epoll) has seen it, and is told so (KNOWN), unless the guest met EAGAIN meanwhile:
+    then the event may stand for one that came later.
+    """
+
+    __slots__ = ("_host_fd", "_known", "_watching")
 
     def __init__(self, host_fd: int) -> None:
         super().__init__()
         self._host_fd = host_fd
+        self._known = 0
         self._watching = False
 
     def add(self, callback: Callable[[int], None]) -> None:
         super().add(callback)
-        if not self._watching:  # edge-triggered: what is ready already is reported once more
+        if not self._watching:
             self._watching = True
             sched().watch(self._host_fd, _WATCHED, self._event)
+            self._known = hostsock.poll(self._host_fd)
+
+    def starved(self, events: int) -> None:
+        """The guest met EAGAIN: it is not so any more."""
+        self._known &= ~events
 
     def _event(self, events: int) -> None:
+        known, self._known = self._known, 0
         if self:
-            mask = events
+            mask = events if events & ~known else events | KNOWN
             if events & EPOLLIN:
                 mask |= EPOLLRDNORM
             if events & EPOLLOUT:
@@ -149,6 +161,7 @@ class InetSocket(Socket):
     """TCP, UDP, ping and (with CAP_NET_RAW) raw sockets."""
 
     __slots__ = ("host_fd", "is_listening")
+    queue: HostQueue
 
     def __init__(
         self, creds: Credentials, domain: int, kind: int, protocol: int, flags: int, host_fd: int
@@ -219,6 +232,7 @@ class InetSocket(Socket):
             host_fd, addr = hostsock.accept(self.host_fd)
             if host_fd >= 0:
                 break
+            self.queue.starved(EPOLLIN)
             if self.flags & O_NONBLOCK:
                 raise EAGAIN
             await self.pause(limit)
@@ -255,6 +269,7 @@ class InetSocket(Socket):
         nonblocking = self.nonblocking(flags)
         sent = 0
         view = memoryview(data)
+        self.queue.starved(EPOLLOUT)
         while True:
             if done >= 0:
                 sent += done
@@ -288,6 +303,7 @@ class InetSocket(Socket):
             return await self._recv_all(size, flags, host_flags)
         got = hostsock.receive(host_fd, size, host_flags)
         if got == _AGAIN:
+            self.queue.starved(EPOLLIN | EPOLLPRI)
             nonblocking = self.nonblocking(flags) or flags & MSG_ERRQUEUE
             limit = deadline(self.rcvtimeo_ns)
             while got == _AGAIN:
@@ -333,6 +349,7 @@ class InetSocket(Socket):
                     if got:
                         break
                     raise from_errno(-now)
+                self.queue.starved(EPOLLIN | EPOLLPRI)
                 if self.nonblocking(flags):
                     if got:
                         break
@@ -430,10 +447,8 @@ class InetSocket(Socket):
             return
         super().release()
         host_fd, self.host_fd = self.host_fd, -1
-        queue = self.queue
-        assert isinstance(queue, HostQueue)
-        queue.stop()
-        queue.wake(EPOLLHUP | EPOLLERR)
+        self.queue.stop()
+        self.queue.wake(EPOLLHUP | EPOLLERR)
         hostsock.close(host_fd)
 
 
