@@ -119,7 +119,7 @@ PROBE(sigio_terminal) {
     say_signal("line", slave);
 }
 
-PROBE(sigio_owners) {
+static void owners(void) {
     struct {
         int type, pid;
     } owner = {9, 9};
@@ -155,3 +155,5 @@ PROBE(sigio_owners) {
     SHOW(fcntl(s[0], 15, &owner));
     SHOW(fcntl(s[0], F_GETOWN));
 }
+
+PROBE(sigio_owners) { in_child("owners", owners); }
