@@ -47,6 +47,10 @@ class Item:
         if mask & self.events & ~_PRIVATE and not mask & KNOWN:
             self.epoll.may_be_ready(self)
 
+    def released(self, file: File) -> None:
+        """The file's last descriptor was closed."""
+        self.epoll.drop(self)
+
     def ready(self) -> int:
         events = self.events & ~_PRIVATE
         return self.file.poll() & events if events else 0
@@ -78,7 +82,7 @@ class Epoll(File):
             self._check_nesting(file)
         item = self._items[key] = Item(self, fd, file, _always(events), data)
         file.wait_queue.add(item.wake)
-        at_release(file, self._file_released)
+        at_release(file, item.released)
         if item.ready():
             self.may_be_ready(item)
 
@@ -92,9 +96,9 @@ class Epoll(File):
             self.may_be_ready(item)
 
     def delete(self, fd: int, file: File) -> None:
-        self._drop(self._find(fd, file))
-        if not any(item.file is file for item in self._items.values()):
-            forget_at_release(file, self._file_released)
+        item = self._find(fd, file)
+        self.drop(item)
+        forget_at_release(file, item.released)
 
     def _find(self, fd: int, file: File) -> Item:
         if not can_poll(file):
@@ -106,14 +110,11 @@ class Epoll(File):
             raise ENOENT
         return item
 
-    def _drop(self, item: Item) -> None:
+    def drop(self, item: Item) -> None:
+        """The item is watched no longer."""
         item.file.wait_queue.remove(item.wake)
         del self._items[item.fd, file_id(item.file)]
         self._ready.pop(item, None)
-
-    def _file_released(self, file: File) -> None:
-        for item in [item for item in self._items.values() if item.file is file]:
-            self._drop(item)
 
     def _check_nesting(self, target: Epoll) -> None:
         """ELOOP for a circle, and for a chain of more than MAX_NESTS links; EINVAL when an event would have too many
@@ -194,8 +195,8 @@ class Epoll(File):
 
     def release(self) -> None:
         for item in list(self._items.values()):
-            forget_at_release(item.file, self._file_released)
-            self._drop(item)
+            forget_at_release(item.file, item.released)
+            self.drop(item)
 
     def targets(self) -> list[tuple[int, int, int]]:
         """(fd, events, data) of each item, for /proc/PID/fdinfo."""
