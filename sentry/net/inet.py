@@ -30,6 +30,8 @@ from sentry.abi.linux import (
     FIONREAD,
     IPPROTO_ICMP,
     IPPROTO_ICMPV6,
+    IPPROTO_IP,
+    IPPROTO_IPV6,
     IPPROTO_TCP,
     IPPROTO_UDP,
     IPPROTO_UDPLITE,
@@ -83,7 +85,7 @@ from sentry.errors import (
 from sentry.fs.proc import sysctl
 from sentry.kernel.sched import KNOWN, WaitQueue, sched
 from sentry.net import hostsock
-from sentry.net.inet_options import HOST_READS, OPTIONS, SENDABLE, Allowed
+from sentry.net.inet_options import HOST_READS, OPTIONS, SENDABLE, SOL_RAW, Allowed
 from sentry.net.options import buffer_max
 from sentry.net.scm import HEADER, split
 from sentry.net.socket import Received, Socket, broken_pipe, deadline
@@ -393,13 +395,22 @@ class InetSocket(Socket):
         self._set_on_host(task, level, name, value, allowed)
 
     def family_getsockopt(self, task: Task, level: int, name: int, size: int) -> bytes:
-        names = OPTIONS.get(level)
-        if names is None:
+        if level not in self._levels():
             raise EOPNOTSUPP if self.domain == AF_INET else ENOPROTOOPT
-        allowed = names.get(name)
+        allowed = OPTIONS[level].get(name)
         if allowed is None or not allowed.get_size:
             raise ENOPROTOOPT
         return hostsock.getopt(self.host_fd, level, name, min(size, allowed.get_size))
+
+    def _levels(self) -> tuple[int, ...]:
+        """Whose options it has, apart from SOL_SOCKET's."""
+        if self.type == SOCK_STREAM:
+            own: tuple[int, ...] = (IPPROTO_TCP,)
+        elif self.type == SOCK_RAW:
+            own = (SOL_RAW, IPPROTO_ICMPV6)
+        else:
+            own = (IPPROTO_UDP,) if self.protocol in (IPPROTO_UDP, IPPROTO_UDPLITE) else ()
+        return (IPPROTO_IP, *own) if self.domain == AF_INET else (IPPROTO_IP, IPPROTO_IPV6, *own)
 
     def _set_on_host(self, task: Task, level: int, name: int, value: bytes, allowed: Allowed) -> None:
         if allowed.caps and not any(task.creds.has_cap(cap) for cap in allowed.caps):

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from sentry.abi.linux import (
     AF_UNIX,
+    CAP_NET_ADMIN,
     EPOLLERR,
     EPOLLHUP,
     EPOLLIN,
@@ -27,6 +28,7 @@ from sentry.abi.linux import (
     SCM_CREDENTIALS,
     SHUT_RDWR,
     SIOCATMARK,
+    SIOCUNIXFILE,
     SOCK_DGRAM,
     SOCK_SEQPACKET,
     SOCK_STREAM,
@@ -36,7 +38,19 @@ from sentry.abi.linux import (
     TCP_LISTEN,
     TIOCOUTQ,
 )
-from sentry.errors import EADDRINUSE, EAGAIN, EINVAL, ENOTCONN, ENOTTY, EOPNOTSUPP, EPERM, EPIPE, LinuxError, from_errno
+from sentry.errors import (
+    EADDRINUSE,
+    EAGAIN,
+    EINVAL,
+    ENOENT,
+    ENOTCONN,
+    ENOTTY,
+    EOPNOTSUPP,
+    EPERM,
+    EPIPE,
+    LinuxError,
+    from_errno,
+)
 from sentry.kernel.sched import WaitQueue
 from sentry.net import sockaddr, unix_names
 from sentry.net.scm import NOBODY, Control, Rights, Ucred, own_ucred, send_rights
@@ -332,6 +346,10 @@ class UnixSocket(Socket):
         if cmd == SIOCATMARK:
             task.mem.write_u32(arg, self.at_mark())
             return 0
+        if cmd == SIOCUNIXFILE:
+            if not task.creds.has_cap(CAP_NET_ADMIN):
+                raise EPERM
+            raise ENOENT  # as of a socket without a path: sockets are not opened by descriptor here
         return super().socket_ioctl(task, cmd, arg)
 
     def at_mark(self) -> bool:

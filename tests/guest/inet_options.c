@@ -14,9 +14,9 @@ static bool varies(int level, int number) {
 
 // Those a sandbox has not: values with pointers or further layouts in them, what repairs connections or filters packets.
 static bool absent(int level, int number) {
-    static const int ip[] = {41, 48}, ipv6[] = {32, 48, 54, 55, 57, 59, 64, 65, 68, 69}, tcp[] = {20, 21, 22, 29, 33, 35, 42}, udp[] = {10, 11, 100};
+    static const int ip[] = {41, 48}, ipv6[] = {32, 48, 54, 55, 57, 59, 64, 65, 68, 69}, tcp[] = {20, 21, 22, 29, 33, 35, 42}, udp[] = {100};
     const int *list = level == IPPROTO_IP ? ip : level == IPPROTO_IPV6 ? ipv6 : level == IPPROTO_TCP ? tcp : udp;
-    int count = level == IPPROTO_IP ? 2 : level == IPPROTO_IPV6 ? 10 : level == IPPROTO_TCP ? 7 : 3;
+    int count = level == IPPROTO_IP ? 2 : level == IPPROTO_IPV6 ? 10 : level == IPPROTO_TCP ? 7 : 1;
     for (int i = 0; i < count; i++)
         if (list[i] == number)
             return true;

@@ -117,6 +117,14 @@ static void arguments(int fd) {
     SHOW(getsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &value, &size));
     SHOW(getsockopt(fd, IPPROTO_IP, IP_TTL, &value, &size));
     SHOW(getsockopt(fd, IPPROTO_IPV6, IPV6_UNICAST_HOPS, &value, &size));
+    SHOW(getsockopt(fd, IPPROTO_UDP, SO_OOBINLINE, &value, &size));
+    SHOW(getsockopt(fd, IPPROTO_UDP, 1, &value, &size));
+    SHOW(getsockopt(fd, IPPROTO_ICMP, SO_OOBINLINE, &value, &size));
+    SHOW(getsockopt(fd, IPPROTO_TCP, -1, &value, &size));
+    SHOW(getsockopt(fd, IPPROTO_IP, -1, &value, &size));
+    SHOW(setsockopt(fd, IPPROTO_UDP, SO_OOBINLINE, &value, 4));
+    SHOW(setsockopt(fd, IPPROTO_TCP, -1, &value, 4));
+    SHOW(setsockopt(fd, IPPROTO_IP, -1, &value, 4));
 }
 
 PROBE(option_arguments_unix) { arguments(MUST(socket(AF_UNIX, SOCK_STREAM, 0))); }
