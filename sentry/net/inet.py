@@ -240,7 +240,8 @@ class InetSocket(Socket):
             await self.pause(limit)
         sock = InetSocket(task.creds, self.domain, self.type, self.protocol, O_RDWR | flags, host_fd)
         sock.rcvtimeo_ns, sock.sndtimeo_ns = self.rcvtimeo_ns, self.sndtimeo_ns
-        sock.options.linger = self.options.linger
+        if self.options.linger[0]:
+            sock.own_options().linger = self.options.linger
         return sock, addr
 
     def getsockname(self) -> bytes:

@@ -1,6 +1,6 @@
 """SOL_SOCKET options as sk_setsockopt and sk_getsockopt have them (socket(7), net/core/sock.c).
 
-    sock.options.set(task, sock, SO_MARK, value)       # EINVAL, EPERM, ENOPROTOOPT, …
+    sock.own_options().set(task, sock, SO_MARK, value)   # EINVAL, EPERM, ENOPROTOOPT, …
     sock.options.get(task, sock, SO_MARK, size)
 
 Options with an effect in the sentry (buffers, credentials, time stamps) are attributes; the others only read back as
@@ -159,8 +159,8 @@ class Options:
     """The options of one socket."""
 
     __slots__ = (
-        "_bound_if", "_pacing", "_timestamping", "_txtime", "_values", "linger", "passcred", "passpidfd", "passrights",
-        "passsec", "peek_off", "rcvbuf", "rcvlowat", "sndbuf", "stamps",
+        "_bound_if", "_pacing", "_timestamping", "_txtime", "_values", "asks_sender", "linger", "passcred", "passpidfd",
+        "passrights", "passsec", "peek_off", "rcvbuf", "rcvlowat", "sndbuf", "stamps",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -176,7 +176,15 @@ class Options:
         self.peek_off = -1  # SO_PEEK_OFF; -1: peeks start at the beginning
         self.stamps = 0  # which of STAMPS is on
         self.passcred = self.passpidfd = self.passsec = False
+        self.asks_sender = False  # passcred or passpidfd
         self.passrights = True
+
+    def copy(self) -> Options:
+        new = Options()
+        for name in self.__slots__:
+            setattr(new, name, getattr(self, name))
+        new._values = dict(self._values)
+        return new
 
     def on(self, name: int) -> bool:
         return bool(self._values.get(name))
@@ -202,6 +210,7 @@ class Options:
             if sock.domain not in families:
                 raise EOPNOTSUPP
             setattr(self, attribute, bool(number))
+            self.asks_sender = self.passcred or self.passpidfd
         elif name == SO_LINGER:
             if len(value) < _PAIR.size:
                 raise EINVAL
@@ -406,6 +415,10 @@ class Options:
                 raise EINVAL
             return addr[:size]
         raise ENOPROTOOPT
+
+
+#: what every socket has until an option of its own is set
+DEFAULTS = Options()
 
 
 def buffer_max(task: Task, sending: bool) -> int:

@@ -42,7 +42,7 @@ from sentry.errors import (
 from sentry.kernel.fdtable import hold, unhold
 from sentry.kernel.sched import WaitQueue, sched, wait
 from sentry.net.jiffies import NS, rounded_up
-from sentry.net.options import Options
+from sentry.net.options import DEFAULTS, Options
 from sentry.net.sockfs import live, new_inode
 from sentry.vfs.file import File
 
@@ -93,7 +93,7 @@ class Socket(File):
         self.protocol = protocol
         self.rcvtimeo_ns: int | None = None  # None: for ever
         self.sndtimeo_ns: int | None = None
-        self.options = Options()
+        self.options = DEFAULTS
         live[self.inode.ino] = self
 
     # --- the operations of a family
@@ -128,9 +128,15 @@ class Socket(File):
     async def recv(self, task: Task, size: int, flags: int) -> Received:
         raise EOPNOTSUPP
 
+    def own_options(self) -> Options:
+        """The options, to be changed."""
+        if self.options is DEFAULTS:
+            self.options = DEFAULTS.copy()
+        return self.options
+
     def set_option(self, task: Task, name: int, value: bytes) -> None:
         """An option of SOL_SOCKET."""
-        self.options.set(task, self, name, value)
+        self.own_options().set(task, self, name, value)
 
     def get_option(self, task: Task, name: int, size: int) -> bytes:
         return self.options.get(task, self, name, size)

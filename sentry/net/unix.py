@@ -235,15 +235,9 @@ class UnixSocket(Socket):
         """unix_maybe_add_creds: given ones, or the task's own if either side asked for them."""
         if control is not None and control.creds is not None:
             return control.creds
-        one, two = self.options, other.options
-        if one.passcred or two.passcred or one.passpidfd or two.passpidfd or other.embryo:
+        if self.options.asks_sender or other.options.asks_sender or other.embryo:
             return own_ucred(task)
         return None
-
-    def check_rights(self, other: UnixSocket, rights: Rights | None) -> None:
-        """SO_PASSRIGHTS: the receiver may want no descriptors."""
-        if rights is not None and not other.options.passrights:
-            raise EPERM
 
     def enqueue(self, packet: Packet) -> None:
         """A message arrives here."""
@@ -379,7 +373,10 @@ def _changed(sock: UnixSocket) -> int:
 
 def make(task: Task, kind: int, flags: int) -> UnixSocket:
     """An unconnected socket."""
-    from sentry.fs.proc import sysctl
+    return _class_of(kind)(task.creds, kind, flags, _queue_length(task))
+
+
+def _class_of(kind: int) -> type[UnixSocket]:
     from sentry.net.unix_dgram import DatagramSocket, SeqpacketSocket
     from sentry.net.unix_stream import StreamSocket
 
@@ -388,17 +385,25 @@ def make(task: Task, kind: int, flags: int) -> UnixSocket:
         SOCK_DGRAM: DatagramSocket,
         SOCK_SEQPACKET: SeqpacketSocket,
     }
-    return types[kind](task.creds, kind, flags, int(sysctl.read(task.kernel, b"net/unix/max_dgram_qlen")))
+    return types[kind]
+
+
+def _queue_length(task: Task) -> int:
+    from sentry.fs.proc import sysctl
+
+    return int(sysctl.read(task.kernel, b"net/unix/max_dgram_qlen"))
 
 
 def make_pair(task: Task, kind: int, flags: int) -> tuple[UnixSocket, UnixSocket]:
     """Two sockets connected to each other."""
     from sentry.net.scm import peer_identity
 
-    pair = make(task, kind, flags), make(task, kind, flags)
+    of_kind, length = _class_of(kind), _queue_length(task)
+    pair = of_kind(task.creds, kind, flags, length), of_kind(task.creds, kind, flags, length)
+    identity = peer_identity(task)
     for one, other in (pair, pair[::-1]):
         one.peer = other
-        one.peer_info = peer_identity(task)
+        one.peer_info = identity
         one.state = TCP_ESTABLISHED
         if kind == SOCK_DGRAM:
             other.clients.add(one)

@@ -63,7 +63,8 @@ class MessageSocket(UnixSocket):
             if not target and self.peer is None:
                 raise ENOTCONN
             other = await self._receiver(task, target, limit, nonblocking)
-            self.check_rights(other, rights)
+            if rights is not None and not other.options.passrights:
+                raise EPERM
             packet = Packet(self, data, self.message_creds(task, other, control), rights, task.group)
             rights = None
             other.enqueue(packet)

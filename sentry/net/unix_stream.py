@@ -26,6 +26,7 @@ from sentry.errors import (
     EISCONN,
     ENOTCONN,
     EOPNOTSUPP,
+    EPERM,
     Interrupted,
     LinuxError,
 )
@@ -114,8 +115,11 @@ class ConnectionSocket(UnixSocket):
         self.room.wake()
         sock.embryo = False
         sock.flags = O_RDWR | flags
-        mine, new = self.options, sock.options
-        new.passcred, new.passpidfd, new.passrights = mine.passcred, mine.passpidfd, mine.passrights
+        mine = self.options
+        if mine.asks_sender or not mine.passrights:
+            new = sock.own_options()
+            new.passcred, new.passpidfd, new.passrights = mine.passcred, mine.passpidfd, mine.passrights
+            new.asks_sender = mine.asks_sender
         peer = sock.peer
         return sock, sockaddr.unix(b"" if peer is None else peer.addr)
 
@@ -166,7 +170,8 @@ class StreamSocket(ConnectionSocket):
                 await self.wait_for_space(limit, nonblocking)
                 if other.dead or other.shut & RCV_SHUTDOWN:
                     raise broken_pipe(task, quiet or sent > 0)
-                self.check_rights(other, rights)
+                if rights is not None and not other.options.passrights:
+                    raise EPERM
                 size = min(ordinary - sent, max(self.options.sndbuf // 2 - 64, 1), _PIECE) or 1
                 piece = data if size == total else data[sent : sent + size]
                 packet = Packet(self, piece, self.message_creds(task, other, control), rights, task.group)
@@ -208,7 +213,7 @@ class StreamSocket(ConnectionSocket):
                     packet, index = self._pass_urgent(index, peek, got > 0)
                     if packet is None and got:
                         break
-                while packet is not None and skip >= packet.left:
+                while packet is not None and (skip or self.ever_urgent) and skip >= packet.left:
                     skip -= packet.left
                     index += 1
                     packet = rx[index] if index < len(rx) else None
@@ -228,7 +233,7 @@ class StreamSocket(ConnectionSocket):
                 if first is None:
                     first = packet
                     received.name = sockaddr.unix(packet.sender.addr) if packet.sender.addr else b""
-                elif (options.passcred or options.passpidfd) and packet.creds != first.creds:
+                elif options.asks_sender and packet.creds != first.creds:
                     break
                 at = packet.pos + skip
                 piece = packet.data[at : at + size - got]
@@ -243,7 +248,7 @@ class StreamSocket(ConnectionSocket):
                         break
                     continue
                 packet.pos += len(piece)
-                if packet.left:
+                if packet.pos < len(packet.data):
                     break
                 rx.popleft().free()
                 if carries or got >= size:
