@@ -26,6 +26,11 @@ if TYPE_CHECKING:
 _LIMIT = 1 << 22
 # slot: addresses, state, queues, timers, retransmits | uid timeout inode | references, a pointer, and the rest
 _ROW = re.compile(rb"\s*\d+: (\S+ \S+ \S\S \S+ \S+ \S+) +(\d+) +(\d+) (\d+) (\d+) \S+(.*)")
+_MEMORY = re.compile(rb"^(\S+ +\d+ +\d+  ) *\d+")
+_PROTOCOLS = frozenset((
+    b"PINGv6", b"RAWv6", b"UDPLITEv6", b"UDPv6", b"TCPv6", b"UNIX-STREAM", b"UNIX", b"PING", b"RAW", b"UDP-Lite",
+    b"UDP", b"TCP", b"NETLINK",
+))  # fmt: skip
 _NO_POINTER = b"0" * 16
 #: how wide a line of the tables of IPv4 is (seq_setwidth); those of IPv6 are as long as they get
 _WIDTHS = {b"tcp": 149, b"udp": 127, b"udplite": 127, b"icmp": 127}
@@ -58,9 +63,16 @@ def socket_counts(kernel: Kernel, name: bytes) -> bytes:
     return re.sub(rb"sockets: used \d+", b"sockets: used %d" % len(live), text)
 
 
+def protocols(kernel: Kernel) -> bytes:
+    """The protocols a guest can use, without the pages of memory that the whole machine's sockets take."""
+    head, *rows = host_text(kernel, b"protocols").splitlines(keepends=True) or [b"\n"]
+    kept = [_MEMORY.sub(rb"\1     0", row) for row in rows if row.split(b" ", 1)[0] in _PROTOCOLS]
+    return b"".join([head, *kept])
+
+
 def inet_table(kernel: Kernel, name: bytes) -> bytes:
     """tcp, udp, raw, icmp and their IPv6 twins."""
-    head, *rows = host_text(kernel, name).splitlines(keepends=True)[:] or [b"\n"]
+    head, *rows = host_text(kernel, name).splitlines(keepends=True) or [b"\n"]
     ours = {os.fstat(sock.host_fd).st_ino: sock for sock in list(live.values()) if isinstance(sock, InetSocket)}
     width = _WIDTHS.get(name, 0)
     lines = [head]

@@ -24,8 +24,6 @@ _FIXED = {
     b"packet": b"sk               RefCnt Type Proto  Iface R Rmem   User   Inode\n",
     b"psched": b"000003e8 00000040 000f4240 3b9aca00\n",
     b"ptype": b"Type Device      Function\n0800          ip_rcv\n0806          arp_rcv\n86dd          ipv6_rcv\n",
-    b"protocols": b"protocol  size sockets  memory press maxhdr  slab module     cl co di ac io in de sh ss gs se re bi"
-    b" br ha uh gp em\n",
     b"softnet_stat": b" ".join([b"00000000"] * 15) + b"\n",
 }
 
@@ -57,6 +55,12 @@ def _sockets(name: bytes) -> Text:
     return Text(make)
 
 
+def _protocols(task: Task) -> bytes:
+    from sentry.net.report import protocols
+
+    return protocols(task.kernel)
+
+
 def _unix(task: Task) -> bytes:
     from sentry.net.report import unix_table
 
@@ -75,6 +79,7 @@ def tree() -> Tree:
     files.update({name: _from_host(name) for name in _HOST})
     files.update({name: _sockets(name) for name in _SOCKETS})
     files.update({name: _counts(name) for name in (b"sockstat", b"sockstat6")})
+    files[b"protocols"] = Text(_protocols)
     files[b"unix"] = Text(_unix)
     files[b"netlink"] = Text(_netlink)
     files[b"stat"] = {b"rt_cache": _from_host(b"stat/rt_cache")}
