@@ -117,9 +117,9 @@ def _may_ping(task: Task) -> bool:
 class HostQueue(WaitQueue):
     """The wait queue of a host socket: the host is asked for events only while somebody is on it.
 
-    The host's first event tells what was ready when the watch began. For those who wait that may be news; who
-    looks after adding itself (epoll) has seen it, and is told so (KNOWN), unless the guest met EAGAIN meanwhile:
-    then the event may stand for one that came later.
+    The host tells all that is ready, with its first event what was so when the watch began. For those who wait that
+    may be news; who looks after adding itself (epoll) is told the bits that are new, or that none is (KNOWN). Input
+    is always new, but in the first event. Of output, "new" is what follows an EAGAIN.
     """
 
     __slots__ = ("_host_fd", "_known", "_watching")
@@ -137,14 +137,16 @@ class HostQueue(WaitQueue):
             sched().watch(self._host_fd, _WATCHED, self._event)
             self._known = hostsock.poll(self._host_fd)
 
-    def starved(self, events: int) -> None:
-        """The guest met EAGAIN: it is not so any more."""
+    def starved(self, events: int = -1) -> None:
+        """The guest met EAGAIN, or may meet it: the next event is news."""
         self._known &= ~events
 
     def _event(self, events: int) -> None:
-        known, self._known = self._known, 0
+        fresh = events & ~self._known
+        self._known = (self._known | events) & EPOLLOUT
         if self:
-            mask = events if events & ~known else events | KNOWN
+            events = fresh or events
+            mask = events if fresh else events | KNOWN
             if events & EPOLLIN:
                 mask |= EPOLLRDNORM
             if events & EPOLLOUT:
@@ -211,6 +213,7 @@ class InetSocket(Socket):
         while True:
             # While the connection is made, connect(2) says so; once it is made or has failed, the
             # next call tells.
+            self.queue.starved()
             error = hostsock.connect(self.host_fd, addr)
             if not error:
                 return
@@ -366,7 +369,10 @@ class InetSocket(Socket):
         return result
 
     def poll(self) -> int:
-        return hostsock.poll(self.host_fd)
+        events = hostsock.poll(self.host_fd)
+        if not events & EPOLLOUT:
+            self.queue.starved(EPOLLOUT)
+        return events
 
     # --- options and ioctls
 

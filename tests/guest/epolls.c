@@ -322,6 +322,33 @@ PROBE(epoll_edges_of_inet_sockets) {
     close(client);
     say_soon("closed");
     say_soon("again");
+    client = tcp_pair(&server);
+    MUST(control(EPOLL_CTL_ADD, server, EPOLLOUT | EPOLLET, 6));
+    say_soon("only output");
+    MUST(send(client, "abc", 3, 0));
+    say_soon("arrived");
+    static char block[65536];
+    while (send(server, block, sizeof block, 0) > 0)
+        continue;
+    say_soon("full");
+    while (recv(client, block, sizeof block, 0) > 0)
+        continue;
+    say_soon("drained");
+    close(client);
+    close(server);
+    // watched before it is connected
+    struct sockaddr_in to = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t length = sizeof to;
+    int listener = MUST(socket(AF_INET, SOCK_STREAM, 0));
+    MUST(bind(listener, (void *)&to, sizeof to));
+    MUST(listen(listener, 1));
+    MUST(getsockname(listener, (void *)&to, &length));
+    client = MUST(socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0));
+    MUST(control(EPOLL_CTL_ADD, client, EPOLLIN | EPOLLOUT | EPOLLET, 7));
+    say_soon("unconnected");
+    SHOW(connect(client, (void *)&to, sizeof to));
+    say_soon("connected");
+    say_soon("again");
     int udp = MUST(socket(AF_INET, SOCK_DGRAM, 0)), sender = MUST(socket(AF_INET, SOCK_DGRAM, 0));
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     socklen_t size = sizeof address;
