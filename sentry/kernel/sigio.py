@@ -149,9 +149,11 @@ def switch(task: Task, file: File, fd: int, on: bool) -> None:
 
 
 def _enable(kernel: Kernel, file: File, fd: int) -> None:
+    is_socket = file.inode.mode & S_IFMT == S_IFSOCK
+
     def wake(mask: int) -> None:
-        reason = _reason(mask)
-        if reason and not mask & KNOWN:
+        reason = _reason(mask, is_socket)
+        if reason and not mask & KNOWN and (reason != POLL_OUT or file.tells_room):
             _tell(kernel, file, fd, reason)
 
     _enabled[file] = wake
@@ -173,7 +175,10 @@ def urgent(kernel: Kernel, file: File) -> None:
         _send(kernel, owner, kernel_info(SIGURG))
 
 
-def _reason(mask: int) -> int:
+def _reason(mask: int, is_socket: bool) -> int:
+    """Sockets tell of the end of both directions, other files of what can be read then."""
+    if is_socket and mask & EPOLLHUP:
+        return POLL_HUP
     if mask & (EPOLLIN | EPOLLRDNORM | EPOLLPRI):
         return POLL_IN
     if mask & (EPOLLHUP | EPOLLERR):

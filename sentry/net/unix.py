@@ -134,6 +134,7 @@ class UnixSocket(Socket):
     )  # fmt: skip
 
     connection_based = False
+    tells_room = False  # Linux does where a writer waits for it, who is then told otherwise
 
     def __init__(self, creds: Credentials, kind: int, flags: int, backlog: int = MAX_DGRAM_QLEN) -> None:
         super().__init__(creds, AF_UNIX, kind, 0, flags)

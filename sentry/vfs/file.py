@@ -6,7 +6,7 @@ open for reading or writing (EBADF) and that the access mode fits.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from sentry.errors import EINVAL, ENODEV, ENOTDIR, ENOTTY, ESPIPE
 
@@ -25,6 +25,9 @@ O_PATH = 0o10000000
 
 class File:
     """What a descriptor refers to; shared by dup(2) and fork(2)."""
+
+    #: O_ASYNC: whether room for output is told as well
+    tells_room: ClassVar[bool] = True
 
     __slots__ = ("__weakref__", "flags", "inode", "locks", "nc", "path", "pos", "queue")
 

@@ -79,6 +79,16 @@ PROBE(sigio_sockets) {
     say_signal("stream", s[0]);
     MUST(send(s[1], "x", 1, MSG_OOB));
     say_signal("urgent", s[0]);
+    char c;
+    nap_ms(20);
+    count = 0;
+    MUST(send(s[0], "x", 1, 0));
+    MUST(recv(s[1], &c, 1, 0));
+    say_signal("peer has read", s[0]);
+    shutdown(s[1], SHUT_WR);
+    say_signal("peer shut", s[0]);
+    close(s[1]);
+    say_signal("peer gone", s[0]);
     MUST(socketpair(AF_UNIX, SOCK_DGRAM, 0, s));
     watch(s[0], SIGRTMIN);
     MUST(send(s[1], "x", 1, 0));
