@@ -35,6 +35,7 @@ from sentry.abi.linux import (
     IPPROTO_TCP,
     IPPROTO_UDP,
     IPPROTO_UDPLITE,
+    IPV6_ADDRFORM,
     MSG_CONFIRM,
     MSG_DONTROUTE,
     MSG_EOR,
@@ -63,6 +64,7 @@ from sentry.abi.linux import (
     SOCK_RAW,
     SOCK_STREAM,
     SOL_SOCKET,
+    TCP_ULP,
     TIOCOUTQ,
 )
 from sentry.errors import (
@@ -72,6 +74,7 @@ from sentry.errors import (
     EINPROGRESS,
     EINTR,
     EINVAL,
+    ENOENT,
     ENOPROTOOPT,
     ENOTTY,
     EOPNOTSUPP,
@@ -103,7 +106,8 @@ _LINGER = Struct("<ii")
 _PORT = Struct(">H")
 
 _STREAM_PROTOCOLS = (0, IPPROTO_TCP)
-_DATAGRAM_PROTOCOLS = (0, IPPROTO_UDP, IPPROTO_UDPLITE, IPPROTO_ICMP, IPPROTO_ICMPV6)
+_UDP_LEVELS = (IPPROTO_UDP, IPPROTO_UDPLITE)
+_DATAGRAM_PROTOCOLS = (0, *_UDP_LEVELS, IPPROTO_ICMP, IPPROTO_ICMPV6)
 
 
 def _may_ping(task: Task) -> bool:
@@ -397,9 +401,13 @@ class InetSocket(Socket):
 
     def family_setsockopt(self, task: Task, level: int, name: int, value: bytes) -> None:
         allowed = OPTIONS.get(level, {}).get(name)
+        if level == IPPROTO_TCP and name == TCP_ULP and self.type == SOCK_STREAM:
+            raise ENOENT("no such module") if value else EINVAL  # the host would load what it has
         if allowed is None or not allowed.set_size:
             raise ENOPROTOOPT
         self._set_on_host(task, level, name, value, allowed)
+        if level == IPPROTO_IPV6 and name == IPV6_ADDRFORM:
+            self.domain = AF_INET  # the only form there is
 
     def family_getsockopt(self, task: Task, level: int, name: int, size: int) -> bytes:
         if level not in self._levels():
@@ -416,7 +424,7 @@ class InetSocket(Socket):
         elif self.type == SOCK_RAW:
             own = (SOL_RAW, IPPROTO_ICMPV6)
         else:
-            own = (IPPROTO_UDP,) if self.protocol in (IPPROTO_UDP, IPPROTO_UDPLITE) else ()
+            own = _UDP_LEVELS if self.protocol in _UDP_LEVELS else ()
         return (IPPROTO_IP, *own) if self.domain == AF_INET else (IPPROTO_IP, IPPROTO_IPV6, *own)
 
     def _set_on_host(self, task: Task, level: int, name: int, value: bytes, allowed: Allowed) -> None:

@@ -22,6 +22,7 @@ from sentry.abi.linux import (
     IPPROTO_RAW,
     IPPROTO_TCP,
     IPPROTO_UDP,
+    IPPROTO_UDPLITE,
     SOCK_DGRAM,
     SOCK_STREAM,
     SOL_SOCKET,
@@ -152,6 +153,7 @@ _IPV6 = {
     60: _INT,  # IPV6_RECVPATHMTU
     61: Allowed(0, 32),  # IPV6_PATHMTU
     c.IPV6_CHECKSUM: _INT,
+    c.IPV6_HDRINCL: _INT,
     c.IPV6_UNICAST_HOPS: _INT,
     c.IPV6_MULTICAST_IF: _INT,
     c.IPV6_MULTICAST_HOPS: _INT,
@@ -214,7 +216,7 @@ _TCP = {
     c.TCP_INQ: _INT,
     c.TCP_TX_DELAY: _INT,
     19: _GET,  # TCP_REPAIR
-    31: Allowed(0, 16),  # TCP_ULP
+    c.TCP_ULP: Allowed(0, 16),
     43: _GET,  # TCP_IS_MPTCP
     44: _INT,  # TCP_RTO_MAX_MS
     45: _INT,  # TCP_RTO_MIN_US
@@ -222,7 +224,7 @@ _TCP = {
 }
 
 # CORK, UDPLITE_SEND_CSCOV, UDPLITE_RECV_CSCOV, ENCAP, NO_CHECK6_TX, NO_CHECK6_RX, SEGMENT, GRO
-_UDP = {1: _INT, 10: _GET, 11: _GET, 100: _GET, 101: _INT, 102: _INT, 103: _INT, 104: _INT}
+_UDP = {1: _INT, 10: _INT, 11: _INT, 100: _GET, 101: _INT, 102: _INT, 103: _INT, 104: _INT}
 _RAW = {1: Allowed(4, 4), c.IPV6_CHECKSUM: _INT}  # ICMP_FILTER
 _ICMPV6 = {1: Allowed(32, 32)}  # ICMPV6_FILTER
 
@@ -232,6 +234,7 @@ OPTIONS: dict[int, dict[int, Allowed]] = {
     IPPROTO_IPV6: _IPV6,
     IPPROTO_TCP: _TCP,
     IPPROTO_UDP: _UDP,
+    IPPROTO_UDPLITE: _UDP,
     SOL_RAW: _RAW,
     IPPROTO_ICMPV6: _ICMPV6,
 }

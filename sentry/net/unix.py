@@ -39,7 +39,6 @@ from sentry.abi.linux import (
     TIOCOUTQ,
 )
 from sentry.errors import (
-    EADDRINUSE,
     EAGAIN,
     EINVAL,
     ENOENT,
@@ -164,7 +163,8 @@ class UnixSocket(Socket):
             return
         name = sockaddr.parse_unix(addr)
         if self.addr:  # Linux makes the name first
-            raise EADDRINUSE if await unix_names.taken(task, name) else EINVAL("bound already")
+            await unix_names.check_free(task, name)
+            raise EINVAL("bound already")
         await unix_names.bind(task, self, name)
 
     def getsockname(self) -> bytes:

@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 from sentry.abi import linux
 from sentry.abi.linux import (
+    AF_INET,
+    AF_INET6,
     AF_UNIX,
     MSG_CMSG_CLOEXEC,
     MSG_DONTWAIT,
     MSG_WAITFORONE,
+    SOCK_DGRAM,
     SOCK_STREAM,
 )
 from sentry.abi.x86_64 import MSGHDR, TASK_SIZE, TIMESPEC
@@ -99,6 +102,8 @@ async def sys_sendto(
         raise EFAULT  # whatever the size (access_ok)
     sock = as_socket(file)
     name = read_addr(task, addr, addr_size) if addr else b""
+    if addr and not name and sock.type == SOCK_DGRAM and sock.domain in (AF_INET, AF_INET6):
+        raise EINVAL  # other families, and sendmsg(2), go by the size alone
     return await _send(task, sock, [(buffer, min(size, MAX_RW_COUNT))], msg_flags, name, None)
 
 
