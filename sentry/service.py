@@ -7,6 +7,7 @@ reports to whoever started it, and runs the loop. Afterwards the container is ru
 import _socket as socket
 import gc
 import os
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from native import lib
@@ -19,7 +20,7 @@ from sentry.errors import LinuxError
 from sentry.kernel.execute import Executor
 from sentry.kernel.fdtable import drain
 from sentry.kernel.kernel import Kernel
-from sentry.kernel.lifecycle import MAGIC_LOAD
+from sentry.kernel.lifecycle import MAGIC_LOAD, MAGIC_READY
 from sentry.kernel.sched import Job
 from sentry.kernel.signals import SigInfo
 from sentry.kernel.spawn import Spawn, SpawnError
@@ -35,18 +36,15 @@ if TYPE_CHECKING:
 BUGS_TOLD = 100  # records of bugs, before they become rare
 
 
-class _LoadEntry:
-    """The table entry of the loader stub's magic call."""
+class _LoaderEntry:
+    """The table entry of one of the loader stub's magic calls."""
 
     is_async = False
     restart = Restart.SYS
     name = "load"
 
-    def __init__(self, kernel: Kernel, executor: Executor) -> None:
-        self._kernel, self._executor = kernel, executor
-
-    def handler(self, task: Task, args: tuple[int, ...]) -> int:
-        return self._executor.load(task, self._kernel.call_id, args[0], args[1])
+    def __init__(self, handler: Callable[[Task, tuple[int, ...]], object]) -> None:
+        self.handler = handler
 
 
 def serve(config: SandboxConfig, inherited: Inherited, page: Any) -> int:
@@ -78,7 +76,10 @@ def _boot(config: SandboxConfig, host: confine.Host, log: Log, page: Any) -> "Se
     kernel.drain_objects = drain
     set_unsupported_report(lambda name: log.warning(f"unsupported system call: {name}"))
     executor = Executor(kernel)
-    kernel._handlers[MAGIC_LOAD] = _LoadEntry(kernel, executor)  # type: ignore[assignment]
+    kernel._handlers[MAGIC_LOAD] = _LoaderEntry(  # type: ignore[assignment]
+        lambda task, args: executor.load(task, kernel.call_id, args[0], args[1])
+    )
+    kernel._handlers[MAGIC_READY] = _LoaderEntry(lambda task, args: executor.ready(task))  # type: ignore[assignment]
     service = Service(kernel, config, host, log)
     gc.freeze()  # what is loaded by now stays; what comes is looked at when there is some of it
     gc.set_threshold(20_000, 50, 1000)

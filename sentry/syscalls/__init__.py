@@ -18,6 +18,8 @@ FAMILIES = (
     "sockets",
     "sockmsg",
     "tasks",
+    "wait",
+    "ptrace",
     "process",
     "signals",
     "pidfd",
