@@ -143,7 +143,7 @@ def _type(task: Task, tty: Tty, addr: int, master: bool) -> None:
         raise EIO
     if not admin and (master or task.kernel.ttys.of(task.group) is not tty):
         raise EPERM
-    tty.input(task.mem.read(addr, 1))
+    tty.insert(task.mem.read(addr, 1))
 
 
 def _carrier(task: Task, tty: Tty, cmd: int, addr: int) -> None:

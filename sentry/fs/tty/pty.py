@@ -51,7 +51,7 @@ from sentry.abi.linux import (
 from sentry.errors import EAGAIN, EINVAL, EIO, Interrupted
 from sentry.fs.tty.ioctls import tty_ioctl
 from sentry.fs.tty.termios import Termios
-from sentry.fs.tty.tty import Tty
+from sentry.fs.tty.tty import INPUT_MAX, Tty
 from sentry.kernel.sched import WaitQueue, wait
 from sentry.vfs.file import File
 
@@ -63,7 +63,7 @@ if TYPE_CHECKING:
     from sentry.vfs.mount import Path
 
 # Linux: 4096 in the master's line discipline, 8192 in the buffer before it. ^C flushes only the latter.
-NEAR, FAR = 4096, 8192
+NEAR, FAR = 4096, INPUT_MAX
 
 
 class PtySlave(Tty):
@@ -284,7 +284,7 @@ class MasterFile(File):
                 self.slave.master_queue.wake(EPOLLOUT | EPOLLWRNORM)
         elif action in (TCIOFF, TCION):
             cc = self.slave.ldisc.termios.cc
-            self.slave.input(cc[VSTOP : VSTOP + 1] if action == TCIOFF else cc[VSTART : VSTART + 1])
+            self.slave.insert(cc[VSTOP : VSTOP + 1] if action == TCIOFF else cc[VSTART : VSTART + 1])
         else:
             raise EINVAL
 

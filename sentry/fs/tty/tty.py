@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 READABLE = EPOLLIN | EPOLLRDNORM
 WRITABLE = EPOLLOUT | EPOLLWRNORM
 WRITE_CHUNK = 1 << 16
-INT = (1 << 31) - 1
+INPUT_MAX = 8192  # bytes that wait for the line discipline
 
 
 class Tty:
@@ -106,6 +106,11 @@ class Tty:
         taken = self.ldisc.receive(data)
         if taken < len(data):
             self._backlog += data[taken:]
+
+    def insert(self, byte: bytes) -> None:
+        """A byte that nobody typed (ioctls); lost if the reader is far behind (tty_insert_flip_char)."""
+        if self.backlog < INPUT_MAX:
+            self.input(byte)
 
     @property
     def backlog(self) -> int:
