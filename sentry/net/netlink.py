@@ -48,7 +48,7 @@ from sentry.errors import (
     EPROTONOSUPPORT,
     ESOCKTNOSUPPORT,
 )
-from sentry.net import hostsock, sockaddr, sockdiag
+from sentry.net import hostsock, sockaddr
 from sentry.net.socket import Received, Socket, deadline
 
 if TYPE_CHECKING:
@@ -56,10 +56,9 @@ if TYPE_CHECKING:
     from sentry.kernel.task import Task
     from sentry.net.scm import Control
 
-NETLINK_ROUTE = 0
-NETLINK_KOBJECT_UEVENT = 15
+NETLINK_ROUTE, NETLINK_SOCK_DIAG, NETLINK_KOBJECT_UEVENT = 0, 4, 15
 
-NLM_F_REQUEST, NLM_F_MULTI, NLM_F_ACK, NLM_F_CAPPED = 1, 2, 4, 0x100
+NLM_F_REQUEST, NLM_F_MULTI, NLM_F_ACK, NLM_F_CAPPED, NLM_F_DUMP = 1, 2, 4, 0x100, 0x300
 NLMSG_ERROR, NLMSG_DONE, NLMSG_MIN_TYPE = 2, 3, 16
 _RTM_MAX = 123
 RTM_GETLINK, RTM_GETADDR, RTM_GETROUTE, RTM_GETNEIGH, RTM_GETRULE = 18, 22, 26, 30, 34
@@ -102,7 +101,7 @@ class NetlinkSocket(Socket):
     def create(cls, task: Task, kind: int, protocol: int, flags: int) -> NetlinkSocket:
         if kind not in (SOCK_RAW, SOCK_DGRAM):
             raise ESOCKTNOSUPPORT
-        if protocol not in (NETLINK_ROUTE, sockdiag.NETLINK_SOCK_DIAG, NETLINK_KOBJECT_UEVENT):
+        if protocol not in (NETLINK_ROUTE, NETLINK_SOCK_DIAG, NETLINK_KOBJECT_UEVENT):
             raise EPROTONOSUPPORT
         return cls(task.creds, kind, protocol, flags)
 
@@ -171,6 +170,8 @@ class NetlinkSocket(Socket):
 
     def _requests(self, data: bytes) -> None:
         """netlink_rcv_skb: each request in turn."""
+        from sentry.net import sockdiag
+
         at = 0
         while len(data) - at >= HEADER.size:
             length, kind, flags, _, _ = HEADER.unpack_from(data, at)
@@ -199,8 +200,11 @@ class NetlinkSocket(Socket):
         # RTM_*: new, delete, get, set in turn; only get may be refused as unknown.
         return EOPNOTSUPP.errno if kind & 3 == 2 else EPERM.errno
 
-    def ask_host(self, protocol: int, request: bytes, keep: Callable[[bytearray], bool] | None = None) -> None:
-        """Pass a checked request on and queue what comes back: the messages that `keep` changes and wants."""
+    def ask_host(self, protocol: int, request: bytes, keep: Callable[[bytearray], bool] | None = None) -> bool:
+        """Pass a checked request on and queue what comes back: the messages that `keep` changes and wants. False: there
+        was none.
+        """
+        kept = False
         length, kind, flags, sequence, _ = HEADER.unpack_from(request)
         flags &= _KEPT_FLAGS
         checked = HEADER.pack(length, kind, flags, sequence, 0) + request[HEADER.size :]
@@ -214,20 +218,24 @@ class NetlinkSocket(Socket):
             while (got := hostsock.receive(host_fd, hostsock.BUFFER_SIZE, 0)) > 0:
                 answer, last = _readdressed(bytes(hostsock.data(got)), self.port, keep)
                 if answer:
-                    self.arrive(answer)
-                if last:
+                    kept = True
+                    if not self.arrive(answer):
+                        break
+                if last and not flags & NLM_F_ACK:  # an acknowledgement comes after the answer
                     break
         finally:
             hostsock.close(host_fd)
+        return kept
 
-    def arrive(self, answer: bytes) -> None:
-        """A datagram of messages for the guest to receive."""
+    def arrive(self, answer: bytes) -> bool:
+        """A datagram of messages for the guest to receive; False: lost, too many wait already."""
         if self._queued + len(answer) > _MAX_QUEUED:
             self.error = ENOBUFS.errno
-            return
+            return False
         self._rx.append(answer)
         self._queued += len(answer)
         self.wake(EPOLLIN | EPOLLRDNORM)
+        return True
 
     async def recv(self, task: Task, size: int, flags: int) -> Received:
         if flags & MSG_OOB:

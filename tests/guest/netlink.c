@@ -116,6 +116,14 @@ PROBE(netlink_requests) {
     say_answers("no link", fd);
     SHOW(ask(fd, RTM_GETADDR, NLM_F_REQUEST, 0, 8));
     say_answers("no dump", fd);
+    struct {
+        struct nlmsghdr head;
+        struct ifinfomsg body;
+    } loopback = {{sizeof loopback, RTM_GETLINK, NLM_F_REQUEST | NLM_F_ACK, 7, 0}, {.ifi_index = 1}};
+    SHOW(send(fd, &loopback, sizeof loopback, 0));
+    say_answers("one link with ack", fd);
+    SHOW(ask(fd, RTM_GETLINK, NLM_F_REQUEST | NLM_F_ACK | NLM_F_DUMP, 0, 16));
+    say_answers("links with ack", fd);
     SHOW(ask(fd, RTM_GETLINK, NLM_F_DUMP, 0, 16));
     say_answers("no request flag", fd);
     SHOW(ask(fd, NLMSG_NOOP, NLM_F_REQUEST, 0, 0));
@@ -275,4 +283,9 @@ PROBE(netlink_sock_diag) {
     unix_request.inode = 1;
     SHOW(send(fd, &unix_request, sizeof unix_request, 0));
     say_answers("no such inode", fd);
+    unix_request.head.nlmsg_flags = NLM_F_REQUEST | NLM_F_ACK;
+    unix_request.inode = st.st_ino;
+    unix_request.cookie[0] = unix_request.cookie[1] = -1; // INET_DIAG_NOCOOKIE
+    SHOW(send(fd, &unix_request, sizeof unix_request, 0));
+    say_answers("one with ack", fd);
 }
