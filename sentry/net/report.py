@@ -32,6 +32,7 @@ _PROTOCOLS = frozenset((
     b"UDP", b"TCP", b"NETLINK",
 ))  # fmt: skip
 _NO_POINTER = b"0" * 16
+_COUNT = re.compile(rb"\b[0-9a-f]{8}\b")
 #: how wide a line of the tables of IPv4 is (seq_setwidth); those of IPv6 are as long as they get
 _WIDTHS = {b"tcp": 149, b"udp": 127, b"udplite": 127, b"icmp": 127}
 _SS_UNCONNECTED, _SS_CONNECTING, _SS_CONNECTED = 1, 2, 3
@@ -68,6 +69,11 @@ def protocols(kernel: Kernel) -> bytes:
     head, *rows = host_text(kernel, b"protocols").splitlines(keepends=True) or [b"\n"]
     kept = [_MEMORY.sub(rb"\1     0", row) for row in rows if row.split(b" ", 1)[0] in _PROTOCOLS]
     return b"".join([head, *kept])
+
+
+def route_cache_counts(kernel: Kernel) -> bytes:
+    """stat/rt_cache: the host counts for the whole machine, so there is nothing here."""
+    return _COUNT.sub(b"00000000", host_text(kernel, b"stat/rt_cache"))
 
 
 def inet_table(kernel: Kernel, name: bytes) -> bytes:

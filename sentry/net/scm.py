@@ -169,7 +169,6 @@ class Layout:
             self.flags |= MSG_CTRUNC
         rights.drop()
 
-
     def put_pidfd(self, task: Task, group: ThreadGroup) -> None:
         """scm_pidfd_recv: a descriptor of the sender, or the errno that kept it from being made."""
         from sentry.fs.pidfd import PidFd

@@ -12,8 +12,7 @@ if TYPE_CHECKING:
 #: what the host says of the network namespace
 _HOST = (
     b"anycast6", b"arp", b"dev", b"dev_mcast", b"fib_trie", b"fib_triestat", b"if_inet6", b"igmp", b"igmp6",
-    b"ipv6_route",
-    b"mcfilter", b"mcfilter6", b"netstat", b"route", b"rt6_stats", b"rt_cache", b"snmp", b"snmp6",
+    b"ipv6_route", b"mcfilter", b"mcfilter6", b"netstat", b"route", b"rt6_stats", b"rt_cache", b"snmp", b"snmp6",
 )  # fmt: skip
 #: tables of inet sockets
 _SOCKETS = (
@@ -61,6 +60,12 @@ def _protocols(task: Task) -> bytes:
     return protocols(task.kernel)
 
 
+def _route_cache(task: Task) -> bytes:
+    from sentry.net.report import route_cache_counts
+
+    return route_cache_counts(task.kernel)
+
+
 def _unix(task: Task) -> bytes:
     from sentry.net.report import unix_table
 
@@ -82,5 +87,5 @@ def tree() -> Tree:
     files[b"protocols"] = Text(_protocols)
     files[b"unix"] = Text(_unix)
     files[b"netlink"] = Text(_netlink)
-    files[b"stat"] = {b"rt_cache": _from_host(b"stat/rt_cache")}
+    files[b"stat"] = {b"rt_cache": Text(_route_cache)}
     return files
