@@ -185,7 +185,7 @@ class NetlinkSocket(Socket):
             if kind >= NLMSG_MIN_TYPE:
                 error = self._route(request) if self.protocol == NETLINK_ROUTE else sockdiag.answer(self, request)
             if error is not None and (error or flags & NLM_F_ACK):
-                self.arrive(_acknowledge(request, error, self.port, _CAP in self._flag_options))
+                self.deliver(_acknowledge(request, error, self.port, _CAP in self._flag_options))
 
     def _route(self, request: bytes) -> int | None:
         """rtnetlink_rcv_msg: the errno to acknowledge the request with; None: it is answered."""
@@ -219,7 +219,7 @@ class NetlinkSocket(Socket):
                 answer, last = _readdressed(bytes(hostsock.data(got)), self.port, keep)
                 if answer:
                     kept = True
-                    if not self.arrive(answer):
+                    if not self.deliver(answer):
                         break
                 if last and not flags & NLM_F_ACK:  # an acknowledgement comes after the answer
                     break
@@ -227,7 +227,7 @@ class NetlinkSocket(Socket):
             hostsock.close(host_fd)
         return kept
 
-    def arrive(self, answer: bytes) -> bool:
+    def deliver(self, answer: bytes) -> bool:
         """A datagram of messages for the guest to receive; False: lost, too many wait already."""
         if self._queued + len(answer) > _MAX_QUEUED:
             self.error = ENOBUFS.errno

@@ -63,18 +63,18 @@ def answer(sock: NetlinkSocket, request: bytes) -> int | None:
         one = [each for each in found if each.inode.ino == inode]
         if not one:
             return ENOENT.errno
-        sock.arrive(_message(_unix(one[0], show), 0, sequence, sock.port))
+        sock.deliver(_message(_unix(one[0], show), 0, sequence, sock.port))
         return 0
     chunk = b""
     for each in found:
         if states >> each.state & 1:
             chunk += _message(_unix(each, show), NLM_F_MULTI, sequence, sock.port)
             if len(chunk) > _CHUNK:
-                sock.arrive(chunk)
+                sock.deliver(chunk)
                 chunk = b""
     if chunk:
-        sock.arrive(chunk)
-    sock.arrive(HEADER.pack(HEADER.size + 4, NLMSG_DONE, NLM_F_MULTI, sequence, sock.port) + bytes(4))
+        sock.deliver(chunk)
+    sock.deliver(HEADER.pack(HEADER.size + 4, NLMSG_DONE, NLM_F_MULTI, sequence, sock.port) + bytes(4))
     return None
 
 
