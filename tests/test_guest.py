@@ -1,6 +1,6 @@
 """Every guest probe: on bare Linux first, then in the sandbox, on each platform; the same output.
 
-Covers: sentry.fs.lazyfile
+Covers: sentry.fs.lazyfile sentry.kernel.sigio
 """
 
 from __future__ import annotations

@@ -301,6 +301,7 @@ int nc_pipe_watch(nc_pipe *pipe, int on);
 int nc_pipe_size(const nc_pipe *pipe);
 int nc_pipe_resize(nc_pipe *pipe, uint32_t size); /* the new capacity; -EBUSY */
 int nc_pipe_used(const nc_pipe *pipe);
+int nc_pipe_room(const nc_pipe *pipe); /* bytes that go in now, whatever is in the last page */
 int nc_pipe_ends(const nc_pipe *pipe, int which); /* 0 readers, 1 writers, 2 readers ever, 3 writers ever */
 int64_t nc_pipe_peek(const nc_pipe *pipe, void *buf, uint64_t n); /* copies without taking */
 int64_t nc_pipe_discard(nc_pipe *pipe, uint64_t n);               /* takes without copying */
@@ -327,6 +328,7 @@ int nc_fdt_cloexec(nc_fdt *fdt, int fd, int set); /* set < 0: ask */
 int nc_fdt_exec(nc_fdt *fdt);          /* closes what is close-on-exec */
 int nc_fdt_next(const nc_fdt *fdt, int fd); /* the lowest open descriptor >= fd; -1 */
 int nc_fdt_count(const nc_fdt *fdt);
+int nc_fdt_size(const nc_fdt *fdt);
 int nc_fdt_set_limit(nc_fdt *fdt, int limit);
 int nc_fdt_set_locks(nc_fdt *fdt, int on);
 int nc_fdt_set_fsize(nc_fdt *fdt, int on);

@@ -102,7 +102,12 @@ static inline bool nc_has_privs(const nc_inode *inode) {
 }
 
 /* ---- pipes (pipe.c) ---- */
-struct nc_packet { uint64_t start, end; };
+struct nc_part {
+    uint16_t start; /* where in its page the unread bytes begin */
+    uint16_t len;
+    bool packet; /* of an O_DIRECT write: one read gives no more, and what it leaves is lost */
+    bool open;   /* later bytes may be added, as far as the page goes */
+};
 struct nc_pipe {
     struct nc_source source;
     uint32_t refs; /* files and the Python handle */
@@ -111,8 +116,8 @@ struct nc_pipe {
     uint32_t capacity;
     char *buf;           /* a ring, allocated with the first write */
     uint64_t head, tail; /* bytes ever taken and put */
-    struct nc_packet *packets; /* O_DIRECT writes not yet read: a ring of capacity / NC_PAGE */
-    uint32_t packet_head, packet_count;
+    struct nc_part *parts; /* the bytes in the ring, in order: a ring of capacity / NC_PAGE, allocated with buf */
+    uint32_t part_head, part_count;
 };
 void nc_pipe_get(nc_pipe *pipe);
 void nc_pipe_attach(nc_file *file);
@@ -120,7 +125,7 @@ void nc_pipe_detach(nc_file *file);
 int64_t nc_pipe_read(nc_pipe *pipe, struct nc_iter *to);
 int64_t nc_pipe_write(nc_pipe *pipe, struct nc_iter *from, bool packets);
 uint32_t nc_pipe_poll(const nc_file *file);
-uint64_t nc_pipe_room(const nc_pipe *pipe);
+bool nc_pipe_fits(const nc_pipe *pipe, uint64_t n); /* whether all of a write of n bytes goes in now */
 
 /* ---- eventfds (eventfd.c) ---- */
 struct nc_eventfd {

@@ -46,7 +46,7 @@ static int64_t do_write(const struct call *call, nc_file *file, struct nc_iter *
         if (!file->pipe->readers) return PYTHON; /* SIGPIPE */
         /* A blocking write puts everything: in one go, or else Python waits between the parts. */
         bool wait = !(file->flags & O_NONBLOCK);
-        if (wait && (from->left > nc_pipe_room(file->pipe) || (file->flags & O_DIRECT))) return PYTHON;
+        if (wait && !nc_pipe_fits(file->pipe, from->left)) return PYTHON;
     }
     int64_t put = nc_write_iter(file, from, offset, 0);
     return put == -EPIPE ? PYTHON : would_block(file, put);

@@ -166,6 +166,9 @@ int nc_fdt_count(const nc_fdt *fdt) {
     return count;
 }
 
+/* Numbers the table has places for; a power of two, as on Linux. */
+int nc_fdt_size(const nc_fdt *fdt) { return fdt->size; }
+
 int nc_fdt_set_limit(nc_fdt *fdt, int limit) {
     fdt->limit = limit;
     return 0;

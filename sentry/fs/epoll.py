@@ -21,6 +21,7 @@ from sentry.abi.linux import (
 from sentry.errors import EEXIST, EINVAL, ELOOP, ENOENT, EPERM
 from sentry.fs.anon import AnonFile, anon_inode
 from sentry.kernel.fdtable import at_release, file_id, forget_at_release
+from sentry.kernel.sched import KNOWN
 from sentry.vfs.file import File
 
 _PRIVATE = EPOLLWAKEUP | EPOLLONESHOT | EPOLLET | EPOLLEXCLUSIVE
@@ -44,8 +45,12 @@ class Item:
 
     def wake(self, mask: int) -> None:
         """The file's queue has something to tell."""
-        if mask & self.events & ~_PRIVATE:
+        if mask & self.events & ~_PRIVATE and not mask & KNOWN:
             self.epoll.may_be_ready(self)
+
+    def released(self, file: File) -> None:
+        """The file's last descriptor was closed."""
+        self.epoll.drop(self)
 
     def ready(self) -> int:
         events = self.events & ~_PRIVATE
@@ -78,7 +83,7 @@ class Epoll(AnonFile):
             self._check_nesting(file)
         item = self._items[key] = Item(self, fd, file, _always(events), data)
         item.queue.add(item.wake)
-        at_release(file, self._file_released)
+        at_release(file, item.released)
         if item.ready():
             self.may_be_ready(item)
 
@@ -92,9 +97,9 @@ class Epoll(AnonFile):
             self.may_be_ready(item)
 
     def delete(self, fd: int, file: File) -> None:
-        self._drop(self._find(fd, file))
-        if not any(item.file is file for item in self._items.values()):
-            forget_at_release(file, self._file_released)
+        item = self._find(fd, file)
+        self.drop(item)
+        forget_at_release(file, item.released)
 
     def _find(self, fd: int, file: File) -> Item:
         if not can_poll(file):
@@ -106,14 +111,11 @@ class Epoll(AnonFile):
             raise ENOENT
         return item
 
-    def _drop(self, item: Item) -> None:
+    def drop(self, item: Item) -> None:
+        """The item is watched no longer."""
         item.queue.remove(item.wake)
         del self._items[item.fd, file_id(item.file)]
         self._ready.pop(item, None)
-
-    def _file_released(self, file: File) -> None:
-        for item in [item for item in self._items.values() if item.file is file]:
-            self._drop(item)
 
     def _check_nesting(self, target: Epoll) -> None:
         """ELOOP for a circle, and for a chain of more than MAX_NESTS links; EINVAL when an event would have too many
@@ -194,8 +196,8 @@ class Epoll(AnonFile):
 
     def release(self) -> None:
         for item in list(self._items.values()):
-            forget_at_release(item.file, self._file_released)
-            self._drop(item)
+            forget_at_release(item.file, item.released)
+            self.drop(item)
 
     def targets(self) -> list[tuple[int, int, int]]:
         """(fd, events, data) of each item, for /proc/PID/fdinfo."""

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 _BATCH = 64
 HOST_NUMBERS = range(1000)  # those of a guest's host table that it surely may have
+_FIRST_SIZE = 64  # NR_OPEN_DEFAULT
 _ready = ffi.new("struct nc_ready[]", _BATCH)
 _released = ffi.new("uint64_t[]", _BATCH)
 _lookup = lib.nc_fdt_lookup
@@ -187,6 +188,11 @@ class FdTable:
 
     def __len__(self) -> int:
         return lib.nc_fdt_count(self.nc)
+
+    @property
+    def size(self) -> int:
+        """Numbers there are places for (Linux: max_fds)."""
+        return max(_FIRST_SIZE, lib.nc_fdt_size(self.nc))
 
     def next_open(self, fd: int) -> int:
         """The lowest descriptor from `fd` on; -1 if there is none."""

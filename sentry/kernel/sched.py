@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 ALL = 0xFFFFFFFF
+KNOWN = 1 << 32  # in the mask of a wake: all of it was so before, nothing has happened
 _VOID_KEPT = 256
 
 

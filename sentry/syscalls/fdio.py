@@ -6,6 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 from native import lib
 from sentry.abi.linux import (
+    EPOLLERR,
+    EPOLLHUP,
+    EPOLLIN,
     O_APPEND,
     O_NONBLOCK,
     RWF_APPEND,
@@ -35,6 +38,7 @@ from sentry.fs.hostfile import AT_POS
 from sentry.fs.io import MAX_RW_COUNT, End, copy, read_iov, write_iov
 from sentry.fs.pipe import PipeEnd, send_sigpipe
 from sentry.kernel.sched import wait
+from sentry.net.socket import Socket
 from sentry.syscalls.declare import syscall
 from sentry.syscalls.kinds import (
     Addr,
@@ -328,6 +332,8 @@ async def from_pipe(task: Task, source: PipeEnd, target: End, count: int, nonblo
 
 async def to_pipe(task: Task, source: End, target: PipeEnd, count: int, nonblock: bool) -> int:
     room = await pipe_room(task, target, nonblock)
+    if nonblock and isinstance(source.file, Socket) and not source.file.poll() & (EPOLLIN | EPOLLERR | EPOLLHUP):
+        raise EAGAIN  # of what is spliced from, only sockets mind the flag
     data = await source.read(task, min(count, room))
     return await target.write(task, data) if data else 0
 
@@ -338,7 +344,7 @@ async def pipe_room(task: Task, target: PipeEnd, nonblock: bool) -> int:
         if not target.pipe.count(0):
             send_sigpipe(task)
             raise EPIPE
-        room = target.pipe.capacity() - target.pipe.used()
+        room = target.pipe.room()
         if room:
             return room
         if nonblock or target.flags & O_NONBLOCK:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from struct import Struct
 from typing import TYPE_CHECKING, Annotated
-from weakref import WeakKeyDictionary
 
 from sentry.abi.linux import (
     CLOSE_RANGE_CLOEXEC,
@@ -43,8 +42,10 @@ from sentry.abi.linux import (
     FASYNC,
     FIOASYNC,
     FIOCLEX,
+    FIOGETOWN,
     FIONBIO,
     FIONCLEX,
+    FIOSETOWN,
     LOCK_EX,
     LOCK_NB,
     LOCK_SH,
@@ -54,20 +55,21 @@ from sentry.abi.linux import (
     O_NOATIME,
     O_NONBLOCK,
     O_PATH,
-    S_IFCHR,
-    S_IFIFO,
     S_IFMT,
     S_IFSOCK,
     SEEK_CUR,
     SEEK_END,
     SEEK_SET,
+    SIOCGPGRP,
+    SIOCSPGRP,
 )
-from sentry.abi.x86_64 import F_OWNER_EX, FLOCK
+from sentry.abi.x86_64 import FLOCK
 from sentry.errors import EBADF, EINVAL, ENOTTY, EOVERFLOW, EPERM, LinuxError, from_host
 from sentry.fs import locks
 from sentry.fs.eventfd import EventFd
 from sentry.fs.hostfile import HostFile
 from sentry.fs.pipe import PipeEnd, make_pipe
+from sentry.kernel import sigio
 from sentry.kernel.fdtable import set_status_flags
 from sentry.syscalls.declare import CONTINUE, Continue, syscall
 from sentry.syscalls.kinds import Addr, AnyFile, Fd, File, Int, UInt, ULong, flags
@@ -138,7 +140,7 @@ def sys_dup3(task: Task, old: Fd, new: Fd, flags: DupFlags) -> int:
 # --- fcntl
 
 
-@syscall(fast=FAST, partial="O_ASYNC sends no signal; leases and F_NOTIFY are not there")
+@syscall(fast=FAST, partial="leases and F_NOTIFY are not there")
 async def sys_fcntl(task: Task, fd: Fd, cmd: Int, arg: ULong) -> int:
     file = task.fds.get(fd)
     if file.flags & O_PATH and cmd not in _FOR_O_PATH:
@@ -153,7 +155,7 @@ async def sys_fcntl(task: Task, fd: Fd, cmd: Int, arg: ULong) -> int:
     if cmd == F_GETFL:
         return file.flags
     if cmd == F_SETFL:
-        set_flags(task, file, arg & 0x7FFFFFFF)
+        set_flags(task, file, fd, arg & 0x7FFFFFFF)
         return 0
     if cmd in _LOCKS:
         return await record_lock(task, file, cmd, arg)
@@ -164,7 +166,7 @@ async def sys_fcntl(task: Task, fd: Fd, cmd: Int, arg: ULong) -> int:
     if cmd in (F_GET_SEALS, F_ADD_SEALS):
         return seals(file, cmd, arg)
     if cmd in _OWNER:
-        return owner(task, file, cmd, arg)
+        return sigio.fcntl(task, file, cmd, arg)
     if cmd == F_GETLEASE:
         return F_UNLCK
     if cmd in (F_GET_RW_HINT, F_GET_FILE_RW_HINT):
@@ -178,11 +180,13 @@ _LOCKS = frozenset((F_GETLK, F_SETLK, F_SETLKW, F_OFD_GETLK, F_OFD_SETLK, F_OFD_
 _OWNER = frozenset((F_GETOWN, F_SETOWN, F_GETOWN_EX, F_SETOWN_EX, F_GETSIG, F_SETSIG))
 
 
-def set_flags(task: Task, file: OpenFile, wanted: int) -> None:
+def set_flags(task: Task, file: OpenFile, fd: int, wanted: int) -> None:
     """Linux's setfl()."""
     before = file.flags
     if wanted & O_NOATIME and not before & O_NOATIME and not owner_or_capable(task, file.inode):
         raise EPERM
+    if (wanted ^ before) & FASYNC:
+        sigio.switch(task, file, fd, bool(wanted & FASYNC))
     set_status_flags(file, wanted)
 
 
@@ -200,35 +204,6 @@ def seals(file: OpenFile, cmd: int, arg: int) -> int:
         return fcntl.fcntl(file.backing.any_fd(), cmd)
     except OSError as error:
         raise from_host(error)
-
-
-# O_ASYNC, F_SETOWN and F_SETSIG: remembered and told, but no SIGIO is sent.
-_SIGNAL_READINESS = frozenset((S_IFSOCK, S_IFIFO, S_IFCHR))
-_owners: WeakKeyDictionary[OpenFile, tuple[int, int, int]] = WeakKeyDictionary()
-
-
-def owner(task: Task, file: OpenFile, cmd: int, arg: int) -> int:
-    kind, pid, signal = _owners.get(file, (1, 0, 0))  # kind: F_OWNER_TID, _PID, _PGRP
-    if cmd == F_GETOWN:
-        return -pid if kind == 2 else pid
-    if cmd == F_GETSIG:
-        return signal
-    if cmd == F_GETOWN_EX:
-        task.mem.write(arg, F_OWNER_EX.pack(kind, pid))
-        return 0
-    if cmd == F_SETSIG:
-        if arg > 64:
-            raise EINVAL
-        signal = arg
-    elif cmd == F_SETOWN_EX:
-        kind, pid = F_OWNER_EX.unpack(task.mem.read(arg, F_OWNER_EX.size))
-        if kind not in (0, 1, 2):
-            raise EINVAL
-    else:
-        number = ((arg & 0xFFFFFFFF) ^ 0x80000000) - 0x80000000
-        kind, pid = (2, -number) if number < 0 else (1, number)
-    _owners[file] = kind, pid, signal
-    return 0
 
 
 # --- locks
@@ -304,6 +279,8 @@ async def sys_flock(task: Task, file: File, operation: Int) -> None:
 
 # --- ioctl
 
+_SOCKET_OWNER = frozenset((FIOSETOWN, SIOCSPGRP, FIOGETOWN, SIOCGPGRP))
+
 
 @syscall(fast=FAST)
 async def sys_ioctl(task: Task, fd: Fd, cmd: UInt, arg: ULong) -> int:
@@ -320,9 +297,13 @@ async def sys_ioctl(task: Task, fd: Fd, cmd: UInt, arg: ULong) -> int:
     if cmd == FIOASYNC:
         on = task.mem.read_u32(arg)
         if bool(on) != bool(file.flags & FASYNC):
-            if file.inode.mode & S_IFMT not in _SIGNAL_READINESS:
+            if not sigio.possible(file):
                 raise ENOTTY
+            sigio.switch(task, file, fd, bool(on))
             set_status_flags(file, file.flags ^ FASYNC)
+        return 0
+    if cmd in _SOCKET_OWNER and file.inode.mode & S_IFMT == S_IFSOCK:
+        sigio.ioctl(task, file, cmd, arg)
         return 0
     return await file.ioctl(task, cmd, arg)
 

@@ -205,7 +205,7 @@ async def do_select(
     """`sets` are the addresses of the three bit maps, 0 for none."""
     if n < 0:
         raise EINVAL
-    n = min(n, max(64, task.group.rlimits.get(RLIMIT_NOFILE)[0]))
+    n = min(n, task.fds.size)  # what lies beyond the table is not looked at
     size = (n + 63) // 64 * 8
     bits = (1 << n) - 1
     asked = [int.from_bytes(task.mem.read(addr, size), "little") & bits if addr else 0 for addr in sets]
@@ -323,14 +323,14 @@ async def do_epoll_wait(epoll: Epoll, task: Task, events: int, limit: int, deadl
 
 
 def epoll_at(task: Task, fd: int, events: int, limit: int) -> Epoll:
-    """ep_check_params(): the count, the address, the descriptor, in this order."""
+    """The descriptor, then ep_check_params(): the count, the address, its kind."""
+    file = task.fds.get(fd)
+    if file.flags & O_PATH:
+        raise EBADF
     if not 0 < limit <= EPOLL_MAX_EVENTS:
         raise EINVAL
     if events + limit * EPOLL_EVENT.size > TASK_SIZE:
         raise EFAULT
-    file = task.fds.get(fd)
-    if file.flags & O_PATH:
-        raise EBADF
     if not isinstance(file, Epoll):
         raise EINVAL
     return file

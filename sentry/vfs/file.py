@@ -6,7 +6,7 @@ open for reading or writing (EBADF) and that the access mode fits.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from sentry.errors import EINVAL, ENODEV, ENOTDIR, ENOTTY, ESPIPE
 
@@ -26,6 +26,9 @@ O_PATH = 0o10000000
 
 class File:
     """What a descriptor refers to; shared by dup(2) and fork(2)."""
+
+    #: O_ASYNC: whether room for output is told as well
+    tells_room: ClassVar[bool] = True
 
     __slots__ = ("__weakref__", "flags", "inode", "locks", "nc", "path", "pos", "queue")
 
@@ -132,6 +135,10 @@ class File:
         """fcntl(F_SETFL): `flags` holds only O_APPEND, O_ASYNC, O_DIRECT, O_NOATIME, O_NONBLOCK."""
         settable = 0o2000 | 0o20000 | 0o40000 | 0o1000000 | 0o4000
         self.flags = (self.flags & ~settable) | (flags & settable)
+
+    def async_owner(self, task: Task) -> tuple[int, int] | None:
+        """Whom O_ASYNC tells where nobody has said (F_OWNER_*, number): terminals have somebody."""
+        return None
 
     def release(self) -> None:
         """The last descriptor is closed."""

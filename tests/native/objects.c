@@ -81,11 +81,12 @@ static void test_pipe_capacity_and_atomic_writes(void) {
     SAME(CALL(SYS_write, 1ul, P(big), 1ul), -EAGAIN);
     SAME(nc_file_poll(files[1]), 0);
     SAME(CALL(SYS_read, 0ul, P(out), 100ul), 100);
-    SAME(CALL(SYS_write, 1ul, P(big), 200ul), -EAGAIN); /* no part of an atomic write */
-    SAME(CALL(SYS_write, 1ul, P(big), 5000ul), 100);    /* longer ones are not atomic */
-    SAME(CALL(SYS_read, 0ul, P(out + 100), (unsigned long)sizeof out - 100), 65536);
+    SAME(CALL(SYS_write, 1ul, P(big), 1ul), -EAGAIN); /* no page is free */
+    SAME(CALL(SYS_read, 0ul, P(out + 100), 3996ul), 3996);
+    SAME(CALL(SYS_write, 1ul, P(big), 5000ul), 4096); /* longer than PIPE_BUF: not atomic */
+    SAME(CALL(SYS_read, 0ul, P(out + 4096), (unsigned long)sizeof out - 4096), 65536);
     CHECK(!memcmp(out, big, 65536));
-    CHECK(!memcmp(out + 65536, big, 100));
+    CHECK(!memcmp(out + 65536, big, 4096));
     SAME(nc_pipe_resize(files[0]->pipe, 5000), 8192);
     SAME(CALL(SYS_write, 1ul, P(big), (unsigned long)sizeof big), 8192);
     SAME(nc_pipe_resize(files[0]->pipe, 100), -EBUSY);
@@ -94,6 +95,27 @@ static void test_pipe_capacity_and_atomic_writes(void) {
     SAME(nc_pipe_resize(files[0]->pipe, 65536), 65536); /* with the ring wrapped */
     SAME(CALL(SYS_read, 0ul, P(out), (unsigned long)sizeof out), 3192);
     CHECK(!memcmp(out, big + 8000, 192) && !memcmp(out + 192, big, 3000));
+    end();
+    free_files(files);
+}
+
+static void test_pipe_pages_are_filled_up(void) {
+    begin(64);
+    nc_file *files[2];
+    make_pipe(O_NONBLOCK, files);
+    static char big[8192], out[8192];
+    for (size_t i = 0; i < sizeof big; i++) big[i] = (char)(i * 7 >> 2);
+    for (int i = 0; i < 40; i++) SAME(CALL(SYS_write, 1ul, P(big + i * 100), 100ul), 100);
+    SAME(nc_pipe_room(files[1]->pipe), 15 * 4096);
+    SAME(CALL(SYS_write, 1ul, P(big + 4000), 4192ul), 4192); /* 96 of it fill the first page */
+    SAME(nc_pipe_room(files[1]->pipe), 14 * 4096);
+    SAME(CALL(SYS_write, 1ul, P(big), 4000ul), 4000);
+    SAME(CALL(SYS_write, 1ul, P(big), 97ul), 97); /* more than the page has left */
+    SAME(nc_pipe_room(files[1]->pipe), 12 * 4096);
+    SAME(CALL(SYS_read, 0ul, P(out), 8192ul), 8192);
+    CHECK(!memcmp(out, big, 8192));
+    SAME(CALL(SYS_read, 0ul, P(out), 8192ul), 4097);
+    CHECK(!memcmp(out, big, 4000) && !memcmp(out + 4000, big, 97));
     end();
     free_files(files);
 }
@@ -164,8 +186,14 @@ static void test_watched_pipe_reports(void) {
     CHECK(nc_ready_pending);
     SAME(nc_ready_take(ready, 4), 1);
     SAME(ready[0].id, nc_pipe_id(files[0]->pipe));
-    SAME(ready[0].mask, POLLIN | POLLRDNORM | POLLOUT | POLLWRNORM);
+    SAME(ready[0].mask, POLLIN | POLLRDNORM); /* nobody had to wait for room */
     SAME(nc_ready_pending, 0);
+    static char big[65536];
+    SAME(CALL(SYS_write, 1ul, P(big), 15 * 4096ul), 15 * 4096);
+    SAME(nc_ready_take(ready, 4), 1);
+    CALL(SYS_read, 0ul, P(big), 1ul);
+    SAME(nc_ready_take(ready, 4), 1);
+    SAME(ready[0].mask, POLLOUT | POLLWRNORM);
     SAME(CALL(SYS_close, 1ul), 0);
     CHECK(nc_ready_pending);
     SAME(nc_released_take(ids, 4), 1);
@@ -512,6 +540,7 @@ int main(void) {
     test_pipe_moves_bytes_and_ends();
     test_pipe_without_reader_is_for_python();
     test_pipe_capacity_and_atomic_writes();
+    test_pipe_pages_are_filled_up();
     test_pipe_packets();
     test_pipe_splice_parts();
     test_watched_pipe_reports();

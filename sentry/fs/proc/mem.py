@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from sentry.abi.linux import O_ACCMODE, O_LARGEFILE, O_RDONLY, SEEK_CUR, SEEK_SET
 from sentry.errors import EINVAL, EIO, ESRCH, from_host
+from sentry.fs.keptopen import kept_open
 from sentry.vfs.file import File
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ def open_memory(inode: Inode, path: Path, flags: int, target: Task, name: str) -
         host_fd = os.open(f"{target.host_tid}/{name}", mode | os.O_CLOEXEC, dir_fd=target.kernel.host_proc)
     except OSError as error:
         raise ESRCH if error.errno in (errno.ENOENT, errno.ESRCH) else from_host(error)
-    return MemoryFile(inode, path, flags, host_fd, write)
+    return MemoryFile(inode, path, flags, kept_open.admit(host_fd), write)
 
 
 class MemoryFile(File):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from sentry.abi.linux import CAP_LAST_CAP
 from sentry.errors import EINVAL, ENOENT, EPERM, ERANGE
 from sentry.fs import aio
+from sentry.fs.proc import sysctl_net
 from sentry.fs.proc.facts import facts_of, random_uuid
 from sentry.fs.proc.system import RELEASE, SYSNAME, VERSION
 from sentry.fs.pseudo import Text, Tree, number
@@ -64,11 +65,17 @@ def _semaphores(data: bytes) -> bytes:
     return value
 
 
+def _words(default: bytes) -> Knob:
+    return Knob(lambda kernel: default, lambda data: data.strip())
+
+
 def _name(data: bytes) -> bytes:
     return data.split(b"\n")[0].split(b"\0")[0][:64]
 
 
 KNOBS: dict[bytes, Knob] = {
+    b"dev/tty/ldisc_autoload": _integer(1, 0, 1),
+    b"dev/tty/legacy_tiocsti": _integer(1, 0, 1),
     b"kernel/hostname": Knob(lambda kernel: kernel.hostname, _name),
     b"kernel/domainname": Knob(lambda kernel: kernel.domainname, _name),
     b"kernel/ostype": _fixed(SYSNAME),
@@ -168,47 +175,10 @@ KNOBS: dict[bytes, Knob] = {
     b"fs/mqueue/msgsize_default": _integer(8192, 128, 16777216),
     b"fs/mqueue/msgsize_max": _integer(8192, 128, 16777216),
     b"fs/mqueue/queues_max": _integer(256),
-    b"net/core/somaxconn": _integer(4096),
-    b"net/core/rmem_default": _integer(212992, 2304),
-    b"net/core/rmem_max": _integer(212992, 2304),
-    b"net/core/wmem_default": _integer(212992, 4608),
-    b"net/core/wmem_max": _integer(212992, 4608),
-    b"net/core/netdev_max_backlog": _integer(1000),
-    b"net/core/optmem_max": _integer(20480),
-    b"net/ipv4/conf/all/forwarding": _integer(0, 0, 1),
-    b"net/ipv4/conf/default/forwarding": _integer(0, 0, 1),
-    b"net/ipv4/icmp_echo_ignore_all": _integer(0, 0, 1),
-    b"net/ipv4/ip_default_ttl": _integer(64, 1, 255),
-    b"net/ipv4/ip_forward": _integer(0, 0, 1),
-    b"net/ipv4/ip_local_port_range": _numbers(b"32768\t60999", 65535),
-    b"net/ipv4/ip_local_reserved_ports": Knob(lambda kernel: b"", lambda data: data.strip()),
-    b"net/ipv4/ip_nonlocal_bind": _integer(0, 0, 1),
-    b"net/ipv4/ip_unprivileged_port_start": _integer(1024, 0, 65535),
-    b"net/ipv4/ping_group_range": _numbers(b"1\t0", INT_MAX),
-    b"net/ipv4/tcp_available_congestion_control": _fixed(b"reno cubic"),
-    b"net/ipv4/tcp_congestion_control": Knob(lambda kernel: b"cubic", lambda data: data.strip()),
-    b"net/ipv4/tcp_ecn": _integer(2, 0, 2),
-    b"net/ipv4/tcp_fastopen": _integer(1),
-    b"net/ipv4/tcp_fin_timeout": _integer(60),
-    b"net/ipv4/tcp_keepalive_intvl": _integer(75),
-    b"net/ipv4/tcp_keepalive_probes": _integer(9),
-    b"net/ipv4/tcp_keepalive_time": _integer(7200),
-    b"net/ipv4/tcp_max_syn_backlog": _integer(1024),
-    b"net/ipv4/tcp_mem": _numbers(b"188739\t251655\t377478"),
-    b"net/ipv4/tcp_no_metrics_save": _integer(0, 0, 1),
-    b"net/ipv4/tcp_rmem": _numbers(b"4096\t131072\t6291456", INT_MAX),
-    b"net/ipv4/tcp_sack": _integer(1, 0, 1),
-    b"net/ipv4/tcp_syncookies": _integer(1, 0, 2),
-    b"net/ipv4/tcp_timestamps": _integer(1, 0, 2),
-    b"net/ipv4/tcp_tw_reuse": _integer(2, 0, 2),
-    b"net/ipv4/tcp_window_scaling": _integer(1, 0, 1),
-    b"net/ipv4/tcp_wmem": _numbers(b"4096\t16384\t4194304", INT_MAX),
-    b"net/ipv4/udp_mem": _numbers(b"377478\t503310\t754956"),
-    b"net/ipv6/conf/all/disable_ipv6": _integer(0, 0, 1),
-    b"net/ipv6/conf/default/disable_ipv6": _integer(0, 0, 1),
-    b"net/ipv6/conf/all/forwarding": _integer(0, 0, 1),
-    b"net/ipv6/bindv6only": _integer(0, 0, 1),
-    b"net/unix/max_dgram_qlen": _integer(512),
+    **{b"net/" + name: _integer(*values) for name, values in sysctl_net.NUMBERS.items()},
+    **{b"net/" + name: _numbers(*values) for name, values in sysctl_net.LISTS.items()},
+    **{b"net/" + name: _words(text) for name, text in sysctl_net.WORDS.items()},
+    **{b"net/" + name: _fixed(text) for name, text in sysctl_net.FIXED.items()},
 } | {
     # No namespace can be made.
     b"user/max_%s_namespaces" % kind: _fixed(b"0")
