@@ -256,8 +256,7 @@ int nc_file_set_flags(nc_file *file, int flags); /* the status flags only */
 int nc_file_set_prompt(nc_file *file); /* its release is told at once */
 int nc_file_set_noexec(nc_file *file, int on);
 /* Descriptions that C has made by itself (open.c): Python takes them up when it needs them, and frees them from then on. */
-/* One after another, NULL begins and ends; only those of this name and of this mount, where not NULL. */
-nc_file *nc_lazy_next(const nc_file *file, const struct nc_name *name, const struct nc_mount *mount);
+nc_file *nc_lazy_find(const struct nc_name *name, const struct nc_mount *mount); /* one; where not NULL, of these; or NULL */
 int nc_file_where(const nc_file *file, struct nc_found *out);
 int nc_file_settle(nc_file *file); /* Python has it now */
 int nc_file_set_place(nc_file *file, struct nc_mount *mount, struct nc_name *name); /* for *at() calls */

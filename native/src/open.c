@@ -34,10 +34,10 @@ int nc_file_settle(nc_file *file) {
     return 0;
 }
 
-nc_file *nc_lazy_next(const nc_file *file, const struct nc_name *name, const struct nc_mount *mount) {
-    nc_file *next = file ? file->lazy_next : lazy;
-    while (next && ((name && next->place.name != name) || (mount && next->place.mount != mount))) next = next->lazy_next;
-    return next;
+nc_file *nc_lazy_find(const struct nc_name *name, const struct nc_mount *mount) {
+    nc_file *file = lazy;
+    while (file && ((name && file->place.name != name) || (mount && file->place.mount != mount))) file = file->lazy_next;
+    return file;
 }
 
 int nc_file_where(const nc_file *file, struct nc_found *out) {

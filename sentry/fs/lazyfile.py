@@ -42,8 +42,6 @@ def take_up_all(dentry: Dentry | None = None, mount: Mount | None = None) -> Non
     """All of them, or those of one name or mount."""
     name_nc = ffi.NULL if dentry is None else dentry.nc
     mount_nc = ffi.NULL if mount is None else mount.nc
-    nc = lib.nc_lazy_next(ffi.NULL, name_nc, mount_nc)
-    while nc != ffi.NULL:
-        following = lib.nc_lazy_next(nc, name_nc, mount_nc)
+    # Anew each time: a garbage collection may close some.
+    while (nc := lib.nc_lazy_find(name_nc, mount_nc)) != ffi.NULL:
         take_up(nc)
-        nc = following
