@@ -46,10 +46,9 @@ struct nc_regs {
         fs_base, gs_base, ds, es, fs, gs;
 };
 int nc_seize(int tid);
-/* Of a stopped thread: what it reports besides forks and execs; what it makes will do so too. */
+/* Of a stopped thread: what it reports besides forks, execs and exits; what it makes will do so too. */
 #define NC_TRACE_CLONE 1
-#define NC_TRACE_EXIT 2
-#define NC_TRACE_VFORK_DONE 4
+#define NC_TRACE_VFORK_DONE 2
 int nc_trace_more(int tid, int what);
 /* How nc_resume lets a thread go on, while it is not parked. */
 #define NC_RUN 0

@@ -24,14 +24,19 @@ static int trace(long request, int tid, void *addr, long data) {
 
 /* A clone that is neither a fork nor a vfork (to ptrace: whose exit signal is not SIGCHLD) is mostly a thread, which costs
  * too much when two stops and a wait go with it: it is reported by those only who were told to. */
-#define OPTIONS (PTRACE_O_TRACEFORK | PTRACE_O_TRACEVFORK | PTRACE_O_TRACEEXEC | PTRACE_O_TRACESYSGOOD | PTRACE_O_EXITKILL)
+#define REPORTED (PTRACE_O_TRACEFORK | PTRACE_O_TRACEVFORK | PTRACE_O_TRACEEXEC | PTRACE_O_TRACESYSGOOD | PTRACE_O_EXITKILL)
+
+/* A copy of ours keeps the memory it goes to, whoever dies meanwhile. When the copy's own page is one too many for a memory
+ * cgroup, the host's OOM killer takes the guest, and its death frees nothing until the copy is over: were it gone by then, the
+ * killer would see no victim any more and take the next, which is us. A victim that stops on its way out stays one, and what it
+ * has is taken from it (mm/oom_kill.c: oom_evaluate_task, oom_reaper), so the copy ends. */
+#define OPTIONS (REPORTED | PTRACE_O_TRACEEXIT)
 
 int nc_seize(int tid) { return trace(PTRACE_SEIZE, tid, NULL, OPTIONS); }
 
 int nc_trace_more(int tid, int what) {
     long options = OPTIONS;
     if (what & NC_TRACE_CLONE) options |= PTRACE_O_TRACECLONE;
-    if (what & NC_TRACE_EXIT) options |= PTRACE_O_TRACEEXIT;
     if (what & NC_TRACE_VFORK_DONE) options |= PTRACE_O_TRACEVFORKDONE;
     return trace(PTRACE_SETOPTIONS, tid, NULL, options);
 }
@@ -264,8 +269,12 @@ static void make_unreceived_call_again(nc_task *task) {
 int nc_stop_answered(int tid, int status) {
     if (!WIFSTOPPED(status)) return 0;
     nc_task *task = nc_task_find(tid);
-    if (!task) return 0;
     int event = status >> 16, sig = WSTOPSIG(status);
+    if (event == PTRACE_EVENT_EXIT && !(task && task->watched)) {
+        nc_resume(tid, 0); /* whether or not it still can: its death is next */
+        return 1;
+    }
+    if (!task) return 0;
     if (!event && !(sig & 0x80) && !task->parked) make_unreceived_call_again(task);
     if (task->stop_wanted || task->aside || task->watched) return 0;
     if (event == PTRACE_EVENT_STOP) {

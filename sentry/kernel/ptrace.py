@@ -187,8 +187,7 @@ class Tracee:
 
     def apply_options(self) -> None:
         """Have the host kernel stop it where it otherwise would not."""
-        what = lib.NC_TRACE_EXIT if self.options & PTRACE_O_TRACEEXIT else 0
-        what |= lib.NC_TRACE_VFORK_DONE if self.options & PTRACE_O_TRACEVFORKDONE else 0
+        what = lib.NC_TRACE_VFORK_DONE if self.options & PTRACE_O_TRACEVFORKDONE else 0
         if what or self.options & PTRACE_O_TRACECLONE or self.task.announces:
             self.task.announces = True
             self.task.kernel.platform.trace_more(self.task.host_tid, what | lib.NC_TRACE_CLONE)

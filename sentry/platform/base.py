@@ -44,7 +44,7 @@ class Platform(Protocol):
         """Trace a thread that runs; it is not stopped."""
 
     def trace_more(self, tid: int, what: int) -> int:
-        """Of a stopped thread: what it reports besides forks and execs (NC_TRACE_*); those it makes will do so too."""
+        """Of a stopped thread: what it reports besides forks, execs and exits (NC_TRACE_*); so will those it makes."""
 
     def interrupt(self, tid: int) -> int:
         """Bring the thread to a stop, which comes as an event."""
