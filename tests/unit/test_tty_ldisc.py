@@ -1,4 +1,7 @@
-"""The line discipline beside the host's own: the same settings and bytes give the same echo and reads."""
+"""The line discipline beside the host's own: the same settings and bytes give the same echo and reads.
+
+Covers: sentry.fs.tty.output
+"""
 
 import fcntl
 import os
@@ -204,7 +207,7 @@ def test_random_typing_echoes_as_on_the_host(seed: int) -> None:
             assert host.type(typed, echo) == echo
             if rng.random() < 0.3:
                 printed = bytes(rng.choice(alphabet) for _ in range(rng.randrange(1, 20)))
-                assert ours.ldisc.write(printed) == len(printed)
+                assert ours.ldisc.output.write(printed) == len(printed)
                 echo = ours.driver.show()
                 assert host.write(printed, echo) == echo
             host.input_count(ours.ldisc.input_count())
@@ -243,7 +246,7 @@ def test_output_processing(oflag: int) -> None:
     flags = settings(oflag=oflag)
     host, ours = HostPty(flags), Ours(flags)
     try:
-        assert ours.ldisc.write(text) == len(text)
+        assert ours.ldisc.output.write(text) == len(text)
         shown = ours.driver.show()
         assert host.write(text, shown) == shown
     finally:
@@ -253,9 +256,9 @@ def test_output_processing(oflag: int) -> None:
 def test_write_stops_where_the_terminal_has_no_room() -> None:
     ours = Ours(settings())
     ours.driver.limit = 10
-    assert ours.ldisc.write(b"ab\ncd\nef\ngh") == 8
+    assert ours.ldisc.output.write(b"ab\ncd\nef\ngh") == 8
     assert ours.driver.show() == b"ab\r\ncd\r\nef"[:10]
-    assert ours.ldisc.write(b"\ngh") == 3
+    assert ours.ldisc.output.write(b"\ngh") == 3
 
 
 def test_full_buffer_holds_back_what_follows_a_complete_line() -> None:
@@ -278,9 +281,9 @@ def test_signal_characters_reach_the_foreground() -> None:
 def test_stop_and_start() -> None:
     ours = Ours(settings())
     ours.ldisc.receive(b"\x13")
-    assert ours.ldisc.write(b"hi") == 0
+    assert ours.ldisc.output.write(b"hi") == 0
     ours.ldisc.receive(b"ab")
     assert ours.driver.show() == b""
     ours.ldisc.receive(b"\x11")
     assert ours.driver.show() == b"ab"
-    assert ours.ldisc.write(b"hi") == 2
+    assert ours.ldisc.output.write(b"hi") == 2

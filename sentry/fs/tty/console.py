@@ -136,7 +136,7 @@ class HostConsole(Tty):
                     return
                 break
             del self._output[:done]
-        if was_full or self.ldisc.echo_waits:
+        if was_full or self.ldisc.output.echo_waits:
             self.output_ready()
         if not self._output:
             self.queue.wake(0)

@@ -232,7 +232,7 @@ def _flow(tty: Tty, action: int) -> None:
         tty.set_stopped(True)
     elif action == 1:
         tty.set_stopped(False)
-        tty.ldisc.output_ready()
+        tty.ldisc.output.put_echoes()
     # 2 and 3 send STOP and START to the other end, which a pty's master reads as ordinary bytes
     elif tty.room():
         cc = tty.ldisc.termios.cc

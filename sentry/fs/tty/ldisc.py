@@ -2,8 +2,8 @@
 
     ldisc = LineDiscipline(driver)         # driver: where output goes and who is told what (Driver below)
     ldisc.receive(b"ls\\r")                # bytes from the terminal: how many were taken
-    data = ldisc.read(100)                 # bytes for read(2); None: would block
-    taken = ldisc.write(b"hello\\n")       # output processing (OPOST), as much as the driver has room for
+    data = ldisc.take(100)                 # bytes for read(2), of what is available()
+    taken = ldisc.output.write(b"hi\\n")   # what a process writes, as much as the driver has room for (output.py)
 
 It keeps no clock and never waits; Tty (tty.py) does. Behaviour follows Linux's drivers/tty/n_tty.c byte for
 byte; tests/unit/test_tty_ldisc.py runs both side by side.
@@ -12,7 +12,6 @@ byte; tests/unit/test_tty_ldisc.py runs both side by side.
 from __future__ import annotations
 
 from collections import deque
-from typing import Protocol
 
 from sentry.abi.linux import (
     ECHO,
@@ -34,17 +33,10 @@ from sentry.abi.linux import (
     IXANY,
     IXON,
     NOFLSH,
-    OCRNL,
-    OLCUC,
-    ONLCR,
-    ONLRET,
-    ONOCR,
-    OPOST,
     PARMRK,
     SIGINT,
     SIGQUIT,
     SIGTSTP,
-    TABDLY,
     VEOF,
     VEOL,
     VEOL2,
@@ -61,71 +53,30 @@ from sentry.abi.linux import (
     VTIME,
     VWERASE,
 )
+from sentry.fs.tty.output import ERASE_TAB, MOVE_BACK, SET_CANON_COLUMN, Driver, Output, is_control
 from sentry.fs.tty.termios import Termios
 
-IUTF8 = 0o40000
 BUFFER = 4096  # N_TTY_BUF_SIZE; one place stays free
 READABLE = 0x41  # EPOLLIN | EPOLLRDNORM
-ECHO_MAX = 4096
-
-# Entries of the echo list below 256 are bytes; a control character tagged ^X is 256 + byte.
-_CARET = 256
-_SET_CANON_COLUMN = 512
-_MOVE_BACK = 513
-_ERASE_TAB = 1024  # + number of characters; bit 7: counted from a previous tab
-_RAW = 2048  # + byte: not subject to output processing (an escaped 0xff)
 
 
-class Driver(Protocol):
-    """What a line discipline needs of the terminal under it."""
-
-    def room(self) -> int:
-        """Bytes of output taken now; 0 while output is stopped."""
-
-    def put(self, data: bytes) -> None:
-        """Output, never more than room() said."""
-
-    def signal(self, sig: int) -> None:
-        """Send `sig` to the foreground process group."""
-
-    def wake(self, mask: int) -> None:
-        """Readiness may have changed."""
-
-    def discard_output(self) -> None:
-        """^C: throw away what the terminal has not shown yet."""
-
-    def set_stopped(self, stopped: bool) -> None:
-        """^S and ^Q."""
-
-    @property
-    def stopped(self) -> bool: ...
-
-
-def _iscntrl(c: int) -> bool:
-    return c < 32 or c == 127
-
-
-def _isalnum(c: int) -> bool:
+def _is_alnum(c: int) -> bool:
     """Linux's ctype is Latin-1."""
     if c < 128:
         return 48 <= c <= 57 or 65 <= c <= 90 or 97 <= c <= 122
     return c >= 192 and c not in (215, 247)
 
 
-def _tolower(c: int) -> int:
+def _to_lower(c: int) -> int:
     return c + 32 if 65 <= c <= 90 or (192 <= c <= 222 and c != 215) else c
 
 
-def _toupper(c: int) -> int:
-    return c - 32 if 97 <= c <= 122 or (c >= 223 and c != 247) else c
-
-
 class LineDiscipline:
-    """Input queue, echo and column state of one terminal."""
+    """Input queue of one terminal."""
 
     __slots__ = (
-        "_canon_column", "_canon_head", "_column", "_driver", "_echo", "_erasing", "_lnext", "_marks",
-        "_push", "_queue", "_special", "_tail", "raw", "termios",
+        "_canon_head", "_driver", "_erasing", "_lnext", "_marks", "_push", "_queue", "_special", "_tail",
+        "output", "raw", "termios",
     )  # fmt: skip
 
     def __init__(self, driver: Driver, termios: Termios | None = None) -> None:
@@ -134,21 +85,19 @@ class LineDiscipline:
         self._tail = 0
         self._canon_head = 0  # end of the last complete line, counted like _tail
         self._marks: deque[int] = deque()  # where the bytes that end lines are
-        self._echo: deque[int] = deque()  # echoes not put out yet
-        self._column = 0
-        self._canon_column = 0  # where the current line began
         self._erasing = False  # inside \.../ of ECHOPRT
         self._lnext = False  # after ^V
         self._push = False
         self._special: frozenset[int] = frozenset()
         self.raw = False  # no character is special and none is echoed
         self.termios = termios or Termios()
+        self.output = Output(driver, self.termios)
         self._learn()
 
     # --- settings
 
     def set_termios(self, new: Termios) -> None:
-        old, self.termios = self.termios, new
+        old, self.termios, self.output.termios = self.termios, new, new
         if (old.lflag ^ new.lflag) & (ICANON | EXTPROC):
             self._marks.clear()
             if not new.lflag & ICANON or not self._queue:
@@ -224,7 +173,7 @@ class LineDiscipline:
             else:
                 for c in part:
                     self._receive(c)
-                self._put_echoes()
+                self.output.put_echoes()
             taken += len(part)
             if not self._canonical and self._queue:
                 self._driver.wake(READABLE)
@@ -236,7 +185,7 @@ class LineDiscipline:
             if t.iflag & ISTRIP:
                 c &= 0x7F
             if t.iflag & IUCLC and t.lflag & IEXTEN:
-                c = _tolower(c)
+                c = _to_lower(c)
         if self._lnext:
             self._lnext = False
             self._plain(c)
@@ -258,8 +207,8 @@ class LineDiscipline:
         if t.lflag & ECHO:
             self._finish_erasing()
             if self._canon_head == self._head:
-                self._echo.append(_SET_CANON_COLUMN)
-            self._echo_char(c)
+                self.output.echo_later(SET_CANON_COLUMN)
+            self.output.echo(c)
         if c == 0xFF and t.iflag & PARMRK:
             self._queue.append(c)
         self._queue.append(c)
@@ -291,7 +240,7 @@ class LineDiscipline:
             return
         if t.lflag & ECHO and c == 10:
             self._finish_erasing()
-            self._echo_raw(10)
+            self.output.echo_raw(10)
             self._queue.append(c)
         else:
             self._echo_and_queue(c)
@@ -300,15 +249,15 @@ class LineDiscipline:
         self._driver.signal(sig)
         t = self.termios
         if not t.lflag & NOFLSH:
-            self._echo.clear()
+            self.output.discard_echoes()
             self._driver.discard_output()
             self.flush_input()
         if t.iflag & IXON:
             self._start()
         if t.lflag & ECHO:
-            self._echo_char(c)
+            self.output.echo(c)
         else:
-            self._put_echoes()
+            self.output.put_echoes()
 
     def _edit(self, c: int) -> bool:
         """Canonical mode: line editing and line ends. False: an ordinary character after all."""
@@ -322,19 +271,19 @@ class LineDiscipline:
             if t.lflag & ECHO:
                 self._finish_erasing()
                 if t.lflag & ECHOCTL:
-                    self._echo_raw(94)
-                    self._echo_raw(8)
+                    self.output.echo_raw(94)
+                    self.output.echo_raw(8)
             return True
         if c == cc[VREPRINT] and t.lflag & ECHO and extended:
             self._finish_erasing()
-            self._echo_char(c)
-            self._echo_raw(10)
+            self.output.echo(c)
+            self.output.echo_raw(10)
             for typed in self._queue[self._canon_head - self._tail :]:
-                self._echo_char(typed)
+                self.output.echo(typed)
             return True
         if c == 10:
             if t.lflag & (ECHO | ECHONL):
-                self._echo_raw(10)
+                self.output.echo_raw(10)
             self._end_line(c)
             return True
         if c == cc[VEOF]:
@@ -343,8 +292,8 @@ class LineDiscipline:
         if c == cc[VEOL] or (c == cc[VEOL2] and extended):
             if t.lflag & ECHO:
                 if self._canon_head == self._head:
-                    self._echo.append(_SET_CANON_COLUMN)
-                self._echo_char(c)
+                    self.output.echo_later(SET_CANON_COLUMN)
+                self.output.echo(c)
             if c == 0xFF and t.iflag & PARMRK:
                 self._queue.append(c)
             self._end_line(c)
@@ -376,20 +325,20 @@ class LineDiscipline:
             if t.lflag & (ECHOK | ECHOKE | ECHOE) != ECHOK | ECHOKE | ECHOE:
                 del queue[start:]
                 self._finish_erasing()
-                self._echo_char(cc[VKILL])
+                self.output.echo(cc[VKILL])
                 if t.lflag & ECHOK:
-                    self._echo_raw(10)
+                    self.output.echo_raw(10)
                 return
         seen_word = False
         while len(queue) > start:
             head = len(queue) - 1
-            while self._is_continuation(queue[head]) and head > start:
+            while self.output.is_continuation(queue[head]) and head > start:
                 head -= 1
             first = queue[head]
-            if self._is_continuation(first):
+            if self.output.is_continuation(first):
                 break
             if kind == VWERASE:
-                if _isalnum(first) or first == 95:
+                if _is_alnum(first) or first == 95:
                     seen_word = True
                 elif seen_word:
                     break
@@ -408,209 +357,40 @@ class LineDiscipline:
         c = character[0]
         if t.lflag & ECHOPRT:
             if not self._erasing:
-                self._echo_raw(92)
+                self.output.echo_raw(92)
                 self._erasing = True
-            self._echo_char(c)
+            self.output.echo(c)
             for more in character[1:]:
-                self._echo_raw(more)
-                self._echo.append(_MOVE_BACK)
+                self.output.echo_raw(more)
+                self.output.echo_later(MOVE_BACK)
         elif kind == VERASE and not t.lflag & ECHOE:
-            self._echo_char(t.cc[VERASE])
+            self.output.echo(t.cc[VERASE])
         elif c == 9:
             count = after_tab = 0
             for before in reversed(self._queue[start:]):
                 if before == 9:
                     after_tab = 0x80
                     break
-                if _iscntrl(before):
+                if is_control(before):
                     count += 2 if t.lflag & ECHOCTL else 0
-                elif not self._is_continuation(before):
+                elif not self.output.is_continuation(before):
                     count += 1
-            self._echo.append(_ERASE_TAB + ((count & 7) | after_tab))
+            self.output.echo_later(ERASE_TAB + ((count & 7) | after_tab))
         else:
-            if _iscntrl(c) and t.lflag & ECHOCTL:
-                self._echo.extend(b"\b \b")
-            if not _iscntrl(c) or t.lflag & ECHOCTL:
-                self._echo.extend(b"\b \b")
-
-    def _is_continuation(self, c: int) -> bool:
-        return c & 0xC0 == 0x80 and bool(self.termios.iflag & IUTF8)
-
-    # --- echo
+            if is_control(c) and t.lflag & ECHOCTL:
+                self.output.echo_later(*b"\b \b")
+            if not is_control(c) or t.lflag & ECHOCTL:
+                self.output.echo_later(*b"\b \b")
 
     def _finish_erasing(self) -> None:
         if self._erasing:
-            self._echo_raw(47)
+            self.output.echo_raw(47)
             self._erasing = False
-
-    def _echo_char(self, c: int) -> None:
-        if c == 0xFF:
-            self._echo.append(_RAW + c)
-        elif self.termios.lflag & ECHOCTL and _iscntrl(c) and c != 9:
-            self._echo.append(_CARET + c)
-        else:
-            self._echo.append(c)
-        if len(self._echo) > ECHO_MAX:
-            self._echo.popleft()
-
-    def _echo_raw(self, c: int) -> None:
-        self._echo.append(_RAW + c if c == 0xFF else c)
-
-    def _put_echoes(self) -> None:
-        """Put out the echoes there is room for."""
-        echo = self._echo
-        if not echo:
-            return
-        space = self._driver.room()
-        out = bytearray()
-        while echo:
-            op = echo[0]
-            if op < 256:
-                done = self._output_char(op, space - len(out))
-                if done is None:
-                    break
-                out += done
-            elif op < 512:
-                if space - len(out) < 2:
-                    break
-                out += bytes((94, (op - _CARET) ^ 0x40))
-                self._column += 2
-            elif op == _SET_CANON_COLUMN:
-                self._canon_column = self._column
-            elif op == _MOVE_BACK:
-                self._column = max(0, self._column - 1)
-            elif op < _RAW:
-                count = op - _ERASE_TAB
-                if not count & 0x80:
-                    count += self._canon_column
-                back = 8 - (count & 7)
-                if space - len(out) < back:
-                    break
-                out += b"\b" * back
-                self._column = max(0, self._column - back)
-            else:
-                if space - len(out) < 1:
-                    break
-                out.append(op - _RAW)
-                self._column += 1
-            echo.popleft()
-        if out:
-            self._driver.put(bytes(out))
-
-    # --- output
-
-    def _output_char(self, c: int, space: int) -> bytes | None:
-        """Output processing of one byte (OPOST); None: not enough room."""
-        if space < 1:
-            return None
-        oflag = self.termios.oflag
-        if not oflag & OPOST:
-            return bytes((c,))
-        if c == 10:
-            if oflag & ONLRET:
-                self._column = 0
-            if oflag & ONLCR:
-                if space < 2:
-                    return None
-                self._canon_column = self._column = 0
-                return b"\r\n"
-            self._canon_column = self._column
-        elif c == 13:
-            if oflag & ONOCR and self._column == 0:
-                return b""
-            if oflag & OCRNL:
-                if oflag & ONLRET:
-                    self._canon_column = self._column = 0
-                return b"\n"
-            self._canon_column = self._column = 0
-        elif c == 9:
-            spaces = 8 - (self._column & 7)
-            if oflag & TABDLY == TABDLY:
-                if space < spaces:
-                    return None
-                self._column += spaces
-                return b" " * spaces
-            self._column += spaces
-        elif c == 8:
-            self._column = max(0, self._column - 1)
-        elif not _iscntrl(c):
-            if oflag & OLCUC:
-                c = _toupper(c)
-            if not self._is_continuation(c):
-                self._column += 1
-        return bytes((c,))
-
-    def write(self, data: bytes) -> int:
-        """Output of a process: gives how many bytes of `data` were taken (0: no room now)."""
-        self._put_echoes()
-        driver = self._driver
-        oflag = self.termios.oflag
-        if not oflag & OPOST:
-            part = data[: driver.room()]
-            if part:
-                driver.put(part)
-            return len(part)
-        if oflag & (OLCUC | OCRNL | ONOCR | ONLRET) or oflag & TABDLY == TABDLY:
-            return self._write_slowly(data)
-        taken = 0
-        while taken < len(data):
-            space = driver.room()
-            part = data[taken : taken + space]
-            out = part.replace(b"\n", b"\r\n") if oflag & ONLCR else part
-            if len(out) > space:
-                part = part[: space // 2]
-                out = part.replace(b"\n", b"\r\n")
-            if not out:
-                break
-            self._advance(part)
-            driver.put(out)
-            taken += len(part)
-        return taken
-
-    def _write_slowly(self, data: bytes) -> int:
-        space = self._driver.room()
-        out = bytearray()
-        taken = 0
-        for c in data:
-            done = self._output_char(c, space - len(out))
-            if done is None:
-                break
-            out += done
-            taken += 1
-        if out:
-            self._driver.put(bytes(out))
-        return taken
-
-    def _advance(self, part: bytes) -> None:
-        """Keep the column over `part`, which holds nothing that output processing changes but newlines."""
-        newline, return_ = part.rfind(b"\n"), part.rfind(b"\r")
-        last = max(newline, return_)
-        if last >= 0 and (last == return_ or self.termios.oflag & ONLCR):
-            self._column = self._canon_column = 0
-            part = part[last + 1 :]
-        for c in part[-4096:]:
-            if c == 9:
-                self._column += 8 - (self._column & 7)
-            elif c == 8:
-                self._column = max(0, self._column - 1)
-            elif c == 10:
-                self._canon_column = self._column
-            elif not _iscntrl(c) and not self._is_continuation(c):
-                self._column += 1
-
-    @property
-    def echo_waits(self) -> bool:
-        """Echoes found no room."""
-        return bool(self._echo)
-
-    def output_ready(self) -> None:
-        """There is room again: echoes that waited go first."""
-        self._put_echoes()
 
     def _start(self) -> None:
         if self._driver.stopped:
             self._driver.set_stopped(False)
-        self._put_echoes()
+        self.output.put_echoes()
 
     # --- reading
 

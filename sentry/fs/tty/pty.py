@@ -197,7 +197,7 @@ class MasterFile(File):
         data = head + slave.output[:size]
         was_full = len(slave.output) >= FAR
         del slave.output[:size]
-        if was_full or slave.ldisc.echo_waits:
+        if was_full or slave.ldisc.output.echo_waits:
             slave.output_ready()
         return bytes(data)
 

@@ -131,7 +131,7 @@ class Tty:
 
     def output_ready(self) -> None:
         """There is room for output again."""
-        self.ldisc.output_ready()
+        self.ldisc.output.put_echoes()
         self.queue.wake(WRITABLE)
 
     # --- reading and writing
@@ -191,7 +191,7 @@ class Tty:
                 if done:
                     return done
                 raise EIO
-            done += self.ldisc.write(data[done : done + WRITE_CHUNK])
+            done += self.ldisc.output.write(data[done : done + WRITE_CHUNK])
             if done == len(data):
                 return done
             if nonblock:
