@@ -18,11 +18,12 @@ from sentry.fs.tty.jobs import ControllingTerminals
 from sentry.kernel.calls import Call, Waiting
 from sentry.kernel.holding import Holding
 from sentry.kernel.lifecycle import Lifecycle
+from sentry.kernel.pids import PidTable
 from sentry.kernel.rewrite import ENDLESS, MadeFirst, Rewritten, RewrittenCall, StoppedCall
 from sentry.kernel.sched import Job, Scheduler
 from sentry.kernel.signals import SigInfo, SignalSender, kernel_info
 from sentry.kernel.sigwatch import SignalWatch
-from sentry.kernel.task import PidTable, Task, ThreadGroup
+from sentry.kernel.task import Task, ThreadGroup
 from sentry.kernel.threads import Threads
 
 if TYPE_CHECKING:

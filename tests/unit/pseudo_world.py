@@ -7,8 +7,9 @@ from typing import Any
 from sentry.errors import EFAULT
 from sentry.fs.tty.jobs import ControllingTerminals
 from sentry.kernel.creds import ALL_CAPS, Credentials
+from sentry.kernel.pids import PidTable
 from sentry.kernel.sched import Scheduler
-from sentry.kernel.task import PidTable, Rlimits, Task
+from sentry.kernel.task import Rlimits, Task
 from sentry.vfs.context import FsContext
 from sentry.vfs.mount import Mount, MountNamespace
 

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from sentry.abi.linux import RLIM_INFINITY, RLIMIT_AS, RLIMIT_NOFILE
-from sentry.errors import EINVAL, ESRCH
-from sentry.kernel.task import PidTable, Rlimits, check_pid
+from sentry.errors import EINVAL
+from sentry.kernel.pids import PidTable
+from sentry.kernel.task import Rlimits
 from tests.unit.kernel_rig import KernelRig
 
 
@@ -112,9 +113,3 @@ def test_groups_and_sessions_are_the_hosts_in_guest_numbers(rig: KernelRig) -> N
     rig.dies(child)
     del rig.pgids[child.host_tid]
     assert (child.group.pgid(), child.group.sid()) == (0, 0)
-
-
-def test_negative_numbers_name_nobody() -> None:
-    check_pid(0)
-    with pytest.raises(ESRCH):
-        check_pid(-1)

@@ -10,7 +10,7 @@ from sentry.fs.proc.access import may_look
 from sentry.fs.proc.system import cpu_list, cpu_mask
 from sentry.fs.tty.console import HostConsole
 from sentry.fs.tty.pty import PtySlave
-from sentry.kernel.task import guest_filters
+from sentry.kernel.pids import guest_filters
 
 if TYPE_CHECKING:
     from sentry.kernel.kernel import Kernel
