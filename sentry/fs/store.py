@@ -69,9 +69,10 @@ class Store:
             return -1
         flags = (os.O_RDWR if write else os.O_RDONLY) | os.O_CLOEXEC
         try:
-            return os.open(b"%d" % number, flags, dir_fd=self._noexec_dirfd)
+            again = os.open(b"%d" % number, flags, dir_fd=self._noexec_dirfd)
         except OSError as error:
-            raise from_host(error)
+            raise _refusal(error)
+        return kept_open.admit(again)
 
     def stat(self, number: int) -> os.stat_result:
         """stat(2) of a file that is not open."""
