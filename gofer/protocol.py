@@ -48,11 +48,12 @@ REMOVEXATTR = 21  # name
 FORGET = 22  # FORGET_ITEM...                   (no reply)
 CONNECT = 23  # FLAGS = SOCK_STREAM...          -> fd, a connected socket
 FSYNC = 24  # FLAGS = 1: data only
+TMPFILE = 25  # OWNER_ARGS                      -> value = handle, ATTR, fd; it has no name
 
 OP_NAMES = {
     value: name
     for name, value in list(globals().items())
-    if isinstance(value, int) and name.isupper() and 1 <= value <= 24 and name not in ("VERSION", "HEAD")
+    if isinstance(value, int) and name.isupper() and 1 <= value <= 25 and name not in ("VERSION", "HEAD")
 }
 
 ATTACH_ARGS = Struct("=II")  # version, export

@@ -161,6 +161,7 @@ uint32_t nc_file_poll(const nc_file *file);
 nc_inode *nc_inode_new(int host_ro, int host_rw, int owns);
 int nc_inode_put(nc_inode *inode);
 int nc_inode_set_fds(nc_inode *inode, int host_ro, int host_rw);
+int nc_inode_writers(const nc_inode *inode); /* open descriptions that may write */
 int nc_inode_fd(const nc_inode *inode, int which); /* 0 read-only, 1 read-write, 2 either; -1: not open */
 int nc_inode_set_attrs(nc_inode *inode, uint64_t dev, uint64_t ino, uint32_t mode, uint32_t uid, uint32_t gid,
                        uint64_t nlink, uint64_t rdev, uint32_t live);

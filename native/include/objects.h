@@ -76,6 +76,7 @@ struct nc_inode {
     uint32_t refs;
     int host_ro, host_rw; /* -1: not open */
     int owns;             /* close them with the inode */
+    int writers;          /* descriptions open for writing */
     uint32_t live;        /* NC_LIVE_*: what fstat on the host says better than the fields below */
     uint32_t mode, uid, gid;
     uint64_t dev, ino, nlink, rdev;

@@ -105,7 +105,7 @@ static int64_t rwv(const struct call *call, bool writing, bool positioned) {
     nc_file *file;
     int64_t offset, error = begin(call, writing, positioned, &file, &offset);
     if (error) return error;
-    uint64_t n = call->args[2];
+    uint32_t n = (uint32_t)call->args[2]; /* the kernel's own cast */
     if (n > MAX_IOV) return -EINVAL;
     int64_t size = (int64_t)(n * sizeof iov[0]);
     if (nc_read_mem(call->task->tid, call->args[1], iov, (uint64_t)size) != size) return -EFAULT;

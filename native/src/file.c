@@ -17,7 +17,10 @@ nc_file *nc_file_new(int kind, int flags, void *object) {
     file->id = nc_new_id();
     file->object = object;
     switch (kind) {
-    case NC_REG: nc_inode_get(file->inode); break;
+    case NC_REG:
+        nc_inode_get(file->inode);
+        file->inode->writers += nc_writable(file);
+        break;
     case NC_EVENTFD: nc_eventfd_get(file->event); break;
     case NC_PIPE:
         nc_pipe_get(file->pipe);
@@ -31,6 +34,7 @@ nc_file *nc_file_new(int kind, int flags, void *object) {
 static void release(nc_file *file) {
     if (file->released) return;
     file->released = 1;
+    if (file->kind == NC_REG) file->inode->writers -= nc_writable(file);
     if (file->kind == NC_PIPE) nc_pipe_detach(file);
 }
 
@@ -77,7 +81,7 @@ int nc_file_set_pos(nc_file *file, int64_t pos) {
     return 0;
 }
 
-/* Linux's order: access mode, the position, then the kind's own checks. */
+/* Linux's order: the position, the access mode, then the kind's own checks. */
 static int64_t check_offset(const nc_file *file, int64_t offset) {
     if (offset == NC_AT_POS) return 0;
     if (offset < 0) return -EINVAL;
@@ -85,9 +89,9 @@ static int64_t check_offset(const nc_file *file, int64_t offset) {
 }
 
 int64_t nc_read_iter(nc_file *file, struct nc_iter *to, int64_t offset, int rwf) {
-    if (!nc_readable(file)) return -EBADF;
     int64_t error = check_offset(file, offset);
     if (error) return error;
+    if (!nc_readable(file)) return -EBADF;
     switch (file->kind) {
     case NC_REG: return nc_reg_read(file, to, offset, rwf);
     case NC_PIPE: return nc_pipe_read(file->pipe, to);
@@ -97,9 +101,9 @@ int64_t nc_read_iter(nc_file *file, struct nc_iter *to, int64_t offset, int rwf)
 }
 
 int64_t nc_write_iter(nc_file *file, struct nc_iter *from, int64_t offset, int rwf) {
-    if (!nc_writable(file)) return -EBADF;
     int64_t error = check_offset(file, offset);
     if (error) return error;
+    if (!nc_writable(file)) return -EBADF;
     switch (file->kind) {
     case NC_REG: return nc_reg_write(file, from, offset, rwf);
     case NC_PIPE: return nc_pipe_write(file->pipe, from, file->flags & O_DIRECT);

@@ -45,6 +45,7 @@ class NullFile(File):
     """/dev/null."""
 
     __slots__ = ()
+    nowait = True
 
     async def read(self, task: Task, size: int) -> bytes:
         return b""
@@ -84,6 +85,7 @@ class FullFile(NullFile):
     """/dev/full: full(4)."""
 
     __slots__ = ()
+    nowait = False
 
     async def read(self, task: Task, size: int) -> bytes:
         return bytes(min(size, MAX_READ))

@@ -268,10 +268,9 @@ class GoferInode(Inode):
 
     def stat_now(self) -> Stat | None:
         fs = self.fs
-        if fs.cache_policy == REVALIDATE:
-            if monotonic_ns() - self.fresh_ns > FRESH_NS:
-                return None
-        elif self.host is not None:
+        if fs.cache_policy == REVALIDATE and monotonic_ns() - self.fresh_ns > FRESH_NS:
+            return None
+        if self.host is not None:
             self._take_live(self.host)
         elif self.stale:
             return None
@@ -380,6 +379,12 @@ class GoferInode(Inode):
         args = p.CREATE_ARGS.pack(O_RDWR, mode & 0o7777, uid, gid)
         reply = await self.fs.ask(p.CREATE, self.handle, args + name)
         self._changed(name)
+        inode = self.fs.inode(reply.value, reply.data)
+        inode.take_fds(-1, reply.fd)
+        return inode
+
+    async def tmpfile(self, mode: int, uid: int, gid: int) -> Inode:
+        reply = await self.fs.ask(p.TMPFILE, self.handle, p.OWNER_ARGS.pack(mode & 0o7777, uid, gid))
         inode = self.fs.inode(reply.value, reply.data)
         inode.take_fds(-1, reply.fd)
         return inode
@@ -519,6 +524,7 @@ class GoferInode(Inode):
                 return False
             if self.fs.cache_policy == ALWAYS:
                 self._take_live(backing)  # the last that they tell
+            self.fresh_ns = 0
             self.host = None
         return True
 

@@ -20,6 +20,8 @@ from sentry.abi.linux import (
     O_NONBLOCK,
     RLIM_INFINITY,
     RLIMIT_FSIZE,
+    RWF_APPEND,
+    RWF_NOAPPEND,
     SIGXFSZ,
 )
 from sentry.errors import EAGAIN, EBADF, EFBIG, EINVAL, ENODEV, ENOSPC, from_errno, from_host
@@ -199,6 +201,10 @@ class HostBacking:
         """A descriptor good for fstat."""
         return lib.nc_inode_fd(self.nc, NC_ANY)
 
+    def writers(self) -> int:
+        """Open descriptions that may write (i_writecount)."""
+        return lib.nc_inode_writers(self.nc)
+
     def publish(self, inode: Inode, live: int = LIVE) -> None:
         """Tell C the attributes. `live`: what the host's fstat knows better (LIVE, and NC_LIVE_NLINK for
         nlink too); 0 leaves fstat(2) to Python."""
@@ -225,6 +231,7 @@ class HostFile(CFile):
     __slots__ = ("backing",)
 
     KIND = lib.NC_REG
+    nowait = True
 
     def __init__(
         self, inode: Inode, path: Path | None, flags: int, backing: HostBacking, noexec: bool = False
@@ -233,6 +240,10 @@ class HostFile(CFile):
         super().__init__(inode, path, flags, backing.nc)
         if noexec:
             lib.nc_file_set_noexec(self.nc, 1)
+
+    @property
+    def direct(self) -> bool:
+        return self.inode.fs.direct_io
 
     @property
     def pos(self) -> int:
@@ -246,27 +257,30 @@ class HostFile(CFile):
         self, task: Task, tid: int, iov: IoVec, offset: int = AT_POS, rwf: int = 0, nowait: bool = False
     ) -> int:
         if task is not None:
-            iov = self._within_limit(task, iov, offset)
+            start = self._start(offset, rwf)
+            iov = self._within_limit(task, iov, start)
             if self.inode.fs.limited:
-                iov = self._within_room(iov, offset)
+                iov = self._within_room(iov, start)
             if self.inode.mode & 0o6000:
                 from sentry.vfs.perm import killed_mode
                 from sentry.vfs.stat import SetAttr
 
                 if (mode := killed_mode(task, self.inode)) is not None:
                     await self.inode.setattr(task, SetAttr(mode=mode))
-        put = await super().write_from(task, tid, iov, offset, rwf)
+        put = await super().write_from(task, tid, iov, offset, rwf, nowait)
         if notify.watching:
             notify.file_event(self, IN_MODIFY)
         return put
 
-    def _within_room(self, iov: IoVec, offset: int) -> IoVec:
+    def _start(self, offset: int, rwf: int) -> int:
+        """Where a write begins."""
+        if rwf & RWF_APPEND or (self.flags & O_APPEND and not rwf & RWF_NOAPPEND):
+            return self.backing.host_stat()[0]
+        return self.pos if offset == AT_POS else offset
+
+    def _within_room(self, iov: IoVec, start: int) -> IoVec:
         """A file system with a size limit: cut at what still fits, ENOSPC if nothing does."""
         total = sum(size for _, size in iov)
-        if self.flags & O_APPEND:
-            start = self.backing.host_stat()[0]
-        else:
-            start = self.pos if offset == AT_POS else offset
         room = self.inode.reserve(start, total)
         return iov if room >= total else cut(iov, room)
 
@@ -274,15 +288,12 @@ class HostFile(CFile):
         if notify.watching:
             notify.file_event(self, IN_CLOSE_WRITE if self.writable else IN_CLOSE_NOWRITE)
 
-    def _within_limit(self, task: Task, iov: IoVec, offset: int) -> IoVec:
+    def _within_limit(self, task: Task, iov: IoVec, start: int) -> IoVec:
         """RLIMIT_FSIZE: cut at the limit, SIGXFSZ and EFBIG for a write that starts there."""
         limit = task.group.rlimits.get(RLIMIT_FSIZE)[0]
         if limit == RLIM_INFINITY:
             return iov
         total = sum(size for _, size in iov)
-        if self.flags & O_APPEND:
-            offset = self.backing.host_stat()[0]
-        start = self.pos if offset == AT_POS else offset
         if not total or start + total <= limit:
             return iov
         if start >= limit:

@@ -133,6 +133,9 @@ class HostStream(File):
         )
         self.host_fd = host_fd
 
+    def positioned(self, writing: bool) -> bool:
+        return self.kind in ("file", "device")
+
     # --- readiness
 
     @property

@@ -7,15 +7,19 @@ longer transfer is a partial one, which every program must expect).
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from sentry.abi.linux import RWF_NOWAIT
-from sentry.errors import EBADF, EINVAL, EOPNOTSUPP, Interrupted, LinuxError
+from sentry.abi.linux import O_NONBLOCK, RWF_NOWAIT
+from sentry.errors import EBADF, EINVAL, Interrupted, LinuxError
 from sentry.fs.hostfile import AT_POS, MAX_COPY, CFile, HostFile, IoVec
 
 if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
     from sentry.kernel.task import Task
     from sentry.vfs.file import File
+
+T = TypeVar("T")
 
 MAX_RW_COUNT = 0x7FFFF000  # Linux's, for one call
 _CHUNK = 1 << 18
@@ -27,13 +31,13 @@ async def read_iov(task: Task, file: File, iov: IoVec, offset: int = AT_POS, rwf
         return await file.read_into(task, task.mem.host_tid, iov, offset, rwf, bool(rwf & RWF_NOWAIT))
     if not file.readable:
         raise EBADF
-    if rwf & RWF_NOWAIT:
-        raise EOPNOTSUPP
     size = min(sum(length for _, length in iov), MAX_COPY)
-    if offset == AT_POS:
-        data = await file.read(task, size)
-    else:
+    if offset != AT_POS:
         data = await file.pread(task, size, offset)
+    elif rwf & RWF_NOWAIT:
+        data = await _without_waiting(file, file.read(task, size))
+    else:
+        data = await file.read(task, size)
     return task.mem.write_vec(iov, data) if data else 0
 
 
@@ -43,12 +47,22 @@ async def write_iov(task: Task, file: File, iov: IoVec, offset: int = AT_POS, rw
         return await file.write_from(task, task.mem.host_tid, iov, offset, rwf, bool(rwf & RWF_NOWAIT))
     if not file.writable:
         raise EBADF
-    if rwf & RWF_NOWAIT:
-        raise EOPNOTSUPP
     data = task.mem.read_vec(iov, MAX_COPY)
-    if offset == AT_POS:
-        return await file.write(task, data)
-    return await file.pwrite(task, data, offset)
+    if offset != AT_POS:
+        return await file.pwrite(task, data, offset)
+    if rwf & RWF_NOWAIT:
+        return await _without_waiting(file, file.write(task, data))
+    return await file.write(task, data)
+
+
+async def _without_waiting(file: File, transfer: Coroutine[Any, Any, T]) -> T:
+    """RWF_NOWAIT: as on a description with O_NONBLOCK, which does not suspend; so nobody else sees the flag."""
+    flags = file.flags
+    file.flags = flags | O_NONBLOCK
+    try:
+        return await transfer
+    finally:
+        file.flags = flags
 
 
 class End:

@@ -23,6 +23,7 @@ class MemfdFs(Filesystem):
 
     name = b"tmpfs"
     magic = TMPFS_MAGIC
+    direct_io = False
 
     def __init__(self) -> None:
         super().__init__()

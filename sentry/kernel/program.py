@@ -28,6 +28,7 @@ from sentry.errors import (
     ELOOP,
     ENOENT,
     ENOEXEC,
+    ETXTBSY,
 )
 from sentry.kernel import elf
 from sentry.kernel.creds import Credentials, exec_credentials
@@ -108,7 +109,11 @@ async def open_executable(task: "Task", place: "Path") -> "File":
     if inode.mode & S_IFMT != S_IFREG or place.mount.flags & MS_NOEXEC or not allowed(task, inode, MAY_EXEC):
         raise EACCES
     file = inode.open_now(task, place, O_RDONLY)
-    return await inode.open(task, place, O_RDONLY) if file is None else file
+    if file is None:
+        file = await inode.open(task, place, O_RDONLY)
+    if inode.host is not None and inode.host.writers():
+        raise ETXTBSY
+    return file
 
 
 def _script_words(data: bytes) -> list[bytes]:

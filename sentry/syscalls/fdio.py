@@ -8,9 +8,14 @@ from native import lib
 from sentry.abi.linux import (
     O_APPEND,
     O_NONBLOCK,
+    O_PATH,
     RWF_APPEND,
+    RWF_ATOMIC,
+    RWF_DONTCACHE,
     RWF_DSYNC,
     RWF_HIPRI,
+    RWF_NOAPPEND,
+    RWF_NOSIGNAL,
     RWF_NOWAIT,
     RWF_SYNC,
     S_IFDIR,
@@ -31,7 +36,7 @@ from sentry.errors import (
     ESPIPE,
     from_errno,
 )
-from sentry.fs.hostfile import AT_POS
+from sentry.fs.hostfile import AT_POS, HostFile
 from sentry.fs.io import MAX_RW_COUNT, End, copy, read_iov, write_iov
 from sentry.fs.pipe import PipeEnd, send_sigpipe
 from sentry.kernel.sched import wait
@@ -61,15 +66,17 @@ MAX_OFFSET = (1 << 63) - 1
 SpliceFlags = Annotated[
     int, flags(SPLICE_F_MOVE=1, SPLICE_F_NONBLOCK=2, SPLICE_F_MORE=4, SPLICE_F_GIFT=8)
 ]
+POSIX_FADV_NOREUSE = 5
 Advice = Annotated[
     int,
     choice(
+        strict=False,
         POSIX_FADV_NORMAL=0,
         POSIX_FADV_RANDOM=1,
         POSIX_FADV_SEQUENTIAL=2,
         POSIX_FADV_WILLNEED=3,
         POSIX_FADV_DONTNEED=4,
-        POSIX_FADV_NOREUSE=5,
+        POSIX_FADV_NOREUSE=POSIX_FADV_NOREUSE,
     ),
 ]
 
@@ -88,12 +95,12 @@ async def sys_write(task: Task, file: File, buffer: InBuffer, count: Size) -> in
 
 @syscall(fast=FAST)
 async def sys_pread64(task: Task, fd: UInt, buffer: OutBuffer, count: Size, offset: Off) -> int:
-    return await read_iov(task, positioned(task, fd, offset), one(buffer, count), offset)
+    return await read_iov(task, positioned(task, fd, offset, False), one(buffer, count), offset)
 
 
 @syscall(fast=FAST)
 async def sys_pwrite64(task: Task, fd: UInt, buffer: InBuffer, count: Size, offset: Off) -> int:
-    return await write_iov(task, positioned(task, fd, offset), one(buffer, count), offset)
+    return await write_iov(task, positioned(task, fd, offset, True), one(buffer, count), offset)
 
 
 @syscall(fast=FAST)
@@ -108,30 +115,30 @@ async def sys_writev(task: Task, file: File, iov: Addr, count: ULong) -> int:
 
 @syscall(fast=FAST)
 async def sys_preadv(task: Task, fd: UInt, iov: Addr, count: ULong, offset: Off) -> int:
-    return await vector(task, positioned(task, fd, offset), iov, count, False, offset)
+    return await vector(task, positioned(task, fd, offset, False), iov, count, False, offset)
 
 
 @syscall(fast=FAST)
 async def sys_pwritev(task: Task, fd: UInt, iov: Addr, count: ULong, offset: Off) -> int:
-    return await vector(task, positioned(task, fd, offset), iov, count, True, offset)
+    return await vector(task, positioned(task, fd, offset, True), iov, count, True, offset)
 
 
-@syscall(partial="RWF_HIPRI, RWF_ATOMIC and RWF_DONTCACHE are not there")
+@syscall(partial="RWF_ATOMIC and RWF_DONTCACHE are the host file system's to understand")
 async def sys_preadv2(
     task: Task, fd: UInt, iov: Addr, count: ULong, offset: Off, high: ULong, rwf: Int
 ) -> int:
     if offset == -1:
-        return await vector(task, open_file(task, fd), iov, count, False, AT_POS, read_flags(rwf))
-    return await vector(task, positioned(task, fd, offset), iov, count, False, offset, read_flags(rwf))
+        return await vector(task, open_file(task, fd), iov, count, False, AT_POS, rwf)
+    return await vector(task, positioned(task, fd, offset, False), iov, count, False, offset, rwf)
 
 
-@syscall(partial="RWF_HIPRI, RWF_ATOMIC and RWF_DONTCACHE are not there")
+@syscall(partial="RWF_ATOMIC and RWF_DONTCACHE are the host file system's to understand")
 async def sys_pwritev2(
     task: Task, fd: UInt, iov: Addr, count: ULong, offset: Off, high: ULong, rwf: Int
 ) -> int:
     if offset == -1:
-        return await vector(task, open_file(task, fd), iov, count, True, AT_POS, write_flags(rwf))
-    return await vector(task, positioned(task, fd, offset), iov, count, True, offset, write_flags(rwf))
+        return await vector(task, open_file(task, fd), iov, count, True, AT_POS, rwf)
+    return await vector(task, positioned(task, fd, offset, True), iov, count, True, offset, rwf)
 
 
 def one(addr: int, count: int) -> list[tuple[int, int]]:
@@ -142,16 +149,19 @@ def one(addr: int, count: int) -> list[tuple[int, int]]:
 
 def open_file(task: Task, fd: int) -> OpenFile:
     file = task.fds.get(fd if fd < 1 << 31 else -1)
-    if not file.readable and not file.writable:
+    if file.flags & O_PATH:
         raise EBADF
     return file
 
 
-def positioned(task: Task, fd: int, offset: int) -> OpenFile:
-    """The offset is looked at before the descriptor."""
+def positioned(task: Task, fd: int, offset: int, writing: bool) -> OpenFile:
+    """The offset is looked at before the descriptor, and whether it can be used before the access mode."""
     if offset < 0:
         raise EINVAL
-    return open_file(task, fd)
+    file = open_file(task, fd)
+    if not file.positioned(writing):
+        raise ESPIPE
+    return file
 
 
 async def vector(
@@ -159,24 +169,30 @@ async def vector(
 ) -> int:
     if not (file.writable if writing else file.readable):
         raise EBADF
-    if offset != AT_POS and isinstance(file, PipeEnd):
-        raise ESPIPE
     buffers = task.mem.read_iovec(iov, count & 0xFFFFFFFF)
     if not any(length for _, length in buffers):
         return 0
+    if rwf:
+        check_flags(file, rwf)
     return await (write_iov if writing else read_iov)(task, file, buffers, offset, rwf)
 
 
-def read_flags(rwf: int) -> int:
-    if rwf & ~(RWF_HIPRI | RWF_DSYNC | RWF_SYNC | RWF_NOWAIT):
+def check_flags(file: OpenFile, rwf: int) -> None:
+    """kiocb_set_rw_flags(). What only some file systems understand is asked of the host's."""
+    if rwf & ~_RWF_KNOWN:
         raise EOPNOTSUPP
-    return rwf & RWF_NOWAIT
+    if rwf & RWF_APPEND and rwf & RWF_NOAPPEND:
+        raise EINVAL
+    if rwf & RWF_NOWAIT and not file.nowait:
+        raise EOPNOTSUPP
+    if rwf & (RWF_ATOMIC | RWF_DONTCACHE) and not isinstance(file, HostFile):
+        raise EOPNOTSUPP
 
 
-def write_flags(rwf: int) -> int:
-    if rwf & ~(RWF_HIPRI | RWF_DSYNC | RWF_SYNC | RWF_NOWAIT | RWF_APPEND):
-        raise EOPNOTSUPP
-    return rwf & ~RWF_HIPRI
+_RWF_KNOWN = (
+    RWF_HIPRI | RWF_DSYNC | RWF_SYNC | RWF_NOWAIT | RWF_APPEND | RWF_NOAPPEND | RWF_ATOMIC | RWF_DONTCACHE
+    | RWF_NOSIGNAL
+)  # fmt: skip
 
 
 @syscall(fast=FAST)
@@ -196,7 +212,7 @@ def sys_readahead(task: Task, file: File, offset: Off, count: Size) -> None:
 def sys_fadvise64(task: Task, file: File, offset: Off, length: Off, advice: Advice) -> None:
     if file.inode.mode & S_IFMT == S_IFIFO:
         raise ESPIPE
-    if length < 0:
+    if length < 0 or not 0 <= advice <= POSIX_FADV_NOREUSE:
         raise EINVAL
 
 

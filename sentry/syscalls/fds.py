@@ -183,6 +183,8 @@ def set_flags(task: Task, file: OpenFile, wanted: int) -> None:
     before = file.flags
     if wanted & O_NOATIME and not before & O_NOATIME and not owner_or_capable(task, file.inode):
         raise EPERM
+    if wanted & O_DIRECT and not file.direct and file.inode.mode & S_IFMT != S_IFIFO:  # of a pipe, it means packets
+        raise EINVAL
     set_status_flags(file, wanted)
 
 

@@ -34,6 +34,7 @@ from sentry.errors import (
     ENODEV,
     EOPNOTSUPP,
     ESPIPE,
+    ETXTBSY,
 )
 from sentry.fs.hostfile import check_file_size
 from sentry.syscalls.declare import syscall
@@ -45,7 +46,9 @@ from sentry.syscalls.kinds import (
     Mode,
     Off,
     OpenFlags,
+    PathAddr,
     PathArg,
+    Size,
     cstring,
     flags,
 )
@@ -91,7 +94,7 @@ async def sys_creat(task: Task, path: PathArg, mode: Mode) -> int:
 
 
 @syscall
-async def sys_openat2(task: Task, dirfd: DirFd, path: PathArg, how: Addr, size: Int) -> int:
+async def sys_openat2(task: Task, dirfd: DirFd, path: PathAddr, how: Addr, size: Size) -> int:
     if size < OPEN_HOW.size:
         raise EINVAL
     if size > PAGE:
@@ -102,7 +105,7 @@ async def sys_openat2(task: Task, dirfd: DirFd, path: PathArg, how: Addr, size: 
     flags, mode, resolve_flags = OPEN_HOW.unpack_from(data)
     flags = openat2_flags(flags, mode, resolve_flags)
     task.fds.check_room()
-    file = await open_path(task, dirfd, path, flags, mode, resolve_flags)
+    file = await open_path(task, dirfd, task.mem.read_cstr(path), flags, mode, resolve_flags)
     return task.fds.install(file, bool(flags & O_CLOEXEC))
 
 
@@ -140,6 +143,8 @@ async def sys_truncate(task: Task, path: PathArg, length: Off) -> None:
         raise EINVAL
     want_write(place)
     check(task, place, MAY_WRITE)
+    if task.kernel.is_running(place.inode):
+        raise ETXTBSY
     check_file_size(task, length, (await place.inode.getattr()).size)
     await truncate(task, place.inode, length, place)
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sentry.errors import EINVAL, ENODEV, ENOTDIR, ENOTTY, ESPIPE
+from sentry.errors import EINVAL, ENODEV, ENOTDIR, ENOTTY, EOPNOTSUPP, ESPIPE
 
 if TYPE_CHECKING:
+    from sentry.kernel.creds import Credentials
     from sentry.kernel.sched import WaitQueue
     from sentry.kernel.task import Task
     from sentry.vfs.inode import Inode
@@ -26,7 +27,12 @@ O_PATH = 0o10000000
 class File:
     """What a descriptor refers to; shared by dup(2) and fork(2)."""
 
-    __slots__ = ("__weakref__", "flags", "inode", "locks", "nc", "path", "pos", "queue")
+    __slots__ = ("__weakref__", "creds", "flags", "inode", "locks", "nc", "path", "pos", "queue")
+
+    stream: bool = False  #: opened by name, too, it has no positions (stream_open)
+    nowait: bool = False  #: RWF_NOWAIT is understood (FMODE_NOWAIT)
+
+    creds: Credentials  # who opened it, if it was opened by name
 
     def __init__(self, inode: Inode, path: Path | None, flags: int) -> None:
         self.inode = inode
@@ -46,6 +52,15 @@ class File:
     @property
     def writable(self) -> bool:
         return self.flags & (O_ACCMODE | O_PATH) in (1, 2)
+
+    def positioned(self, writing: bool) -> bool:
+        """Whether pread(2), or pwrite(2), is there at all (FMODE_PREAD, FMODE_PWRITE); else it gives ESPIPE."""
+        return self.path is not None and not self.stream
+
+    @property
+    def direct(self) -> bool:
+        """Whether O_DIRECT is understood (FMODE_CAN_ODIRECT)."""
+        return False
 
     @property
     def wait_queue(self) -> WaitQueue:
@@ -90,7 +105,8 @@ class File:
         raise EINVAL
 
     async def fallocate(self, task: Task, mode: int, offset: int, length: int) -> None:
-        raise ENODEV
+        """Asked of regular files only."""
+        raise EOPNOTSUPP
 
     def mapping(self) -> int:
         """The host descriptor that mmap(2) maps."""

@@ -50,6 +50,7 @@ class Filesystem:
     cache_policy: int = ALWAYS
     blksize: int = 4096
     limited: bool = False  #: writes ask Inode.reserve for room
+    direct_io: bool = True  #: its regular files may be opened with O_DIRECT
 
     root: Inode
 

@@ -13,6 +13,7 @@ from sentry.abi.linux import (
     O_APPEND,
     O_CLOEXEC,
     O_CREAT,
+    O_DIRECT,
     O_DIRECTORY,
     O_EXCL,
     O_LARGEFILE,
@@ -30,6 +31,7 @@ from sentry.abi.linux import (
     S_IFREG,
 )
 from sentry.errors import EACCES, EEXIST, EINVAL, EISDIR, ELOOP, ENOENT, ENOTDIR, EPERM, EROFS, ETXTBSY
+from sentry.kernel.fdtable import release_unused
 from sentry.vfs import notify
 from sentry.vfs.dentry import Dentry
 from sentry.vfs.file import File, PathFile
@@ -63,14 +65,14 @@ _NO_NAME = (b".", b"..", b"/")
 async def open_path(
     task: Task, dirfd: int, path: bytes, flags: int, mode: int = 0, resolve_flags: int = 0
 ) -> File:
-    """open(2): an open file description for `path`. `flags` as openat(2) takes them, unknown bits removed."""
+    """open(2): an open file description for `path`. `flags` as openat(2) takes them, unknown bits removed,
+    impossible combinations refused (`check_combination`).
+    """
     if flags & (O_PATH | O_CREAT | _TMPFILE):
         if flags & O_PATH:
             return await _open_o_path(task, dirfd, path, flags, resolve_flags)
         if flags & _TMPFILE:
             return await _open_tmpfile(task, dirfd, path, flags, mode, resolve_flags)
-        if flags & O_DIRECTORY:
-            raise EINVAL("O_CREAT with O_DIRECTORY")
         place, created = await _find_or_create(task, dirfd, path, flags, mode, resolve_flags)
         if created:
             return await _opened(task, place, flags & ~O_TRUNC)
@@ -123,6 +125,10 @@ async def _opened(task: Task, place: Path, flags: int) -> File:
     file = inode.open_now(task, place, kept)
     if file is None:
         file = await inode.open(task, place, kept)
+    file.creds = task.creds
+    if flags & O_DIRECT and not file.direct:
+        release_unused(file)
+        raise EINVAL
     if flags & O_TRUNC:
         await truncate(task, inode, 0, place)
     if notify.watching:
@@ -145,7 +151,9 @@ async def _open_o_path(task: Task, dirfd: int, path: bytes, flags: int, resolve_
     place = await resolve(task, dirfd, path, not flags & O_NOFOLLOW, resolve_flags)
     if flags & O_DIRECTORY and place.inode.mode & S_IFMT != S_IFDIR:
         raise ENOTDIR
-    return PathFile(place.inode, place, flags)
+    file = PathFile(place.inode, place, flags)
+    file.creds = task.creds
+    return file
 
 
 class TmpfileDentry(Dentry):
@@ -159,8 +167,6 @@ async def _open_tmpfile(
     task: Task, dirfd: int, path: bytes, flags: int, mode: int, resolve_flags: int
 ) -> File:
     """open(O_TMPFILE): a file in the directory's file system that has no name."""
-    if flags & O_TMPFILE != O_TMPFILE or not _ACCESS[flags & O_ACCMODE] & MAY_WRITE or flags & O_CREAT:
-        raise EINVAL
     place = await resolve(task, dirfd, path, not flags & O_NOFOLLOW, resolve_flags)
     directory = place.inode
     if directory.mode & S_IFMT != S_IFDIR:
@@ -242,6 +248,7 @@ def openat2_flags(flags: int, mode: int, resolve_flags: int) -> int:
             raise EINVAL
     elif mode:
         raise EINVAL
+    check_combination(flags)
     if flags & O_PATH and flags & ~(O_DIRECTORY | O_NOFOLLOW | O_PATH | O_CLOEXEC):
         raise EINVAL
     if resolve_flags & 0x20 and flags & (O_TRUNC | O_CREAT | _TMPFILE):  # RESOLVE_CACHED
@@ -249,6 +256,14 @@ def openat2_flags(flags: int, mode: int, resolve_flags: int) -> int:
 
         raise EAGAIN
     return flags
+
+
+def check_combination(flags: int) -> None:
+    """EINVAL for what no path makes right. open(2)'s decoder sees to it (OpenFlags), where O_PATH drops the rest."""
+    if flags & O_CREAT and flags & O_DIRECTORY:
+        raise EINVAL
+    if flags & _TMPFILE and (not flags & O_DIRECTORY or not _ACCESS[flags & O_ACCMODE] & MAY_WRITE):
+        raise EINVAL
 
 
 _VALID_FLAGS = (

@@ -102,7 +102,7 @@ class Walk:
     """One walk in progress: at `mount`, `dentry`; the names still to go in `names`, the next one last."""
 
     __slots__ = (
-        "dentry", "flags", "last", "links", "mount", "names", "pure", "root", "start", "task", "want_dir",
+        "dentry", "flags", "last", "links", "mount", "names", "pure", "root", "rooted", "start", "task", "want_dir",
     )  # fmt: skip
 
     def __init__(self, task: Task, dirfd: int, path: bytes, resolve_flags: int = 0) -> None:
@@ -114,6 +114,7 @@ class Walk:
         self.pure = True  # only cacheable file systems met: the memo may keep the answer
         self.last = b""  # after to_parent: the last component; b"/" if there is none
         self.root = task.fs.root
+        self.rooted = path[0] == 47 or bool(resolve_flags & _SCOPED)  # Linux has looked at the root by now
         if path[0] == 47 and not resolve_flags & RESOLVE_IN_ROOT:
             if resolve_flags & RESOLVE_BENEATH:
                 raise EXDEV("absolute path")
@@ -231,7 +232,7 @@ class Walk:
         assert inode is not None
         if inode.fs.cache_policy != ALWAYS:
             self.pure = False
-        if self.flags & RESOLVE_CACHED and (inode.fs.cache_policy or self.dentry.get(name) is None):
+        if self.flags & RESOLVE_CACHED and (inode.fs.cache_policy == NEVER or self.dentry.get(name) is None):
             raise EAGAIN
         child = await lookup(Path(self.mount, self.dentry), name)
         if child.mounted:
@@ -246,6 +247,7 @@ class Walk:
         """`..`: stays at the root; leaves a mount at its root (follow_dotdot)."""
         mount, dentry = self.mount, self.dentry
         root = self.root
+        self.rooted = True
         while True:
             if dentry is root.dentry and mount is root.mount:
                 if self.flags & RESOLVE_BENEATH:
@@ -288,8 +290,9 @@ class Walk:
         if target[0] == 47:
             if self.flags & RESOLVE_BENEATH:
                 raise EXDEV("absolute link")
-            if self.flags & RESOLVE_NO_XDEV and self.root.mount is not self.mount:
+            if self.flags & RESOLVE_NO_XDEV and not (self.rooted and self.root.mount is self.mount):
                 raise EXDEV
+            self.rooted = True
             self.mount, self.dentry = self.root
         self._push(target)
 

@@ -8,9 +8,24 @@ from typing import TYPE_CHECKING
 
 from sentry.abi.linux import CAP_SYS_PTRACE
 from sentry.errors import EACCES
+from sentry.fs.pseudo import PseudoFile, PseudoInode
 
 if TYPE_CHECKING:
     from sentry.kernel.task import Task
+
+
+class ProcessInode(PseudoInode):
+    """What is in /proc/PID: made anew at each look-up, it takes no mode; an owner it forgets."""
+
+    __slots__ = ()
+    fixed_mode = True
+
+
+class ProcessFile(PseudoFile):
+    """A file in /proc/PID."""
+
+    __slots__ = ()
+    fixed_mode = True
 
 
 def may_look(task: Task, target: Task) -> bool:

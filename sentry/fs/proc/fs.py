@@ -8,9 +8,8 @@ from sentry.abi.linux import PROC_SUPER_MAGIC, S_IFDIR, S_IFLNK
 from sentry.errors import ENOENT
 from sentry.fs.proc import sysctl, system
 from sentry.fs.proc.task import TaskDirectory
-from sentry.fs.pseudo import PseudoDirectory, PseudoFilesystem, PseudoInode
+from sentry.fs.pseudo import OpenDirectory, PseudoDirectory, PseudoFilesystem, PseudoInode
 from sentry.vfs.inode import NEVER
-from sentry.vfs.special import Directory
 from sentry.vfs.stat import DirEntry
 
 if TYPE_CHECKING:
@@ -79,7 +78,7 @@ class RootDirectory(PseudoInode):
         return found + [DirEntry(b"%d" % pid, (pid << PID_SHIFT) + 1, DT_DIR) for pid in pids if pid]
 
     async def open(self, task: Task, path: Path, flags: int) -> File:
-        return Directory(self, path, flags)
+        return OpenDirectory(self, path, flags)
 
 
 class SelfLink(PseudoInode):

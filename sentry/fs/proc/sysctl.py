@@ -13,7 +13,7 @@ from sentry.errors import EINVAL, ENOENT, EPERM
 from sentry.fs import aio
 from sentry.fs.proc.facts import facts_of, random_uuid
 from sentry.fs.proc.system import RELEASE, SYSNAME, VERSION
-from sentry.fs.pseudo import Text, Tree, number
+from sentry.fs.pseudo import PseudoFile, PseudoFilesystem, Tree, number
 
 if TYPE_CHECKING:
     from sentry.kernel.kernel import Kernel
@@ -226,7 +226,14 @@ def tree(kernel: Kernel) -> Tree:
     return root
 
 
-def _file(name: bytes, knob: Knob) -> Text:
+class SysctlFile(PseudoFile):
+    """A parameter: root's, and of a fixed mode."""
+
+    __slots__ = ()
+    fixed_mode = fixed_owner = True
+
+
+def _file(name: bytes, knob: Knob) -> Callable[[PseudoFilesystem], PseudoFile]:
     def make(task: Task) -> bytes:
         return read(task.kernel, name) + b"\n"
 
@@ -236,8 +243,8 @@ def _file(name: bytes, knob: Knob) -> Text:
         write(task.kernel, name, data)
 
     if knob.accept is None:
-        return Text(make, 0o444)
-    return Text(make, 0o644, store)
+        return lambda fs: SysctlFile(fs, make, None, 0o444)
+    return lambda fs: SysctlFile(fs, make, store, 0o644)
 
 
 def reset() -> None:

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, NamedTuple
 from sentry.abi.linux import CAP_SYS_RESOURCE, S_IFDIR, S_IFLNK
 from sentry.errors import EACCES, EINVAL, EIO, ENOENT, EPERM, ESRCH
 from sentry.fs.proc import maps, mounts, net, status
-from sentry.fs.proc.access import check_look, owner
+from sentry.fs.proc.access import ProcessFile, ProcessInode, check_look, owner
 from sentry.fs.proc.fds import FdDirectory, FdinfoDirectory
-from sentry.fs.pseudo import PseudoDirectory, PseudoFile, PseudoInode, number
+from sentry.fs.pseudo import OpenDirectory, PseudoDirectory, number
 from sentry.vfs.mount import Path, d_path
-from sentry.vfs.special import Directory
 from sentry.vfs.stat import DirEntry
 
 if TYPE_CHECKING:
@@ -35,6 +34,7 @@ class Entry(NamedTuple):
     make: Make | None
     mode: int = 0o444
     store: Store | None = None
+    sequential: bool = False  # written through a seq_file
 
 
 def _comm(reader: Task, target: Task) -> bytes:
@@ -120,10 +120,10 @@ _COMMON: dict[bytes, Entry] = {
     b"auxv": Entry(maps.auxv, 0o400),
     b"cgroup": Entry(_cgroup),
     b"cmdline": Entry(maps.cmdline),
-    b"comm": Entry(_comm, 0o644, _set_comm),
+    b"comm": Entry(_comm, 0o644, _set_comm, True),
     b"cpuset": Entry(lambda reader, target: b"/\n"),
     b"environ": Entry(maps.environ, 0o400),
-    b"gid_map": Entry(_id_map, 0o644, _refuse_map),
+    b"gid_map": Entry(_id_map, 0o644, _refuse_map, True),
     b"io": Entry(status.io, 0o400),
     b"limits": Entry(status.limits),
     b"loginuid": Entry(lambda reader, target: b"4294967295", 0o644, _refuse_map),
@@ -135,25 +135,25 @@ _COMMON: dict[bytes, Entry] = {
     b"oom_score": Entry(_oom_score),
     b"oom_score_adj": Entry(_oom_score_adj, 0o644, _set_oom_score_adj),
     b"personality": Entry(_personality, 0o400),
-    b"projid_map": Entry(_id_map, 0o644, _refuse_map),
+    b"projid_map": Entry(_id_map, 0o644, _refuse_map, True),
     b"sched": Entry(status.sched),
     b"schedstat": Entry(status.schedstat),
     b"sessionid": Entry(lambda reader, target: b"4294967295"),
-    b"setgroups": Entry(lambda reader, target: b"allow\n", 0o644, _refuse_map),
+    b"setgroups": Entry(lambda reader, target: b"allow\n", 0o644, _refuse_map, True),
     b"smaps": Entry(maps.smaps),
     b"smaps_rollup": Entry(maps.smaps_rollup),
     b"stat": Entry(None),
     b"statm": Entry(status.statm),
     b"status": Entry(status.status),
     b"syscall": Entry(_syscall, 0o400),
-    b"uid_map": Entry(_id_map, 0o644, _refuse_map),
+    b"uid_map": Entry(_id_map, 0o644, _refuse_map, True),
     b"wchan": Entry(_wchan),
 }
 _PROCESS: dict[bytes, Entry] = {
     **_COMMON,
     b"coredump_filter": Entry(lambda reader, target: b"00000033\n", 0o644, lambda writer, target, data: None),
     b"mountstats": Entry(_mountstats, 0o400),
-    b"timerslack_ns": Entry(lambda reader, target: b"50000\n", 0o666, lambda writer, target, data: None),
+    b"timerslack_ns": Entry(lambda reader, target: b"50000\n", 0o666, lambda writer, target, data: None, True),
     b"timers": Entry(lambda reader, target: b""),
 }
 _LINKS = (b"cwd", b"exe", b"root")
@@ -179,7 +179,7 @@ _SLOTS = {
 _FD, _FDINFO, _NS, _NET = 0x1000, 0x200000, 0x400, 0x800
 
 
-class TaskDirectory(PseudoInode):
+class TaskDirectory(ProcessInode):
     """/proc/PID, or /proc/PID/task/TID with `thread`."""
 
     __slots__ = ("entries", "target", "thread")
@@ -234,7 +234,8 @@ class TaskDirectory(PseudoInode):
                 raise EIO
             store(writer, target, data)
 
-        inode = PseudoFile(self.fs, read, write if store else None, entry.mode, self._ino(_SLOTS[name]))
+        ino = self._ino(_SLOTS[name])
+        inode = ProcessFile(self.fs, read, write if store else None, entry.mode, ino, entry.sequential)
         inode.uid, inode.gid = owner(target)
         return inode
 
@@ -252,10 +253,10 @@ class TaskDirectory(PseudoInode):
         return found
 
     async def open(self, task: Task, path: Path, flags: int) -> File:
-        return Directory(self, path, flags)
+        return OpenDirectory(self, path, flags)
 
 
-class TaskLink(PseudoInode):
+class TaskLink(ProcessInode):
     """cwd, exe and root: magic links to places of the process."""
 
     __slots__ = ("name", "target")
@@ -287,7 +288,7 @@ class TaskLink(PseudoInode):
         return d_path(self._place(), self.target.fs.root)
 
 
-class ThreadsDirectory(PseudoInode):
+class ThreadsDirectory(ProcessInode):
     """/proc/PID/task."""
 
     __slots__ = ("target",)
@@ -310,10 +311,10 @@ class ThreadsDirectory(PseudoInode):
         ]
 
     async def open(self, task: Task, path: Path, flags: int) -> File:
-        return Directory(self, path, flags)
+        return OpenDirectory(self, path, flags)
 
 
-class NamespaceDirectory(PseudoInode):
+class NamespaceDirectory(ProcessInode):
     """/proc/PID/ns: every process of the sandbox is in the same namespaces, mounts apart."""
 
     __slots__ = ("target",)
@@ -332,10 +333,10 @@ class NamespaceDirectory(PseudoInode):
         return [DirEntry(name, self.ino + 1 + slot, DT_LNK) for slot, name in enumerate(_NAMESPACES)]
 
     async def open(self, task: Task, path: Path, flags: int) -> File:
-        return Directory(self, path, flags)
+        return OpenDirectory(self, path, flags)
 
 
-class NamespaceLink(PseudoInode):
+class NamespaceLink(ProcessInode):
     """/proc/PID/ns/NAME. It can be read, not opened."""
 
     __slots__ = ("name", "target")

@@ -159,6 +159,7 @@ class MasterFile(File):
     """/dev/ptmx, opened."""
 
     __slots__ = ("devpts", "slave")
+    stream = True
 
     def __init__(self, inode: Inode, path: Path | None, flags: int, slave: PtySlave, devpts: Devpts) -> None:
         super().__init__(inode, path, flags)
