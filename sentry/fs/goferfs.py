@@ -27,6 +27,7 @@ from gofer.client import Client, Pending
 from native import lib
 from sentry.abi.linux import (
     EPOLLIN,
+    FALLOC_FL_KEEP_SIZE,
     MS_NOEXEC,
     MS_RDONLY,
     O_ACCMODE,
@@ -41,7 +42,7 @@ from sentry.abi.linux import (
     S_IFREG,
 )
 from sentry.errors import EACCES, EINVAL, EIO, EPERM, from_errno, from_host
-from sentry.fs.hostfile import LIVE, HostBacking, HostFile
+from sentry.fs.hostfile import AT_POS, LIVE, HostBacking, HostFile, IoVec
 from sentry.kernel.sched import Future, sched
 from sentry.vfs.inode import ALWAYS, REVALIDATE, Filesystem, Inode
 from sentry.vfs.special import Directory, open_special
@@ -307,7 +308,8 @@ class GoferInode(Inode):
                 valid |= 1 << number  # SET_MODE ... SET_MTIME, in this order
                 values[number] = value
         backing = self.host
-        if valid == p.SET_SIZE and backing is not None and (host_fd := backing.host_fd(True)) >= 0:
+        by_fd = valid == p.SET_SIZE and not self.mode & 0o6000  # ours takes setuid away, the gofer's does not
+        if by_fd and backing is not None and (host_fd := backing.host_fd(True)) >= 0:
             try:
                 os.ftruncate(host_fd, values[3])
             except OSError as error:
@@ -587,6 +589,28 @@ class GoferFile(HostFile):
     """An open regular file. Only what may take the disk's time goes through the gofer."""
 
     __slots__ = ()
+
+    async def write_from(
+        self, task: Task, tid: int, iov: IoVec, offset: int = AT_POS, rwf: int = 0, nowait: bool = False
+    ) -> int:
+        put = await super().write_from(task, tid, iov, offset, rwf, nowait)
+        await self._keep_mode()
+        return put
+
+    async def fallocate(self, task: Task, mode: int, offset: int, length: int) -> None:
+        await super().fallocate(task, mode, offset, length)
+        await self._keep_mode()
+
+    def counts(self, mode: int) -> bool:
+        return not mode & FALLOC_FL_KEEP_SIZE
+
+    async def _keep_mode(self) -> None:
+        """We have no CAP_FSETID: to our writes the host takes setuid and setgid away, when the guest may keep them."""
+        inode = self.inode
+        if inode.mode & 0o6000:
+            assert isinstance(inode, GoferInode)
+            args = p.SETATTR_ARGS.pack(p.SET_MODE, inode.mode & 0o7777, 0, 0, 0, 0, 0)
+            await inode.fs.ask(p.SETATTR, inode.handle, args)
 
     async def fsync(self, task: Task, datasync: bool) -> None:
         inode = self.inode

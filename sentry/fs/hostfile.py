@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from native import ffi, lib
 from sentry.abi.linux import (
+    FALLOC_FL_KEEP_SIZE,
     FIONREAD,
     IN_CLOSE_NOWRITE,
     IN_CLOSE_WRITE,
@@ -231,7 +232,7 @@ class HostFile(CFile):
     __slots__ = ("backing",)
 
     KIND = lib.NC_REG
-    nowait = True
+    nowait = takes_splice = gives_splice = True
 
     def __init__(
         self, inode: Inode, path: Path | None, flags: int, backing: HostBacking, noexec: bool = False
@@ -261,16 +262,20 @@ class HostFile(CFile):
             iov = self._within_limit(task, iov, start)
             if self.inode.fs.limited:
                 iov = self._within_room(iov, start)
-            if self.inode.mode & 0o6000:
-                from sentry.vfs.perm import killed_mode
-                from sentry.vfs.stat import SetAttr
-
-                if (mode := killed_mode(task, self.inode)) is not None:
-                    await self.inode.setattr(task, SetAttr(mode=mode))
+            await self._drop_privileges(task)
         put = await super().write_from(task, tid, iov, offset, rwf, nowait)
         if notify.watching:
             notify.file_event(self, IN_MODIFY)
         return put
+
+    async def _drop_privileges(self, task: Task) -> None:
+        """What changes a file takes its setuid and setgid bits away (file_modified)."""
+        if self.inode.mode & 0o6000:
+            from sentry.vfs.perm import killed_mode
+            from sentry.vfs.stat import SetAttr
+
+            if (mode := killed_mode(task, self.inode)) is not None:
+                await self.inode.setattr(task, SetAttr(mode=mode))
 
     def _start(self, offset: int, rwf: int) -> int:
         """Where a write begins."""
@@ -334,17 +339,22 @@ class HostFile(CFile):
         check_file_size(task, size, self.backing.host_stat()[0])
         await truncate(task, self.inode, size, self.path)
 
+    def counts(self, mode: int) -> bool:
+        """Whether such a fallocate(2) is held to RLIMIT_FSIZE; tmpfs minds blocks beyond the end, too."""
+        return True
+
     async def fallocate(self, task: Task, mode: int, offset: int, length: int) -> None:
         host_fd = self.backing.host_fd(True)
         if host_fd < 0:
             raise EBADF
-        if not mode & ~1:
+        if not mode & ~FALLOC_FL_KEEP_SIZE and self.counts(mode):
             check_file_size(task, offset + length, self.backing.host_stat()[0])
             if self.inode.reserve(offset, length) < length:
                 raise ENOSPC
         error = lib.nc_fallocate(host_fd, mode, offset, length)
         if error < 0:
             raise from_errno(-error)
+        await self._drop_privileges(task)
 
 
 class SharedHostFile(HostFile):

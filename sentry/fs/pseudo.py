@@ -202,6 +202,7 @@ class TextFile(File):
 
     __slots__ = ("_text",)
     inode: PseudoFile
+    gives_splice = True
 
     def __init__(self, inode: PseudoFile, path: Path | None, flags: int) -> None:
         super().__init__(inode, path, flags)

@@ -34,6 +34,7 @@ from sentry.errors import (
     EOVERFLOW,
     EPIPE,
     ESPIPE,
+    EXDEV,
     from_errno,
 )
 from sentry.fs.hostfile import AT_POS, HostFile
@@ -62,6 +63,7 @@ if TYPE_CHECKING:
 
 FAST = "the file's data is the C core's and nothing has to wait"
 MAX_OFFSET = (1 << 63) - 1
+_U64 = (1 << 64) - 1
 
 SpliceFlags = Annotated[
     int, flags(SPLICE_F_MOVE=1, SPLICE_F_NONBLOCK=2, SPLICE_F_MORE=4, SPLICE_F_GIFT=8)
@@ -204,7 +206,7 @@ def sys_lseek(task: Task, file: File, offset: Off, whence: Whence) -> int:
 def sys_readahead(task: Task, file: File, offset: Off, count: Size) -> None:
     if not file.readable:
         raise EBADF
-    if file.inode.mode & S_IFMT != S_IFREG:
+    if file.inode.mode & S_IFMT != S_IFREG or count >= 1 << 63:
         raise EINVAL
 
 
@@ -224,26 +226,33 @@ async def sys_sendfile(task: Task, out: UInt, source: UInt, offset: Addr, count:
     at = None
     if offset:
         at = signed(task.mem.read_u64(offset))
-    file_in, file_out = open_file(task, source), open_file(task, out)
-    if not file_in.readable or not file_out.writable:
+    file_in = open_file(task, source)
+    if not file_in.readable:
         raise EBADF
-    if at is not None and isinstance(file_in, PipeEnd):
+    if at is not None and not file_in.positioned(False):
         raise ESPIPE
-    if count >= 1 << 63:
-        raise EINVAL
-    if file_out.flags & O_APPEND:
-        raise EINVAL
-    if file_in.inode.mode & S_IFMT == S_IFDIR:
-        raise EINVAL
     start = End(file_in, at)
-    done = await copy(task, start, End(file_out, None), min(count, MAX_RW_COUNT))
+    if count > MAX_OFFSET - (at or 0):
+        raise EINVAL
+    count = min(count, MAX_RW_COUNT)
+    file_out = open_file(task, out)
+    if not file_out.writable:
+        raise EBADF
+    if not isinstance(file_out, PipeEnd):
+        if file_out.flags & O_APPEND or not file_out.takes_splice:
+            raise EINVAL
+        if not file_in.positioned(False):  # what was read could not be given back
+            raise EINVAL
+    if not file_in.gives_splice:
+        raise EINVAL
+    done = await copy(task, start, End(file_out, None), count)
     if offset:
         assert start.offset is not None
         task.mem.write_u64(offset, start.offset)
     return done
 
 
-@syscall(partial="between file systems too")
+@syscall
 async def sys_copy_file_range(
     task: Task, source: UInt, off_in: Addr, target: UInt, off_out: Addr, count: Size, flags: UInt
 ) -> int:
@@ -260,19 +269,21 @@ async def sys_copy_file_range(
             raise EINVAL
     if not file_in.readable or not file_out.writable or file_out.flags & O_APPEND:
         raise EBADF
-    start = End(file_in, at_in)
-    to = End(file_out, at_out)
+    if file_in.inode.fs is not file_out.inode.fs:
+        raise EXDEV
     pos_in = file_in.pos if at_in is None else at_in
     pos_out = file_out.pos if at_out is None else at_out
-    if count > MAX_OFFSET - max(pos_in, pos_out):
+    if max(pos_in & _U64, pos_out & _U64) + count > _U64:  # the kernel adds as if they were unsigned
         raise EOVERFLOW
+    size = (await file_in.getattr()).size
+    count = min(count, size - pos_in) if pos_in < size else 0
     if pos_out == MAX_OFFSET:
         raise EFBIG
-    if file_in.inode is file_out.inode:
-        size = (await file_in.getattr()).size
-        count = min(count, max(size - pos_in, 0))
-        if pos_out < pos_in + count and pos_in < pos_out + count:
-            raise EINVAL
+    count = min(count, MAX_OFFSET - pos_out)
+    if file_in.inode is file_out.inode and pos_out < pos_in + count and pos_in < pos_out + count:
+        raise EINVAL
+    start = End(file_in, at_in)
+    to = End(file_out, at_out)
     done = await copy(task, start, to, min(count, MAX_RW_COUNT))
     if off_in and start.offset is not None:
         task.mem.write_u64(off_in, start.offset)
@@ -307,7 +318,9 @@ async def sys_splice(
     if isinstance(file_in, PipeEnd):
         if isinstance(file_out, PipeEnd) and file_in.pipe is file_out.pipe:
             raise EINVAL
-        if not pipe_out and file_out.flags & O_APPEND:
+        if not pipe_out and (file_out.flags & O_APPEND or not file_out.takes_splice):
+            raise EINVAL
+        if off_out and not file_out.positioned(True):
             raise EINVAL
         to = End(file_out, at_out)
         done = await from_pipe(task, file_in, to, count, nonblock)
@@ -315,6 +328,8 @@ async def sys_splice(
             task.mem.write_u64(off_out, to.offset)
         return done
     if isinstance(file_out, PipeEnd):
+        if not file_in.gives_splice or (off_in and not file_in.positioned(False)):
+            raise EINVAL
         start = End(file_in, at_in)
         done = await to_pipe(task, start, file_out, count, nonblock)
         if off_in and start.offset is not None:

@@ -10,8 +10,12 @@ from sentry.abi.linux import (
     AT_EMPTY_PATH,
     AT_FDCWD,
     AT_SYMLINK_FOLLOW,
+    FALLOC_FL_COLLAPSE_RANGE,
+    FALLOC_FL_INSERT_RANGE,
     FALLOC_FL_KEEP_SIZE,
     FALLOC_FL_PUNCH_HOLE,
+    FALLOC_FL_UNSHARE_RANGE,
+    FALLOC_FL_WRITE_ZEROES,
     FALLOC_FL_ZERO_RANGE,
     MFD_ALLOW_SEALING,
     MFD_CLOEXEC,
@@ -132,10 +136,10 @@ async def sys_name_to_handle_at(
 
 
 @syscall
-async def sys_truncate(task: Task, path: PathArg, length: Off) -> None:
+async def sys_truncate(task: Task, path: PathAddr, length: Off) -> None:
     if length < 0:
         raise EINVAL
-    place = await resolve(task, AT_FDCWD, path)
+    place = await resolve(task, AT_FDCWD, task.mem.read_cstr(path))
     kind = place.inode.mode & S_IFMT
     if kind == S_IFDIR:
         raise EISDIR
@@ -158,13 +162,28 @@ async def sys_ftruncate(task: Task, file: File, length: Off) -> None:
     await file.ftruncate(task, length)
 
 
-@syscall(partial="keeping the size, punching holes and zeroing; no collapsing or inserting of ranges")
+#: Each does one thing; some of them may change the size, some must not be asked to keep it.
+_FALLOCATE_MODES = frozenset(
+    (
+        0,
+        FALLOC_FL_KEEP_SIZE,
+        FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+        FALLOC_FL_ZERO_RANGE,
+        FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE,
+        FALLOC_FL_UNSHARE_RANGE,
+        FALLOC_FL_UNSHARE_RANGE | FALLOC_FL_KEEP_SIZE,
+        FALLOC_FL_COLLAPSE_RANGE,
+        FALLOC_FL_INSERT_RANGE,
+        FALLOC_FL_WRITE_ZEROES,
+    )
+)
+
+
+@syscall
 async def sys_fallocate(task: Task, file: File, mode: Int, offset: Off, length: Off) -> None:
     if offset < 0 or length <= 0:
         raise EINVAL
-    if mode & ~(FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE):
-        raise EOPNOTSUPP
-    if mode & FALLOC_FL_PUNCH_HOLE and (not mode & FALLOC_FL_KEEP_SIZE or mode & FALLOC_FL_ZERO_RANGE):
+    if mode not in _FALLOCATE_MODES:
         raise EOPNOTSUPP
     if not file.writable:
         raise EBADF
@@ -206,7 +225,7 @@ async def sys_syncfs(task: Task, file: File) -> None:
 
 @syscall(partial="the arguments are checked; nothing is written early")
 def sys_sync_file_range(task: Task, file: File, offset: Off, length: Off, how: Int) -> None:
-    if how & ~7 or offset < 0 or length < 0:
+    if how & ~7 or offset < 0 or length < 0 or offset + length > MAX_FILE_SIZE:
         raise EINVAL
     kind = file.inode.mode & S_IFMT
     if kind not in (S_IFREG, S_IFDIR):

@@ -31,6 +31,8 @@ class File:
 
     stream: bool = False  #: opened by name, too, it has no positions (stream_open)
     nowait: bool = False  #: RWF_NOWAIT is understood (FMODE_NOWAIT)
+    takes_splice: bool = False  #: splice(2) and sendfile(2) may write to it (f_op->splice_write)
+    gives_splice: bool = False  #: and read from it (f_op->splice_read)
 
     creds: Credentials  # who opened it, if it was opened by name
 
