@@ -316,6 +316,8 @@ class GoferInode(Inode):
                 raise from_host(error)
             self.fresh_ns = 0
             return
+        if not valid:  # chown(2) that leaves both ids alone: only the change time moves
+            valid, values[1] = p.SET_UID, self.uid
         if valid:
             self.adopt((await self.fs.ask(p.SETATTR, self.handle, p.SETATTR_ARGS.pack(valid, *values))).data)
 

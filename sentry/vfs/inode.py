@@ -85,7 +85,7 @@ class Filesystem:
 
     async def statfs(self) -> StatFs:
         """statfs(2); the default is simple_statfs."""
-        return StatFs(type=self.magic, bsize=self.blksize, frsize=self.blksize, fsid=self.dev)
+        return StatFs(type=self.magic, fsid=self.dev)
 
     def options(self) -> bytes:
         """File-system-specific options for /proc/mounts, with a leading comma each (b",size=64k")."""

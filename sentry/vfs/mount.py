@@ -83,6 +83,11 @@ class Mount:
         fs.mount_count += 1
 
     @property
+    def unique_id(self) -> int:
+        """The number no other mount ever has (STATX_MNT_ID_UNIQUE); never one of the old ids."""
+        return self.id + (1 << 31)
+
+    @property
     def path(self) -> Path:
         """Its root as a path."""
         return Path(self, self.root)
