@@ -611,7 +611,7 @@ class Server:
         name = self._name(start, start + length)
         if not name.startswith(b"user."):
             raise OSError(ENOTSUP, "namespace")
-        if flags not in (0, os.XATTR_CREATE, os.XATTR_REPLACE):
+        if flags & ~(os.XATTR_CREATE | os.XATTR_REPLACE):
             raise OSError(EINVAL, "flags")
         os.setxattr(self._proc(node), name, bytes(self._view[start + length : size]), flags)
         return 0, b"", -1

@@ -70,6 +70,7 @@ def run(
             bundles.mount("/dev/mqueue", "mqueue", "mqueue", STRICT),
             bundles.mount("/sys", "sysfs", "sysfs", [*STRICT, "ro"]),
             bundles.bind(bind, "/mnt", "rw"),
+            bundles.mount("/tmp", "tmpfs", "tmpfs", ["mode=1777"]),
         ],
         linux={"cgroupsPath": f"/runsc-py-test-{os.getpid()}-places"},
     )

@@ -130,6 +130,7 @@ typedef struct nc_eventfd nc_eventfd;
 #define NC_LIVE_SIZE 1  /* size and blocks come from fstat on the host descriptor */
 #define NC_LIVE_TIMES 2
 #define NC_LIVE_NLINK 4
+#define NC_FILE_CAPS 8  /* writing takes file capabilities away: Python's to do, as with setuid bits */
 
 /* Open file descriptions. nc_file_new takes a reference to the object; refs starts at 0 and the first descriptor
  * makes it 1. When refs falls to 0 the object is let go as the guest sees it, and the id is put on the released queue.

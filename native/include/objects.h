@@ -88,7 +88,7 @@ int64_t nc_reg_write(nc_file *file, struct nc_iter *from, int64_t offset, int rw
 int nc_reg_stat(nc_inode *inode, struct stat *out);
 /* Linux drops setuid and setgid bits when a file is written: Python does that, so C leaves such writes to it. */
 static inline bool nc_has_privs(const nc_inode *inode) {
-    return inode->mode & (S_ISUID | S_ISGID);
+    return inode->mode & (S_ISUID | S_ISGID) || inode->live & NC_FILE_CAPS;
 }
 
 /* ---- pipes (pipe.c) ---- */

@@ -41,8 +41,9 @@ from sentry.abi.linux import (
     S_IFMT,
     S_IFREG,
 )
-from sentry.errors import EACCES, EINVAL, EIO, EPERM, from_errno, from_host
+from sentry.errors import EACCES, EINVAL, EIO, ENODATA, EPERM, from_errno, from_host
 from sentry.fs.hostfile import AT_POS, LIVE, HostBacking, HostFile, IoVec
+from sentry.fs.regular import XATTR_NAME_CAPS
 from sentry.kernel.sched import Future, sched
 from sentry.vfs.inode import ALWAYS, REVALIDATE, Filesystem, Inode
 from sentry.vfs.special import Directory, open_special
@@ -559,6 +560,8 @@ class GoferInode(Inode):
     # --- extended attributes
 
     async def getxattr(self, task: Task, name: bytes) -> bytes:
+        if not name.startswith(b"user.") and name != XATTR_NAME_CAPS:
+            raise ENODATA  # the host's own, which no guest can set
         return (await self.fs.ask(p.GETXATTR, self.handle, name)).data
 
     async def setxattr(self, task: Task, name: bytes, value: bytes, flags: int) -> None:

@@ -209,6 +209,8 @@ class HostBacking:
     def publish(self, inode: Inode, live: int = LIVE) -> None:
         """Tell C the attributes. `live`: what the host's fstat knows better (LIVE, and NC_LIVE_NLINK for
         nlink too); 0 leaves fstat(2) to Python."""
+        if inode.has_file_caps():
+            live |= lib.NC_FILE_CAPS
         lib.nc_inode_set_attrs(
             self.nc, inode.fs.dev, inode.ino, inode.mode, inode.uid, inode.gid, inode.nlink, inode.rdev, live
         )
@@ -262,20 +264,11 @@ class HostFile(CFile):
             iov = self._within_limit(task, iov, start)
             if self.inode.fs.limited:
                 iov = self._within_room(iov, start)
-            await self._drop_privileges(task)
+            await remove_privileges(task, self.inode)
         put = await super().write_from(task, tid, iov, offset, rwf, nowait)
         if notify.watching:
             notify.file_event(self, IN_MODIFY)
         return put
-
-    async def _drop_privileges(self, task: Task) -> None:
-        """What changes a file takes its setuid and setgid bits away (file_modified)."""
-        if self.inode.mode & 0o6000:
-            from sentry.vfs.perm import killed_mode
-            from sentry.vfs.stat import SetAttr
-
-            if (mode := killed_mode(task, self.inode)) is not None:
-                await self.inode.setattr(task, SetAttr(mode=mode))
 
     def _start(self, offset: int, rwf: int) -> int:
         """Where a write begins."""
@@ -354,7 +347,7 @@ class HostFile(CFile):
         error = lib.nc_fallocate(host_fd, mode, offset, length)
         if error < 0:
             raise from_errno(-error)
-        await self._drop_privileges(task)
+        await remove_privileges(task, self.inode)
 
 
 class SharedHostFile(HostFile):
@@ -415,6 +408,17 @@ def close_idle_files(keep: int = 0) -> None:
         inode = next(iter(_idle))
         del _idle[inode]
         inode.close_idle()  # type: ignore[attr-defined]
+
+
+async def remove_privileges(task: Task, inode: Inode) -> None:
+    """What changes a file takes its setuid and setgid bits and its capabilities away (file_remove_privs)."""
+    if inode.mode & 0o6000:
+        from sentry.vfs.perm import killed_mode
+        from sentry.vfs.stat import SetAttr
+
+        if (mode := killed_mode(task, inode)) is not None:
+            await inode.setattr(task, SetAttr(mode=mode))
+    inode.drop_file_caps()
 
 
 def cut(iov: IoVec, size: int) -> IoVec:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from sentry.vfs.mount import Path
 
 MAX_OPEN = 512  #: files that keep their host descriptors while no guest has them open
+XATTR_NAME_CAPS = b"security.capability"
 XATTRS_MAX = 1 << 20  #: bytes of extended attributes of one inode, names included
 _FRESH_NS = 2_000_000  # a host file made this soon after its inode has the right times
 
@@ -82,6 +83,13 @@ class KeptXattrs(Inode):
         if self.xattrs is None or self.xattrs.pop(name, None) is None:
             raise ENODATA
         self.changed()
+
+    def has_file_caps(self) -> bool:
+        return self.xattrs is not None and XATTR_NAME_CAPS in self.xattrs
+
+    def drop_file_caps(self) -> None:
+        if self.xattrs is not None and self.xattrs.pop(XATTR_NAME_CAPS, None) is not None:
+            self.changed()
 
     def changed(self) -> None:
         """Mode, owner, links or extended attributes changed: the change time moves."""

@@ -3,11 +3,14 @@
 Copies are shared between tasks after fork, and the name cache may key its permission checks by identity.
 """
 
+from struct import unpack
 from typing import NamedTuple
 
 from sentry.abi.linux import CAP_LAST_CAP
+from sentry.errors import EINVAL, EPERM
 
 ALL_CAPS = (1 << (CAP_LAST_CAP + 1)) - 1
+_SECBIT_NOROOT, _SECBIT_KEEP_CAPS = 1, 0x10
 
 
 class Credentials(NamedTuple):
@@ -38,26 +41,59 @@ class Credentials(NamedTuple):
         return gid == self.fsgid or gid in self.groups
 
 
-def exec_credentials(old: Credentials, uid: int | None, gid: int | None) -> tuple[Credentials, bool]:
+class FileCaps(NamedTuple):
+    """What a file's security.capability says."""
+
+    permitted: int
+    inheritable: int
+    effective: bool
+
+
+_REVISION_MASK, _EFFECTIVE = 0xFF000000, 1
+_SIZES = {0x01000000: 12, 0x02000000: 20, 0x03000000: 24}  # by revision (linux/capability.h)
+
+
+def parse_file_caps(data: bytes) -> FileCaps | None:
+    """struct vfs_ns_cap_data (get_vfs_caps_from_disk); None if they are another user namespace's. EINVAL."""
+    words = unpack(f"<{len(data) // 4}I", data[: len(data) & ~3])
+    if not words or _SIZES.get(words[0] & _REVISION_MASK) != len(data):
+        raise EINVAL("file capabilities")
+    if len(data) == 24 and words[5]:
+        return None
+    high = words[3:5] if len(data) > 12 else (0, 0)
+    permitted, inheritable = words[1] | high[0] << 32, words[2] | high[1] << 32
+    return FileCaps(permitted & ALL_CAPS, inheritable & ALL_CAPS, bool(words[0] & _EFFECTIVE))
+
+
+def exec_credentials(
+    old: Credentials, uid: int | None, gid: int | None, caps: FileCaps | None = None
+) -> tuple[Credentials, bool]:
     """Credentials after execve(2) of a file whose set-id bits ask for `uid`, `gid` (None: not set), and whether the new
-    program runs with more than its caller had (AT_SECURE). capabilities(7), "Transformation during execve()"."""
+    program runs with more than its caller had (AT_SECURE). capabilities(7), "Transformation during execve()"; the steps
+    are those of cap_bprm_creds_from_file(). EPERM: the program must not run without a capability it can't have."""
     euid = old.euid if uid is None else uid
     egid = old.egid if gid is None else gid
-    root = euid == 0 or old.uid == 0
-    no_root = old.securebits & 1  # SECBIT_NOROOT
-    ambient = 0 if uid is not None or gid is not None else old.cap_ambient
-    if root and not no_root:
-        permitted = old.cap_inheritable | old.cap_bounding
-        effective = permitted if euid == 0 else ambient
-    else:
-        permitted = effective = ambient
-    if old.no_new_privs:
+    permitted, effective = 0, False
+    if caps is not None:
+        permitted = old.cap_bounding & caps.permitted | old.cap_inheritable & caps.inheritable
+        effective = caps.effective
+        if effective and caps.permitted & ~permitted:
+            raise EPERM("a capability of the file is not in the bounding set")
+    # What capabilities a set-user-id-root program has of its own are all that it gives to a user.
+    limited = caps is not None and euid == 0 and old.uid != 0
+    if not old.securebits & _SECBIT_NOROOT and not limited:
+        if euid == 0 or old.uid == 0:
+            permitted = old.cap_inheritable | old.cap_bounding
+        effective = effective or euid == 0
+    set_id = euid != old.uid or egid != old.gid
+    if old.no_new_privs and (set_id or permitted & ~old.cap_permitted):
+        euid, egid = old.uid, old.gid
         permitted &= old.cap_permitted
-        effective &= permitted
+    ambient = 0 if caps is not None or set_id else old.cap_ambient
+    permitted |= ambient
     new = old._replace(
         euid=euid, suid=euid, fsuid=euid, egid=egid, sgid=egid, fsgid=egid,
-        cap_permitted=permitted, cap_effective=effective, cap_ambient=ambient,
-        securebits=old.securebits & ~0x10,  # SECBIT_KEEP_CAPS is cleared
+        cap_permitted=permitted, cap_effective=permitted if effective else ambient, cap_ambient=ambient,
+        securebits=old.securebits & ~_SECBIT_KEEP_CAPS,
     )  # fmt: skip
-    secure = euid != old.uid or egid != old.gid or (permitted != ambient and old.uid != 0 and not old.cap_permitted)
-    return new, secure
+    return new, set_id or (old.uid != 0 and (effective or bool(permitted & ~ambient)))

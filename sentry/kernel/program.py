@@ -4,6 +4,7 @@
 """
 
 from typing import TYPE_CHECKING, NamedTuple
+from weakref import WeakSet
 
 from sentry.abi.linux import (
     AT_EMPTY_PATH,
@@ -26,18 +27,23 @@ from sentry.errors import (
     EIO,
     ELIBBAD,
     ELOOP,
+    ENODATA,
     ENOENT,
     ENOEXEC,
+    EOPNOTSUPP,
     ETXTBSY,
 )
+from sentry.fs.regular import XATTR_NAME_CAPS, KeptXattrs
 from sentry.kernel import elf
-from sentry.kernel.creds import Credentials, exec_credentials
+from sentry.kernel.creds import Credentials, FileCaps, exec_credentials, parse_file_caps
+from sentry.vfs.inode import ALWAYS
 from sentry.vfs.perm import MAY_EXEC, MAY_READ, allowed
 from sentry.vfs.walk import resolve
 
 if TYPE_CHECKING:
     from sentry.kernel.task import Task
     from sentry.vfs.file import File
+    from sentry.vfs.inode import Inode
     from sentry.vfs.mount import Path
 
 SCRIPT_DEPTH = 5  # scripts of scripts; then a program
@@ -80,15 +86,11 @@ async def find(task: "Task", dirfd: int, path: bytes, flags: int = 0) -> Program
         shown = path if path[:1] == b"/" or dirfd == AT_FDCWD else b"/dev/fd/%d/%s" % (dirfd, path)
         comm = shown.rpartition(b"/")[2]
     head: list[bytes] | None = None
-    creds, secure = task.creds, False
     for _ in range(SCRIPT_DEPTH + 1):
         file = await open_executable(task, place)
         data = await file.pread(task, SCRIPT_LINE, 0)
         if data[:2] != b"#!":
-            if head is None:
-                creds, secure = _new_credentials(task, place)
-            else:
-                creds, secure = exec_credentials(task.creds, None, None)
+            creds, secure = await _new_credentials(task, place)  # of a script's interpreter, not of the script
             return await _elf_program(task, place, shown, comm, file, data, head, creds, secure)
         words = _script_words(data)
         if head is None:
@@ -179,13 +181,32 @@ async def _read_at(task: "Task", file: "File", size: int, offset: int) -> bytes:
     return data
 
 
-def _new_credentials(task: "Task", place: "Path") -> tuple[Credentials, bool]:
-    """Credentials after running the file: set-id bits count unless the mount or the task forbids them."""
+async def _new_credentials(task: "Task", place: "Path") -> tuple[Credentials, bool]:
+    """Credentials after running the file: set-id bits count unless the mount or the task forbids them, and file
+    capabilities unless the mount does."""
+    if place.mount.flags & MS_NOSUID:
+        return exec_credentials(task.creds, None, None)
     inode = place.inode
     uid = gid = None
-    if not place.mount.flags & MS_NOSUID and not task.creds.no_new_privs:
+    if not task.creds.no_new_privs:
         if inode.mode & S_ISUID:
             uid = inode.uid
         if inode.mode & (S_ISGID | S_IXGRP) == S_ISGID | S_IXGRP:
             gid = inode.gid
-    return exec_credentials(task.creds, uid, gid)
+    return exec_credentials(task.creds, uid, gid, await _file_capabilities(task, inode))
+
+
+async def _file_capabilities(task: "Task", inode: "Inode") -> FileCaps | None:
+    if inode in _without_capabilities:
+        return None
+    try:
+        data = await inode.getxattr(task, XATTR_NAME_CAPS)
+    except (ENODATA, EOPNOTSUPP):
+        if not isinstance(inode, KeptXattrs) and inode.fs.cache_policy == ALWAYS:
+            _without_capabilities.add(inode)
+        return None
+    return parse_file_caps(data)
+
+
+#: Files which nobody can give capabilities: the host's, of trees that are ours alone.
+_without_capabilities: WeakSet["Inode"] = WeakSet()

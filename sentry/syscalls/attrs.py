@@ -205,6 +205,7 @@ def _id(value: int) -> int:
 async def chown(task: Task, place: Path, uid: int, gid: int) -> None:
     want_write(place)
     await change(task, place.inode, place, chown_attrs(task, place.inode, _id(uid), _id(gid)))
+    place.inode.drop_file_caps()
 
 
 @syscall
@@ -229,6 +230,7 @@ async def sys_fchown(task: Task, file: File, uid: Uid, gid: Gid) -> None:
     if file.path is not None:
         want_write(file.path)
     await change(task, file.inode, file.path, chown_attrs(task, file.inode, _id(uid), _id(gid)))
+    file.inode.drop_file_caps()
 
 
 # --- times

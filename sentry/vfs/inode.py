@@ -188,6 +188,16 @@ class Inode:
             self.mtime_ns = attrs.mtime_ns
         self.ctime_ns = now
 
+    def has_file_caps(self) -> bool:
+        """Whether it is known to have file capabilities (security.capability), which any change of it takes away.
+
+        Where the data is a file of the host's, its kernel sees to that.
+        """
+        return False
+
+    def drop_file_caps(self) -> None:
+        """Take them away."""
+
     def permission(self, task: Task, mask: int) -> bool | None:
         """A file system's own answer to "may `task` do MAY_* `mask`?"; None: the mode bits decide
         (perm.py).

@@ -137,8 +137,11 @@ async def _opened(task: Task, place: Path, flags: int) -> File:
 
 
 async def truncate(task: Task, inode: Inode, size: int, place: Path | None = None) -> None:
-    """do_truncate: permission is checked; setuid and setgid go. `place` is for watchers of the directory."""
+    """do_truncate: permission is checked; setuid, setgid and file capabilities go. `place` is for watchers of the
+    directory.
+    """
     await inode.setattr(task, SetAttr(size=size, mode=killed_mode(task, inode)))
+    inode.drop_file_caps()
     if notify.watching:
         if place is not None:
             notify.place_event(place, IN_MODIFY)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from struct import pack
+
 import pytest
 
 from sentry.abi.linux import CAP_CHOWN, CAP_KILL, CAP_NET_RAW
-from sentry.kernel.creds import ALL_CAPS, Credentials, exec_credentials
+from sentry.errors import EINVAL, EPERM
+from sentry.kernel.creds import ALL_CAPS, Credentials, FileCaps, exec_credentials, parse_file_caps
 
 A, B, C = 1 << CAP_CHOWN, 1 << CAP_KILL, 1 << CAP_NET_RAW
 NOROOT, KEEP_CAPS = 1, 16
@@ -49,6 +52,54 @@ def test_capabilities_after_exec(
     new, told = exec_credentials(old, uid, None)
     assert caps(new) == expected
     assert told is secure
+
+
+def file_caps(permitted: int, inheritable: int = 0, effective: bool = True) -> FileCaps:
+    return FileCaps(permitted, inheritable, effective)
+
+
+@pytest.mark.parametrize(
+    ("old", "uid", "of_file", "expected", "secure"),
+    [
+        # a user gets what the bounding set allows, and what he may inherit
+        (creds(5, cap_bounding=A | B), None, file_caps(A), (A, A, 0), True),
+        (creds(5, cap_bounding=A | B), None, file_caps(A | C, effective=False), (A, 0, 0), True),
+        (creds(5, cap_bounding=0, cap_inheritable=B), None, file_caps(0, B | C), (B, B, 0), True),
+        (creds(5, cap_permitted=B, cap_inheritable=B, cap_ambient=B), None, file_caps(A), (A, A, 0), True),
+        # root is root all the same
+        (creds(0, cap_bounding=A | B), None, file_caps(A), (A | B, A | B, 0), False),
+        # a set-user-id-root program gives a user only those of the file
+        (creds(5, cap_bounding=A | B), 0, file_caps(A), (A, A, 0), True),
+        # no_new_privs: never more than before
+        (creds(5, cap_bounding=A, no_new_privs=True), None, file_caps(A), (0, 0, 0), True),
+    ],
+)
+def test_file_capabilities(
+    old: Credentials, uid: int | None, of_file: FileCaps, expected: tuple[int, int, int], secure: bool
+) -> None:
+    new, told = exec_credentials(old, uid, None, of_file)
+    assert caps(new) == expected
+    assert told is secure
+
+
+def test_a_program_does_not_run_without_a_capability_of_its_file() -> None:
+    with pytest.raises(EPERM):
+        exec_credentials(creds(0, cap_bounding=A), None, None, file_caps(A | C))
+
+
+def test_file_capabilities_are_parsed() -> None:
+    assert parse_file_caps(pack("<5I", 0x02000001, A, 0, 1, 0)) == FileCaps(A | 1 << 32, 0, True)
+    assert parse_file_caps(pack("<3I", 0x01000000, A, B)) == FileCaps(A, B, False)
+    assert parse_file_caps(pack("<6I", 0x03000000, A, 0, 0, 0, 0)) == FileCaps(A, 0, False)
+    assert parse_file_caps(pack("<6I", 0x03000000, A, 0, 0, 0, 1000)) is None
+    for bad in (b"", b"\0", pack("<5I", 0x01000000, 0, 0, 0, 0), pack("<5I", 0x04000000, 0, 0, 0, 0)):
+        with pytest.raises(EINVAL):
+            parse_file_caps(bad)
+
+
+def test_no_new_privs_takes_the_effective_id_back() -> None:
+    new, _ = exec_credentials(creds(5)._replace(euid=7, no_new_privs=True), None, None)
+    assert (new.euid, new.suid) == (5, 5)
 
 
 def test_set_ids_change_effective_saved_and_file_system_ids() -> None:
