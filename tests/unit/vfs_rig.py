@@ -52,6 +52,10 @@ class Memory:
             raise EFAULT
         self.block[start : start + len(data)] = data
 
+    def write_some(self, addr: int, data: bytes) -> int:
+        self.write(addr, data)
+        return len(data)
+
     def read_cstr(self, addr: int | bytes, limit: int = 4096) -> bytes:
         if isinstance(addr, bytes):  # a test may give a handler the string itself
             return addr

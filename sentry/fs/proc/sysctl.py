@@ -14,6 +14,7 @@ from sentry.fs import aio
 from sentry.fs.proc.facts import facts_of, random_uuid
 from sentry.fs.proc.system import RELEASE, SYSNAME, VERSION
 from sentry.fs.pseudo import PseudoFile, PseudoFilesystem, Tree, number
+from sentry.vfs.perm import Protected
 
 if TYPE_CHECKING:
     from sentry.kernel.kernel import Kernel
@@ -124,10 +125,10 @@ KNOBS: dict[bytes, Knob] = {
     b"fs/pipe-max-size": _fixed(b"1048576"),
     b"fs/pipe-user-pages-soft": _fixed(b"16384"),
     b"fs/pipe-user-pages-hard": _fixed(b"0"),
-    b"fs/protected_fifos": _fixed(b"1"),
-    b"fs/protected_hardlinks": _fixed(b"1"),
-    b"fs/protected_regular": _fixed(b"2"),
-    b"fs/protected_symlinks": _fixed(b"1"),
+    b"fs/protected_fifos": Knob(lambda kernel: b"%d" % Protected.fifos),
+    b"fs/protected_hardlinks": Knob(lambda kernel: b"%d" % Protected.hardlinks),
+    b"fs/protected_regular": Knob(lambda kernel: b"%d" % Protected.regular),
+    b"fs/protected_symlinks": Knob(lambda kernel: b"%d" % Protected.symlinks),
     b"fs/suid_dumpable": _fixed(b"0"),
     b"fs/overflowuid": _fixed(b"65534"),
     b"fs/overflowgid": _fixed(b"65534"),
