@@ -1,6 +1,8 @@
 """Calls on files, on every file system a guest meets: on bare Linux first, then in the sandbox; the same output.
 
 The probes of a file in tests/guest/fs run one after the other, in one sandbox for each place (tests/places.py).
+
+Covers: sentry.fs.dnotify, sentry.fs.leases, sentry.fs.sigio, sentry.syscalls.ioctl
 """
 
 from __future__ import annotations

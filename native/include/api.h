@@ -144,6 +144,8 @@ int nc_file_refs(const nc_file *file);
 int nc_file_flags(const nc_file *file);
 int nc_file_set_flags(nc_file *file, int flags); /* the status flags only */
 int nc_file_set_noexec(nc_file *file, int on);
+int nc_file_uncount(nc_file *file); /* it was born open (memfd_create), which is no open for writing */
+int nc_file_set_hooked(nc_file *file, int on); /* somebody waits for its release: it is told at once */
 int64_t nc_file_pos(const nc_file *file);
 int nc_file_set_pos(nc_file *file, int64_t pos);
 /* One implementation of the data calls. tid 0 means the sentry's own memory. `offset` is INT64_MIN for "at the
@@ -163,6 +165,7 @@ nc_inode *nc_inode_new(int host_ro, int host_rw, int owns);
 int nc_inode_put(nc_inode *inode);
 int nc_inode_set_fds(nc_inode *inode, int host_ro, int host_rw);
 int nc_inode_writers(const nc_inode *inode); /* open descriptions that may write */
+int nc_inode_readers(const nc_inode *inode); /* open descriptions that only read */
 int nc_inode_fd(const nc_inode *inode, int which); /* 0 read-only, 1 read-write, 2 either; -1: not open */
 int nc_inode_set_attrs(nc_inode *inode, uint64_t dev, uint64_t ino, uint32_t mode, uint32_t uid, uint32_t gid,
                        uint64_t nlink, uint64_t rdev, uint32_t live);

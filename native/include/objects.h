@@ -59,6 +59,8 @@ struct nc_file {
     };
     nc_file *next; /* on the released queue */
     int queued;
+    int hooked;    /* its release is waited for */
+    int uncounted; /* not among the inode's readers and writers */
 };
 int64_t nc_read_iter(nc_file *file, struct nc_iter *to, int64_t offset, int rwf);
 int64_t nc_write_iter(nc_file *file, struct nc_iter *from, int64_t offset, int rwf);
@@ -71,12 +73,14 @@ static inline bool nc_writable(const nc_file *file) {
     return mode == O_WRONLY || mode == O_RDWR;
 }
 
+extern int nc_watched; /* somebody watches files (fast.c) */
+
 /* ---- regular files (reg.c) ---- */
 struct nc_inode {
     uint32_t refs;
     int host_ro, host_rw; /* -1: not open */
     int owns;             /* close them with the inode */
-    int writers;          /* descriptions open for writing */
+    int readers, writers; /* descriptions open for reading only, and for writing */
     uint32_t live;        /* NC_LIVE_*: what fstat on the host says better than the fields below */
     uint32_t mode, uid, gid;
     uint64_t dev, ino, nlink, rdev;

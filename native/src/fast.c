@@ -49,10 +49,10 @@ static int64_t do_read(nc_file *file, struct nc_iter *to, int64_t offset) {
     return would_block(file, nc_read_iter(file, to, offset, 0));
 }
 
-static int watched;
+int nc_watched;
 
 int nc_set_watched(int on) {
-    watched = on;
+    nc_watched = on;
     return 0;
 }
 
@@ -66,7 +66,7 @@ static bool beyond_grant(const nc_file *file, const struct nc_iter *from, int64_
 
 static int64_t do_write(const struct call *call, nc_file *file, struct nc_iter *from, int64_t offset) {
     if (file->kind == NC_REG) {
-        if (call->fdt->fsize || watched || nc_has_privs(file->inode)) return PYTHON;
+        if (call->fdt->fsize || nc_watched || nc_has_privs(file->inode)) return PYTHON;
         if (beyond_grant(file, from, offset)) return PYTHON;
     } else if (file->kind != NC_EVENTFD && nc_writable(file)) {
         if (!file->pipe->readers) return PYTHON; /* SIGPIPE */

@@ -9,6 +9,15 @@
 #define CREATION_FLAGS (O_CREAT | O_EXCL | O_NOCTTY | O_TRUNC | O_CLOEXEC)
 #define STATUS_FLAGS (O_APPEND | O_ASYNC | O_DIRECT | O_NOATIME | O_NONBLOCK)
 
+/* Who has it open for what: execve(2), open(2) and leases ask. */
+static void count_opens(nc_file *file, int by) {
+    if (file->uncounted) return;
+    if (nc_writable(file))
+        file->inode->writers += by;
+    else if (nc_readable(file))
+        file->inode->readers += by;
+}
+
 nc_file *nc_file_new(int kind, int flags, void *object) {
     nc_file *file = calloc(1, sizeof *file);
     if (!file) return NULL;
@@ -19,7 +28,7 @@ nc_file *nc_file_new(int kind, int flags, void *object) {
     switch (kind) {
     case NC_REG:
         nc_inode_get(file->inode);
-        file->inode->writers += nc_writable(file);
+        count_opens(file, 1);
         break;
     case NC_EVENTFD: nc_eventfd_get(file->event); break;
     case NC_PIPE:
@@ -34,7 +43,7 @@ nc_file *nc_file_new(int kind, int flags, void *object) {
 static void release(nc_file *file) {
     if (file->released) return;
     file->released = 1;
-    if (file->kind == NC_REG) file->inode->writers -= nc_writable(file);
+    if (file->kind == NC_REG) count_opens(file, -1);
     if (file->kind == NC_PIPE) nc_pipe_detach(file);
 }
 
@@ -56,8 +65,8 @@ int nc_file_put(nc_file *file) {
     if (--file->refs) return (int)file->refs;
     release(file);
     if (file->queued) return 0;
-    /* A deleted file's blocks should not wait for other releases. */
-    nc_released_push(file, file->kind == NC_REG && file->inode->nlink);
+    /* A deleted file's blocks should not wait for other releases, nor who watches it or hopes for its locks. */
+    nc_released_push(file, file->kind == NC_REG && file->inode->nlink && !file->hooked && !nc_watched);
     return 0;
 }
 
@@ -73,6 +82,17 @@ int nc_file_set_flags(nc_file *file, int flags) {
 
 int nc_file_set_noexec(nc_file *file, int on) {
     file->noexec = on;
+    return 0;
+}
+
+int nc_file_uncount(nc_file *file) {
+    count_opens(file, -1);
+    file->uncounted = 1;
+    return 0;
+}
+
+int nc_file_set_hooked(nc_file *file, int on) {
+    file->hooked = on;
     return 0;
 }
 

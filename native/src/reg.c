@@ -65,6 +65,7 @@ int nc_inode_fd(const nc_inode *inode, int which) {
 }
 
 int nc_inode_writers(const nc_inode *inode) { return inode->writers; }
+int nc_inode_readers(const nc_inode *inode) { return inode->readers; }
 
 int nc_inode_set_attrs(nc_inode *inode, uint64_t dev, uint64_t ino, uint32_t mode, uint32_t uid, uint32_t gid,
                        uint64_t nlink, uint64_t rdev, uint32_t live) {

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 from native import ffi, lib
 from sentry.abi.linux import (
     FALLOC_FL_KEEP_SIZE,
-    FIONREAD,
     IN_CLOSE_NOWRITE,
     IN_CLOSE_WRITE,
     IN_MODIFY,
@@ -206,6 +205,10 @@ class HostBacking:
         """Open descriptions that may write (i_writecount)."""
         return lib.nc_inode_writers(self.nc)
 
+    def readers(self) -> int:
+        """Open descriptions that only read (i_readcount)."""
+        return lib.nc_inode_readers(self.nc)
+
     def publish(self, inode: Inode, live: int = LIVE) -> None:
         """Tell C the attributes. `live`: what the host's fstat knows better (LIVE, and NC_LIVE_NLINK for
         nlink too); 0 leaves fstat(2) to Python."""
@@ -304,13 +307,6 @@ class HostFile(CFile):
         if self.inode.fs.limited or notify.watching:
             return True
         return bool(self.flags & O_APPEND) or task.group.rlimits.get(RLIMIT_FSIZE)[0] != RLIM_INFINITY
-
-    async def ioctl(self, task: Task, cmd: int, arg: int) -> int:
-        if cmd == FIONREAD:
-            left = max(self.backing.host_stat()[0] - self.pos, 0)
-            task.mem.write_u32(arg, left & 0xFFFFFFFF)
-            return 0
-        return await super().ioctl(task, cmd, arg)
 
     def mapping(self) -> int:
         # A reader's shared mapping could be made writable later, were it made by the read-write descriptor.

@@ -60,6 +60,7 @@ class Inotify(File):
     """An inotify instance."""
 
     __slots__ = ("_events", "_last_wd", "_watches")
+    async_io = True
 
     def __init__(self, flags: int = 0) -> None:
         super().__init__(anon_inode(), None, O_RDONLY | (flags & O_NONBLOCK))

@@ -76,7 +76,7 @@ class PipeEnd(CFile):
     __slots__ = ("pipe",)
 
     KIND = lib.NC_PIPE
-    stream = nowait = takes_splice = True
+    async_io = stream = nowait = takes_splice = True
 
     def __init__(self, inode: Inode, path: Path | None, flags: int, pipe: Pipe) -> None:
         self.pipe = pipe

@@ -39,6 +39,7 @@ class Tmpfs(Filesystem):
 
     name = b"tmpfs"
     magic = TMPFS_MAGIC
+    sealable = True
 
     def __init__(
         self,

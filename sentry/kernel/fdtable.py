@@ -97,6 +97,7 @@ def release_unused(file: File) -> None:
 
 def at_release(file: File, callback: Callable[[File], None]) -> None:
     """Call `callback(file)` once, after the last reference has gone."""
+    lib.nc_file_set_hooked(twin(file), 1)
     _at_release.setdefault(file_id(file), []).append(callback)
 
 

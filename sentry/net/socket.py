@@ -81,7 +81,7 @@ class Socket(File):
     """An open socket."""
 
     __slots__ = ("domain", "protocol", "rcvtimeo_ns", "sndtimeo_ns", "type")
-    nowait = takes_splice = gives_splice = True
+    async_io = nowait = takes_splice = gives_splice = True
 
     def __init__(self, creds: Credentials, domain: int, kind: int, protocol: int, flags: int) -> None:
         super().__init__(new_inode(creds), None, O_RDWR | flags)

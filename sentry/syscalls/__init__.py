@@ -13,6 +13,8 @@ FAMILIES = (
     "inotify",
     "fdio",
     "fds",
+    "fcntl",
+    "ioctl",
     "poll",
     "aio",
     "sockets",

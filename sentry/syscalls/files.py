@@ -41,6 +41,7 @@ from sentry.errors import (
     ETXTBSY,
 )
 from sentry.fs.hostfile import check_file_size
+from sentry.fs.leases import break_leases
 from sentry.syscalls.declare import syscall
 from sentry.syscalls.kinds import (
     Addr,
@@ -149,6 +150,8 @@ async def sys_truncate(task: Task, path: PathAddr, length: Off) -> None:
     check(task, place, MAY_WRITE)
     if task.kernel.is_running(place.inode):
         raise ETXTBSY
+    if place.inode.locks is not None and place.inode.locks.leases:
+        await break_leases(place.inode, O_WRONLY)
     check_file_size(task, length, (await place.inode.getattr()).size)
     await truncate(task, place.inode, length, place)
 

@@ -30,6 +30,7 @@ class File:
     __slots__ = ("__weakref__", "creds", "flags", "inode", "locks", "nc", "path", "pos", "queue")
 
     stream: bool = False  #: opened by name, too, it has no positions (stream_open)
+    async_io: bool = False  #: O_ASYNC is understood (f_op->fasync)
     nowait: bool = False  #: RWF_NOWAIT is understood (FMODE_NOWAIT)
     takes_splice: bool = False  #: splice(2) and sendfile(2) may write to it (f_op->splice_write)
     gives_splice: bool = False  #: and read from it (f_op->splice_read)

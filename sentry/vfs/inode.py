@@ -50,6 +50,8 @@ class Filesystem:
     cache_policy: int = ALWAYS
     blksize: int = 4096
     limited: bool = False  #: writes ask Inode.reserve for room
+    block_size: int = 4096  #: s_blocksize: what FIGETBSZ tells; 0: nothing
+    sealable: bool = False  #: its regular files have seals (memfd_create(2))
     direct_io: bool = True  #: its regular files may be opened with O_DIRECT
 
     root: Inode
@@ -187,6 +189,11 @@ class Inode:
         if attrs.mtime_ns is not None:
             self.mtime_ns = attrs.mtime_ns
         self.ctime_ns = now
+
+    def open_counts(self) -> tuple[int, int]:
+        """Open descriptions of a regular file: (those that only read, those that may write)."""
+        host = self.host
+        return (0, 0) if host is None else (host.readers(), host.writers())
 
     def has_file_caps(self) -> bool:
         """Whether it is known to have file capabilities (security.capability), which any change of it takes away.

@@ -7,7 +7,7 @@ there are any, C leaves writes to regular files to Python, so that IN_MODIFY is 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from sentry.abi.linux import (
     IN_DELETE_SELF,
@@ -20,10 +20,17 @@ from sentry.abi.linux import (
 )
 
 if TYPE_CHECKING:
-    from sentry.fs.inotify import Watch
     from sentry.vfs.file import File
     from sentry.vfs.inode import Inode
     from sentry.vfs.mount import Path
+
+class Watch(Protocol):
+    """Who is told: fs/inotify.py, fs/dnotify.py."""
+
+    inode: Inode
+
+    def deliver(self, mask: int, name: bytes, cookie: int) -> None: ...
+
 
 watching = 0  #: watches in existence
 _cookie = 0

@@ -31,6 +31,7 @@ from sentry.abi.linux import (
     S_IFREG,
 )
 from sentry.errors import EACCES, EEXIST, EINVAL, EISDIR, ELOOP, ENOENT, ENOTDIR, EPERM, EROFS, ETXTBSY
+from sentry.fs.leases import break_leases
 from sentry.kernel.fdtable import release_unused
 from sentry.vfs import notify
 from sentry.vfs.dentry import Dentry
@@ -111,6 +112,8 @@ async def open_place(task: Task, place: Path, flags: int) -> File:
         raise EACCES
     if flags & O_NOATIME and not owner_or_capable(task, inode):
         raise EPERM
+    if inode.locks is not None and inode.locks.leases:
+        await break_leases(inode, flags)
     return await _opened(task, place, flags)
 
 

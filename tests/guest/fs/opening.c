@@ -312,6 +312,25 @@ PROBE(text_file_busy) {
     SHOW(open("moved", O_WRONLY) != -1 || errno == ENOENT);
 }
 
+// A memfd is born open for writing, which keeps nobody from running it; opening it again does.
+PROBE(memfd_is_run) {
+    int from = MUST(open("/probe", O_RDONLY)), fd = MUST(memfd_create("prog", MFD_CLOEXEC));
+    while (sendfile(fd, from, NULL, 1 << 24) > 0)
+        continue;
+    char path[32];
+    snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+    for (int again = 0; again < 2; again++) {
+        pid_t pid = MUST(fork());
+        if (pid == 0) {
+            char *argv[] = {"prog", NULL};
+            fexecve(fd, argv, argv + 1);
+            _exit(errno == ETXTBSY ? 77 : 79);
+        }
+        reap("run", pid);
+        MUST(open(path, O_RDWR));
+    }
+}
+
 PROBE(zz_sleeper) {
     say("running");
     pause();
