@@ -210,7 +210,8 @@ int nc_fdt_count(const nc_fdt *fdt);
 int nc_fdt_set_limit(nc_fdt *fdt, int limit);
 int nc_fdt_set_locks(nc_fdt *fdt, int on);
 int nc_fdt_set_fsize(nc_fdt *fdt, int on);
-int nc_set_watched(int on); /* somebody watches files (inotify): writes to regular files are Python's */
+/* Somebody watches files (inotify): writes to regular files are Python's; `reads`: reads as well. */
+int nc_set_watched(int on, int reads);
 int nc_fdt_stub(const nc_fdt *fdt);
 int nc_fdt_set_stub(nc_fdt *fdt, int fd);
 int nc_fdt_injected(const nc_fdt *fdt, int fd);

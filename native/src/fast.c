@@ -45,14 +45,17 @@ static int64_t would_block(const nc_file *file, int64_t result) {
     return result == -EAGAIN && !(file->flags & O_NONBLOCK) ? PYTHON : result;
 }
 
+int nc_watched;
+static int reads_watched;
+
 static int64_t do_read(nc_file *file, struct nc_iter *to, int64_t offset) {
+    if (reads_watched && file->kind == NC_REG) return PYTHON;
     return would_block(file, nc_read_iter(file, to, offset, 0));
 }
 
-int nc_watched;
-
-int nc_set_watched(int on) {
+int nc_set_watched(int on, int reads) {
     nc_watched = on;
+    reads_watched = reads;
     return 0;
 }
 

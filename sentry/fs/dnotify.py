@@ -47,23 +47,26 @@ _watches: dict[tuple[object, File], _Watch] = {}  # by descriptor table and desc
 class _Watch:
     """One open directory that is watched by one process."""
 
-    __slots__ = ("events", "file", "inode", "key", "once")
+    __slots__ = ("file", "inode", "key", "mask", "once")
 
     def __init__(self, key: tuple[object, File]) -> None:
         self.key = key
         self.file = key[1]
         self.inode: Inode = self.file.inode
-        self.events = 0
+        self.mask = 0
         self.once = True
 
-    def deliver(self, mask: int, name: bytes, cookie: int) -> None:
+    def deliver(self, mask: int, name: bytes, cookie: int, unlinked: bool = False) -> None:
         """Only what happens to a name in the directory counts."""
-        if not name or not mask & self.events:
+        if not name or not mask & self.mask:
             return
         owner = owner_of(self.file)
         if self.once:
             self.drop(self.file)
         owner.tell(POLL_MSG)
+
+    def unmounted(self) -> None:
+        self.drop(self.file)
 
     def drop(self, file: File) -> None:
         if _watches.pop(self.key, None) is not None:
@@ -87,7 +90,9 @@ def set_notify(task: Task, fd: int, file: File, mask: int) -> None:
         at_release(file, watch.drop)
         owner_of(file).set(task, F_OWNER_PID, task.group.tgid)
     owner_of(file).fd = fd
+    wanted = watch.mask
     for bit, events in _EVENTS.items():
         if mask & bit:
-            watch.events |= events
+            wanted |= events
+    notify.change(watch, wanted)
     watch.once = not mask & DN_MULTISHOT

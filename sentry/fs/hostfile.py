@@ -13,8 +13,6 @@ from typing import TYPE_CHECKING, Any
 from native import ffi, lib
 from sentry.abi.linux import (
     FALLOC_FL_KEEP_SIZE,
-    IN_CLOSE_NOWRITE,
-    IN_CLOSE_WRITE,
     IN_MODIFY,
     O_APPEND,
     O_NONBLOCK,
@@ -268,10 +266,7 @@ class HostFile(CFile):
             if self.inode.fs.limited:
                 iov = self._within_room(iov, start)
             await remove_privileges(task, self.inode)
-        put = await super().write_from(task, tid, iov, offset, rwf, nowait)
-        if notify.watching:
-            notify.file_event(self, IN_MODIFY)
-        return put
+        return await super().write_from(task, tid, iov, offset, rwf, nowait)
 
     def _start(self, offset: int, rwf: int) -> int:
         """Where a write begins."""
@@ -284,10 +279,6 @@ class HostFile(CFile):
         total = sum(size for _, size in iov)
         room = self.inode.reserve(start, total)
         return iov if room >= total else cut(iov, room)
-
-    def release(self) -> None:
-        if notify.watching:
-            notify.file_event(self, IN_CLOSE_WRITE if self.writable else IN_CLOSE_NOWRITE)
 
     def _within_limit(self, task: Task, iov: IoVec, start: int) -> IoVec:
         """RLIMIT_FSIZE: cut at the limit, SIGXFSZ and EFBIG for a write that starts there."""
@@ -344,6 +335,8 @@ class HostFile(CFile):
         if error < 0:
             raise from_errno(-error)
         await remove_privileges(task, self.inode)
+        if notify.watching:
+            notify.file_event(self, IN_MODIFY)
 
 
 class SharedHostFile(HostFile):

@@ -17,6 +17,7 @@ from sentry.abi.linux import (
     IN_MASK_CREATE,
     IN_ONESHOT,
     IN_Q_OVERFLOW,
+    IN_UNMOUNT,
     O_NONBLOCK,
     O_RDONLY,
 )
@@ -46,14 +47,17 @@ class Watch:
         self.inode = inode
         self.mask = mask
 
-    def deliver(self, mask: int, name: bytes, cookie: int) -> None:
-        """Something happened to the inode (name b"") or to `name` in it."""
-        if not mask & self.mask & IN_ALL_EVENTS:
+    def deliver(self, mask: int, name: bytes, cookie: int, unlinked: bool = False) -> None:
+        if not mask & self.mask & IN_ALL_EVENTS or (unlinked and self.mask & IN_EXCL_UNLINK):
             return
         shown = mask & (self.mask & IN_ALL_EVENTS | IN_ISDIR)
         self.instance.queue_event(self.wd, shown, cookie, name)
         if mask & IN_DELETE_SELF or self.mask & IN_ONESHOT:
             self.instance.drop(self)
+
+    def unmounted(self) -> None:
+        self.instance.queue_event(self.wd, IN_UNMOUNT, 0, b"")
+        self.instance.drop(self)
 
 
 class Inotify(File):
@@ -77,7 +81,7 @@ class Inotify(File):
                 if mask & IN_MASK_CREATE:
                     raise EEXIST
                 kept = watch.mask if mask & IN_MASK_ADD else 0
-                watch.mask = kept | (mask & (IN_ALL_EVENTS | IN_ONESHOT | IN_EXCL_UNLINK))
+                notify.change(watch, kept | (mask & (IN_ALL_EVENTS | IN_ONESHOT | IN_EXCL_UNLINK)))
                 return watch.wd
         self._last_wd += 1
         watch = Watch(self, self._last_wd, inode, mask & (IN_ALL_EVENTS | IN_ONESHOT | IN_EXCL_UNLINK))
@@ -111,6 +115,9 @@ class Inotify(File):
         self._events.append(event)
         if self.queue is not None:
             self.queue.wake(_EPOLLIN)
+
+    def seek(self, offset: int, whence: int) -> int:
+        return 0  # noop_llseek
 
     async def read(self, task: Task, size: int) -> bytes:
         while not self._events:

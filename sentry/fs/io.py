@@ -9,9 +9,10 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from sentry.abi.linux import O_NONBLOCK, RWF_NOWAIT
+from sentry.abi.linux import IN_ACCESS, IN_MODIFY, O_NONBLOCK, RWF_NOWAIT
 from sentry.errors import EBADF, EINVAL, Interrupted, LinuxError
 from sentry.fs.hostfile import AT_POS, MAX_COPY, CFile, HostFile, IoVec
+from sentry.vfs import notify
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -27,6 +28,13 @@ _CHUNK = 1 << 18
 
 async def read_iov(task: Task, file: File, iov: IoVec, offset: int = AT_POS, rwf: int = 0) -> int:
     """readv(2), preadv(2) into the task's memory."""
+    got = await _read_iov(task, file, iov, offset, rwf)
+    if got and notify.watching:
+        notify.file_event(file, IN_ACCESS)
+    return got
+
+
+async def _read_iov(task: Task, file: File, iov: IoVec, offset: int, rwf: int) -> int:
     if isinstance(file, CFile):
         return await file.read_into(task, task.mem.host_tid, iov, offset, rwf, bool(rwf & RWF_NOWAIT))
     if not file.readable:
@@ -43,6 +51,13 @@ async def read_iov(task: Task, file: File, iov: IoVec, offset: int = AT_POS, rwf
 
 async def write_iov(task: Task, file: File, iov: IoVec, offset: int = AT_POS, rwf: int = 0) -> int:
     """writev(2), pwritev(2) from the task's memory."""
+    put = await _write_iov(task, file, iov, offset, rwf)
+    if put and notify.watching:
+        notify.file_event(file, IN_MODIFY)
+    return put
+
+
+async def _write_iov(task: Task, file: File, iov: IoVec, offset: int, rwf: int) -> int:
     if isinstance(file, CFile):
         return await file.write_from(task, task.mem.host_tid, iov, offset, rwf, bool(rwf & RWF_NOWAIT))
     if not file.writable:
@@ -100,6 +115,19 @@ class End:
 
 async def copy(task: Task, source: End, target: End, count: int) -> int:
     """Up to `count` bytes; short at the source's end and at an error or signal after some were copied."""
+    done = await _copy(task, source, target, count)
+    if done and notify.watching:
+        tell_moved(source, target)
+    return done
+
+
+def tell_moved(source: End, target: End) -> None:
+    """Data was moved: watchers of both files hear of it."""
+    notify.file_event(source.file, IN_ACCESS)
+    notify.file_event(target.file, IN_MODIFY)
+
+
+async def _copy(task: Task, source: End, target: End, count: int) -> int:
     if isinstance(source.file, HostFile) and isinstance(target.file, HostFile):
         return await _copy_host(task, source, target, count)
     done = 0

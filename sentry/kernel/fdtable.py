@@ -17,8 +17,10 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from native import ffi, lib
+from sentry.abi.linux import IN_CLOSE_NOWRITE, IN_CLOSE_WRITE, O_PATH
 from sentry.errors import EBADF, EINVAL, EMFILE, from_errno
 from sentry.kernel.sched import WaitQueue
+from sentry.vfs import notify
 
 if TYPE_CHECKING:
     from sentry.vfs.file import File
@@ -135,6 +137,8 @@ def _release(identity: int) -> None:
     if file is None or lib.nc_file_refs(file.nc):
         return
     del FILES[identity]
+    if notify.watching and not file.flags & O_PATH:
+        notify.file_event(file, IN_CLOSE_WRITE if file.writable else IN_CLOSE_NOWRITE)
     for callback in _at_release.pop(identity, ()):
         callback(file)
     file.release()

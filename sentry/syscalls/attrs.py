@@ -11,7 +11,6 @@ from sentry.abi.linux import (
     AT_FDCWD,
     AT_NO_AUTOMOUNT,
     AT_SYMLINK_NOFOLLOW,
-    IN_ATTRIB,
     MS_RELATIME,
     S_IFDIR,
     S_IFLNK,
@@ -165,7 +164,7 @@ async def change(task: Task, inode: Inode, place: Path | None, attrs: SetAttr) -
     if inode.mode & S_IFMT == S_IFDIR:
         invalidate()  # search permission may be gone
     if notify.watching and place is not None:
-        notify.place_event(place, IN_ATTRIB)
+        notify.attributes(place, attrs)
 
 
 async def chmod(task: Task, place: Path, mode: int) -> None:

@@ -7,10 +7,12 @@ from __future__ import annotations
 from struct import Struct
 from typing import TYPE_CHECKING
 
-from sentry.abi.linux import AT_FDCWD, CAP_SYS_CHROOT, S_IFDIR, S_IFMT
+from sentry.abi.linux import AT_FDCWD, CAP_SYS_CHROOT, IN_ACCESS, S_IFDIR, S_IFMT
 from sentry.errors import EFAULT, EINVAL, ENAMETOOLONG, ENOENT, ENOTDIR, EPERM, ERANGE
 from sentry.syscalls.declare import syscall
 from sentry.syscalls.kinds import PATH_MAX, Addr, AnyFile, File, Mode, PathArg, Size, UInt
+from sentry.vfs import notify
+from sentry.vfs.memo import Memo, forget_all
 from sentry.vfs.mount import d_path
 from sentry.vfs.perm import MAY_EXEC, check
 from sentry.vfs.walk import resolve_dir
@@ -18,6 +20,7 @@ from sentry.vfs.walk import resolve_dir
 if TYPE_CHECKING:
     from sentry.kernel.task import Task
     from sentry.vfs.file import File as OpenFile
+    from sentry.vfs.mount import Path
 
 # --- where the task is
 
@@ -26,7 +29,15 @@ if TYPE_CHECKING:
 async def sys_chdir(task: Task, path: PathArg) -> None:
     place = await resolve_dir(task, AT_FDCWD, path)
     check(task, place, MAY_EXEC)
+    _go(task, place)
+
+
+def _go(task: Task, place: Path) -> None:
+    left = task.fs.cwd
     task.fs.cwd = place
+    if left.dentry.dead:
+        forget_all()  # names seen from there would keep it
+        task.fs.relative = Memo.NONE
 
 
 @syscall
@@ -34,7 +45,7 @@ def sys_fchdir(task: Task, file: AnyFile) -> None:
     if file.path is None or file.inode.mode & S_IFMT != S_IFDIR:
         raise ENOTDIR
     check(task, file.path, MAY_EXEC)
-    task.fs.cwd = file.path
+    _go(task, file.path)
 
 
 @syscall
@@ -86,6 +97,8 @@ async def sys_getdents(task: Task, file: File, buffer: Addr, size: UInt) -> int:
 async def _getdents(task: Task, file: OpenFile, buffer: int, size: int, wide: bool) -> int:
     """As many whole records as fit into `size`; EINVAL if not even one does."""
     entries = await file.readdir(task)
+    if notify.watching:
+        notify.file_event(file, IN_ACCESS)
     pos = file.pos
     out = bytearray()
     ends = []

@@ -38,7 +38,7 @@ from sentry.errors import (
     from_errno,
 )
 from sentry.fs.hostfile import AT_POS, HostFile
-from sentry.fs.io import MAX_RW_COUNT, End, copy, read_iov, write_iov
+from sentry.fs.io import MAX_RW_COUNT, End, copy, read_iov, tell_moved, write_iov
 from sentry.fs.pipe import PipeEnd, send_sigpipe
 from sentry.kernel.sched import wait
 from sentry.syscalls.declare import syscall
@@ -56,6 +56,7 @@ from sentry.syscalls.kinds import (
     choice,
     flags,
 )
+from sentry.vfs import notify
 from sentry.vfs.file import File as OpenFile
 
 if TYPE_CHECKING:
@@ -324,6 +325,8 @@ async def sys_splice(
             raise EINVAL
         to = End(file_out, at_out)
         done = await from_pipe(task, file_in, to, count, nonblock)
+        if done and notify.watching:
+            tell_moved(End(file_in, None), to)
         if off_out and to.offset is not None:
             task.mem.write_u64(off_out, to.offset)
         return done
@@ -332,6 +335,8 @@ async def sys_splice(
             raise EINVAL
         start = End(file_in, at_in)
         done = await to_pipe(task, start, file_out, count, nonblock)
+        if done and notify.watching:
+            tell_moved(start, End(file_out, None))
         if off_in and start.offset is not None:
             task.mem.write_u64(off_in, start.offset)
         return done

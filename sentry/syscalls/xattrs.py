@@ -113,19 +113,19 @@ class _Value:
             self.data = self.data[:3] + b"\x02" + self.data[4:20]
 
 
-async def _set(task: Task, inode: Inode, new: _Value) -> None:
+async def _set(task: Task, inode: Inode, place: Path | None, new: _Value) -> None:
     if new.name == XATTR_NAME_CAPS and new.data:
         new.check_capabilities(task)
     _permit(task, inode, new.name, MAY_WRITE)
     await inode.setxattr(task, new.name, new.data, new.flags)
-    if notify.watching:
-        notify.event(inode, IN_ATTRIB)
+    if notify.watching and place is not None:
+        notify.place_event(place, IN_ATTRIB)
 
 
 async def _set_at(task: Task, path: int, follow: bool, new: _Value) -> None:
     place = await resolve(task, AT_FDCWD, task.mem.read_cstr(path), follow)
     want_write(place)
-    await _set(task, place.inode, new)
+    await _set(task, place.inode, place, new)
 
 
 @syscall
@@ -149,7 +149,7 @@ async def sys_fsetxattr(
     new = _Value(task, name, value, size, flags)
     file = open_file(task, fd & 0xFFFFFFFF)
     _want_write(file)
-    await _set(task, file.inode, new)
+    await _set(task, file.inode, file.path, new)
 
 
 def _want_write(file: OpenFile) -> None:
@@ -226,18 +226,18 @@ async def sys_flistxattr(task: Task, file: File, buffer: Addr, size: Size) -> in
 # --- remove
 
 
-async def _remove(task: Task, inode: Inode, name: bytes) -> None:
+async def _remove(task: Task, inode: Inode, place: Path | None, name: bytes) -> None:
     _permit(task, inode, name, MAY_WRITE)
     await inode.removexattr(task, name)
-    if notify.watching:
-        notify.event(inode, IN_ATTRIB)
+    if notify.watching and place is not None:
+        notify.place_event(place, IN_ATTRIB)
 
 
 async def _remove_at(task: Task, path: int, follow: bool, name: int) -> None:
     text = _name(task, name)
     place: Path = await resolve(task, AT_FDCWD, task.mem.read_cstr(path), follow)
     want_write(place)
-    await _remove(task, place.inode, text)
+    await _remove(task, place.inode, place, text)
 
 
 @syscall
@@ -255,4 +255,4 @@ async def sys_fremovexattr(task: Task, fd: Fd, name: Addr) -> None:
     text = _name(task, name)
     file = open_file(task, fd & 0xFFFFFFFF)
     _want_write(file)
-    await _remove(task, file.inode, text)
+    await _remove(task, file.inode, file.path, text)

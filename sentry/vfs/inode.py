@@ -16,6 +16,7 @@ from time import time_ns
 from typing import TYPE_CHECKING, Any
 
 from sentry.errors import EACCES, EINVAL, ENODEV, ENOENT, ENOTDIR, EOPNOTSUPP, EPERM
+from sentry.vfs import notify
 from sentry.vfs.stat import DirEntry, SetAttr, Stat, StatFs
 
 if TYPE_CHECKING:
@@ -80,6 +81,8 @@ class Filesystem:
 
     def unmounted(self) -> None:
         """The last mount is gone."""
+        if notify.watching:
+            notify.unmounted(self)
         dentry, self._root_dentry = self._root_dentry, None
         if dentry is not None:
             dentry.drop_tree()

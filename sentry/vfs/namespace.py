@@ -283,9 +283,9 @@ async def unlink(task: Task, dirfd: int, path: bytes) -> None:
         vanished(parent.dentry, dentry)
     if notify.watching:
         notify.event(inode, IN_ATTRIB)
-        notify.child_event(parent.inode, IN_DELETE, dentry.name)
-        if inode.nlink == 0:
-            notify.deleted(inode)
+        notify.deleted(dentry)
+        del dentry  # nobody else has it? Then that was the end of it
+        notify.child_event(parent.inode, IN_DELETE, walk.last)
 
 
 async def rmdir(task: Task, dirfd: int, path: bytes) -> None:
@@ -311,8 +311,9 @@ async def rmdir(task: Task, dirfd: int, path: bytes) -> None:
         await parent.inode.rmdir(dentry.name, inode)
         vanished(parent.dentry, dentry)
     if notify.watching:
-        notify.child_event(parent.inode, IN_DELETE | IN_ISDIR, dentry.name)
-        notify.deleted(inode)
+        notify.deleted(dentry)
+        del dentry
+        notify.child_event(parent.inode, IN_DELETE | IN_ISDIR, walk.last)
 
 
 # --- renaming
@@ -398,8 +399,9 @@ async def _rename(task: Task, old_dir: Path, old: Dentry, new_dir: Path, new: De
         if stale is not None:
             stale.unhash()
     if notify.watching:
-        notify.moved(old_dir.inode, old_name, new_dir.inode, old.name, source)
+        replaced = None if exchange else target
+        notify.moved(old_dir.inode, old_name, new_dir.inode, old.name, source, replaced)
         if exchange and target is not None:
             notify.moved(new_dir.inode, old.name, old_dir.inode, new.name, target)
-        elif target is not None and target.nlink == 0:
-            notify.deleted(target)
+        else:
+            notify.deleted(new)

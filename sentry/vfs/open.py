@@ -124,6 +124,7 @@ async def _opened(task: Task, place: Path, flags: int) -> File:
     if inode.mode & S_IFMT == S_IFCHR and flags & O_NOCTTY:
         device = await inode.open(task, place, kept | O_NOCTTY)  # a terminal's open looks at it
         device.flags &= ~O_NOCTTY
+        device.creds = task.creds
         return device
     file = inode.open_now(task, place, kept)
     if file is None:
@@ -132,10 +133,10 @@ async def _opened(task: Task, place: Path, flags: int) -> File:
     if flags & O_DIRECT and not file.direct:
         release_unused(file)
         raise EINVAL
-    if flags & O_TRUNC:
-        await truncate(task, inode, 0, place)
     if notify.watching:
         notify.place_event(place, IN_OPEN)
+    if flags & O_TRUNC:
+        await truncate(task, inode, 0, place)
     return file
 
 

@@ -37,6 +37,8 @@ class Memory:
 
     BASE = 0x10000
 
+    host_tid = 0  # the core means our own memory by it
+
     def __init__(self, size: int = 1 << 17) -> None:
         self.block = bytearray(size)
 
