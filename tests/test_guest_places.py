@@ -2,7 +2,7 @@
 
 The probes of a file in tests/guest/fs run one after the other, in one sandbox for each place (tests/places.py).
 
-Covers: sentry.fs.dnotify, sentry.fs.leases, sentry.fs.sigio, sentry.syscalls.ioctl
+Covers: sentry.fs.dnotify, sentry.fs.leases, sentry.fs.sigio, sentry.syscalls.ioctl, sentry.vfs.propagate
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ import pytest
 from tests import places, sandboxes
 
 SOURCES = Path(__file__).parent / "guest" / "fs"
-ONLY: dict[str, tuple[str, ...]] = {}  #: families whose probes need a place of a certain kind
+#: Families whose probes need a place of a certain kind, or more capabilities than a container has.
+ONLY = {"mounts": ("tmpfs",)}
+CAPABILITIES = {"mounts": ("sys_admin",)}
 
 
 def families() -> list[tuple[str, str]]:
@@ -37,7 +39,7 @@ def argv(family: str, place: str) -> list[str]:
 
 @functools.cache
 def on_bare_linux(root: Path, family: str, place: str) -> sandboxes.Ran:
-    return places.bare(place, root, argv(family, place), timeout=180)
+    return places.bare(place, root, argv(family, place), CAPABILITIES.get(family, ()), timeout=180)
 
 
 @pytest.mark.root
@@ -57,7 +59,8 @@ def test_family_on_bare_linux(probe_root: Path, family: str, place: str) -> None
 @pytest.mark.parametrize(("family", "place"), families())
 def test_family_in_sandbox(probe_root: Path, runtime: sandboxes.Runtime, family: str, place: str) -> None:
     wanted = on_bare_linux(probe_root, family, place)
-    got = places.sandboxed(place, probe_root, runtime, argv(family, place), timeout=180)
+    extra = CAPABILITIES.get(family, ())
+    got = places.sandboxed(place, probe_root, runtime, argv(family, place), extra, timeout=180)
     if got[::2] != wanted[::2]:
         rows = difflib.unified_diff(wanted.stdout.splitlines(), got.stdout.splitlines(), "bare", "sandbox", "", "", 3, "")
         codes = f"exit codes: bare {wanted.code}, sandbox {got.code}"

@@ -11,7 +11,11 @@ from sentry.abi.linux import (
     AT_FDCWD,
     AT_NO_AUTOMOUNT,
     AT_SYMLINK_NOFOLLOW,
+    MS_MANDLOCK,
+    MS_NOSYMFOLLOW,
+    MS_RDONLY,
     MS_RELATIME,
+    MS_SYNCHRONOUS,
     S_IFDIR,
     S_IFLNK,
     S_IFMT,
@@ -338,15 +342,18 @@ async def sys_utime(task: Task, path: PathAddr, times: Addr) -> None:
 
 _ST_VALID = 0x20
 _ST_RELATIME = 0x1000
+_ST_NOSYMFOLLOW = 0x2000
 
 
 async def _statfs_bytes(inode: Inode, place: Path | None) -> bytes:
     info = await inode.fs.statfs()
-    flags = _ST_VALID | info.flags | (inode.fs.flags & 1)
+    flags = _ST_VALID | info.flags | (inode.fs.flags & (MS_RDONLY | MS_SYNCHRONOUS | MS_MANDLOCK))
     if place is not None:
         flags |= place.mount.flags & 0xC0F
         if place.mount.flags & MS_RELATIME:
             flags |= _ST_RELATIME
+        if place.mount.flags & MS_NOSYMFOLLOW:
+            flags |= _ST_NOSYMFOLLOW
     return pack_statfs(
         info.type, info.bsize, info.blocks, info.bfree, info.bavail, info.files, info.ffree, info.fsid,
         info.namelen, info.frsize, flags,

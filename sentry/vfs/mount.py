@@ -16,19 +16,28 @@ from sentry.abi.linux import (
     MS_NODIRATIME,
     MS_NOEXEC,
     MS_NOSUID,
+    MS_NOSYMFOLLOW,
     MS_RDONLY,
     MS_RELATIME,
     MS_STRICTATIME,
+    S_IFMT,
+    S_IFREG,
 )
 from sentry.errors import EINVAL
+from sentry.kernel.fdtable import FILES, drain
 from sentry.vfs.dentry import Dentry, invalidate
 from sentry.vfs.memo import forget_all
+from sentry.vfs.propagate import copies, join, make_private
 
 if TYPE_CHECKING:
+    from sentry.vfs.file import File
     from sentry.vfs.inode import Filesystem, Inode
+    from sentry.vfs.propagate import PeerGroup
 
 #: flags that belong to a mount, not to the file system under it
-MOUNT_FLAGS = MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_NOATIME | MS_NODIRATIME | MS_RELATIME
+MOUNT_FLAGS = (
+    MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_NOATIME | MS_NODIRATIME | MS_RELATIME | MS_NOSYMFOLLOW
+)
 
 _next_id = 0
 
@@ -61,8 +70,8 @@ class Mount:
     """One mount of a file system's (sub)tree."""
 
     __slots__ = (
-        "__weakref__", "children", "flags", "fs", "id", "mountpoint", "ns", "parent", "propagation", "root",
-        "source",
+        "__weakref__", "children", "expiring", "flags", "fs", "group", "id", "master", "mountpoint", "ns", "parent",
+        "root", "source", "unbindable",
     )  # fmt: skip
 
     def __init__(
@@ -79,7 +88,10 @@ class Mount:
         self.mountpoint: Dentry | None = None
         self.children: dict[Dentry, Mount] = {}
         self.ns: MountNamespace | None = None
-        self.propagation = 0  # MS_SHARED, MS_SLAVE, MS_UNBINDABLE as last asked for; nothing propagates
+        self.group: PeerGroup | None = None  # shared with whom, received from whom (propagate.py)
+        self.master: PeerGroup | None = None
+        self.unbindable = False
+        self.expiring = False  # umount2(MNT_EXPIRE) was asked once
         fs.mount_count += 1
 
     @property
@@ -123,10 +135,16 @@ class Mount:
         self.parent = self.mountpoint = self.ns = None
         invalidate()
 
+    def open_for_writing(self) -> bool:
+        """Some description writes through this mount (mnt_get_writers)."""
+        return any(file.path is not None and file.path.mount is self for file in _writers())
+
     def in_use(self) -> bool:
         """An open file, a working directory or a root is inside: somebody holds a Path through this mount."""
+        drain()  # of files that were closed already
         forget_all()  # the path memo's references are no use
-        return getrefcount(self) > _IDLE_REFERENCES
+        groups = (self.group is not None) + (self.master is not None)  # their lists of members and slaves
+        return getrefcount(self) > _IDLE_REFERENCES + groups
 
     def walk(self) -> Iterator[Mount]:
         """This mount and all below it, parents first."""
@@ -165,16 +183,30 @@ class MountNamespace:
     def mount(self, new: Mount, at: Path) -> None:
         """Put `new` on top of whatever is mounted at `at`."""
         at = cross_down(at)
+        received = copies(new, at)
         new.attach(at.mount, at.dentry)
         for mount in new.walk():
             mount.ns = self
+        for copy, parent in received:
+            covered = parent.children.get(at.dentry)
+            if covered is not None:  # what was there already stays on top
+                covered.detach()
+            copy.attach(parent, at.dentry)
+            for mount in copy.walk():
+                mount.ns = parent.ns
+            if covered is not None:
+                top = cross_down(copy.path)
+                covered.attach(top.mount, top.dentry)
+                for mount in covered.walk():
+                    mount.ns = parent.ns
 
-    def umount(self, mount: Mount) -> None:
-        """Take `mount` and all below it away (MNT_DETACH semantics; the caller has checked EBUSY)."""
-        if mount is self.root:
+    def umount(self, going: list[Mount]) -> None:
+        """Take mounts away, parents first in the list (MNT_DETACH semantics; the caller has checked EBUSY)."""
+        if self.root in going:
             raise EINVAL("the root mount stays")
-        for each in reversed(list(mount.walk())):
+        for each in reversed(going):
             each.detach()
+            make_private(each)
         forget_all()  # the memo's references would keep the file system
 
     def pivot(self, new: Mount, old: Mount, put_old: Path) -> None:
@@ -197,7 +229,8 @@ class MountNamespace:
         became: dict[Mount, Mount] = {}
         for old in self.root.walk():
             new = became[old] = old.clone()
-            new.propagation = old.propagation
+            join(new, old)
+            new.unbindable = old.unbindable
             if old.parent is not None and old.mountpoint is not None and old is not self.root:
                 new.attach(became[old.parent], old.mountpoint)
         ns = MountNamespace(became[self.root])
@@ -209,10 +242,27 @@ class MountNamespace:
         """The last task of the namespace is gone."""
         for each in reversed(list(self.root.walk())):
             each.detach()
+            make_private(each)
         forget_all()
 
 
-#: in_use's view of an idle mount: its parent's `children`, the caller's variable, `self` and the argument
+def _writers() -> Iterator[File]:
+    """Open descriptions of files and directories that may be written through."""
+    drain()
+    for file in FILES.values():
+        if file.writable and file.inode.mode & S_IFMT == S_IFREG:
+            yield file
+
+
+def keeps_writable(fs: Filesystem) -> bool:
+    """A file of `fs` is open for writing, or is open and has no name any more: it can't become read-only."""
+    if any(file.path is not None and file.path.mount.fs is fs for file in _writers()):
+        return True
+    opened = (file for file in FILES.values() if file.path is not None and file.path.mount.fs is fs)
+    return any(not file.inode.nlink for file in opened)
+
+
+#: in_use's view of an idle mount: its parent's `children`, the caller's variable or list, `self` and the argument
 _IDLE_REFERENCES = 4
 
 

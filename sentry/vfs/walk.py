@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from sentry.abi.linux import (
     AT_FDCWD,
+    MS_NOSYMFOLLOW,
     RESOLVE_BENEATH,
     RESOLVE_CACHED,
     RESOLVE_IN_ROOT,
@@ -271,7 +272,7 @@ class Walk:
             raise ELOOP
         if not self.names and not may_follow(self.task, self.place.inode, link):
             raise EACCES("protected link")
-        if self.flags & RESOLVE_NO_SYMLINKS:
+        if self.flags & RESOLVE_NO_SYMLINKS or self.mount.flags & MS_NOSYMFOLLOW:
             raise ELOOP
         jump = link.magic_link(self.task)
         if jump is not None:
