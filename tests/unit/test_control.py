@@ -1,5 +1,6 @@
 """The control socket: both ends in one process, the server driven by hand."""
 
+import gc
 import os
 import socket
 import threading
@@ -65,6 +66,7 @@ class Rig:
 
 @pytest.fixture
 def rig(tmp_path):
+    gc.collect()  # kernels of other tests, which refer to themselves and hold descriptors
     before = sorted(os.listdir("/proc/self/fd"))
     rig = Rig(tmp_path)
     yield rig
