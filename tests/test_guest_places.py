@@ -18,7 +18,7 @@ from tests import places, sandboxes
 
 SOURCES = Path(__file__).parent / "guest" / "fs"
 #: Families whose probes need a place of a certain kind, or more capabilities than a container has.
-ONLY = {"mounts": ("tmpfs",)}
+ONLY = {"mounts": ("tmpfs",), "nodes": ("overlay", "tmpfs")}
 CAPABILITIES = {"mounts": ("sys_admin",)}
 
 

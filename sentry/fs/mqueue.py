@@ -17,6 +17,9 @@ from sentry.abi.linux import (
     S_IFDIR,
     S_IFREG,
     S_ISVTX,
+    SEEK_CUR,
+    SEEK_END,
+    SEEK_SET,
     SI_MESGQ,
 )
 from sentry.errors import EACCES, EBUSY, EINVAL, ENOENT, ENOSPC, ESRCH
@@ -141,6 +144,16 @@ class MqueueFile(File):
 
     async def pread(self, task: Task, size: int, offset: int) -> bytes:
         return self.inode.text()[offset : offset + size]
+
+    def seek(self, offset: int, whence: int) -> int:
+        base = {SEEK_SET: 0, SEEK_CUR: self.pos, SEEK_END: self.inode.size}.get(whence)
+        if base is None or base + offset < 0:
+            raise EINVAL
+        self.pos = base + offset
+        return self.pos
+
+    async def ftruncate(self, task: Task, size: int) -> None:
+        """Allowed, and means nothing."""
 
     def poll(self) -> int:
         queue = self.inode

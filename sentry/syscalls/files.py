@@ -35,6 +35,7 @@ from sentry.errors import (
     EFBIG,
     EINVAL,
     EISDIR,
+    ENAMETOOLONG,
     ENODEV,
     EOPNOTSUPP,
     ESPIPE,
@@ -54,7 +55,6 @@ from sentry.syscalls.kinds import (
     PathAddr,
     PathArg,
     Size,
-    cstring,
     flags,
 )
 from sentry.vfs.open import open_path, openat2_flags, truncate
@@ -67,7 +67,7 @@ if TYPE_CHECKING:
 MAX_FILE_SIZE = 0x7FFF_FFFF_FFFF_FFFF
 PAGE = 4096
 
-MemfdName = Annotated[bytes, cstring(250)]
+MEMFD_NAME_MAX = 249
 MemfdFlags = Annotated[
     int, flags(MFD_CLOEXEC=MFD_CLOEXEC, MFD_ALLOW_SEALING=MFD_ALLOW_SEALING, MFD_NOEXEC_SEAL=8, MFD_EXEC=16)
 ]
@@ -115,12 +115,16 @@ async def sys_openat2(task: Task, dirfd: DirFd, path: PathAddr, how: Addr, size:
 
 
 @syscall(partial="no huge pages; MFD_EXEC and MFD_NOEXEC_SEAL only set the mode")
-def sys_memfd_create(task: Task, name: MemfdName, flags: MemfdFlags) -> int:
+def sys_memfd_create(task: Task, name: Addr, flags: MemfdFlags) -> int:
     from sentry.fs.memfd import create_memfd
 
     if flags & 8 and flags & 16:
         raise EINVAL
-    file = create_memfd(task, name, bool(flags & (MFD_ALLOW_SEALING | 8)), 0o666 if flags & 8 else 0o777)
+    try:
+        text = task.mem.read_cstr(name, MEMFD_NAME_MAX + 1)
+    except ENAMETOOLONG:
+        raise EINVAL
+    file = create_memfd(task, text, bool(flags & (MFD_ALLOW_SEALING | 8)), 0o666 if flags & 8 else 0o777)
     return task.fds.install(file, bool(flags & MFD_CLOEXEC))
 
 

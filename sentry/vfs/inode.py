@@ -51,6 +51,7 @@ class Filesystem:
     cache_policy: int = ALWAYS
     blksize: int = 4096
     limited: bool = False  #: writes ask Inode.reserve for room
+    makes_names: bool = True  #: looking up what is not there gives a name to make something of, not ENOENT
     block_size: int = 4096  #: s_blocksize: what FIGETBSZ tells; 0: nothing
     sealable: bool = False  #: its regular files have seals (memfd_create(2))
     direct_io: bool = True  #: its regular files may be opened with O_DIRECT

@@ -141,7 +141,7 @@ class Creation:
             self.dentry = dentry = await lookup(parent, walk.last)
             if dentry.inode is not None:
                 raise EEXIST
-            if walk.want_dir and not self._is_dir:
+            if (walk.want_dir and not self._is_dir) or not fs.makes_names:
                 raise ENOENT
             if parent.mount.read_only:
                 raise EROFS

@@ -202,6 +202,8 @@ async def _find_or_create(
         parent = walk.place
         place = Path(parent.mount, await lookup(parent, walk.last))
         if place.dentry.inode is None:
+            if not parent.mount.fs.makes_names:
+                raise ENOENT
             place, created = await _create(task, parent, walk.last, flags, mode)
             if created:
                 return place, True

@@ -66,8 +66,8 @@ class FdLink(ProcessInode):
     __slots__ = ("file", "target")
 
     def __init__(self, fs: Procfs, target: Task, fd: int, file: File, ino: int) -> None:
-        mode = (0o400 if file.readable else 0) | (0o200 if file.writable else 0)
-        super().__init__(fs, ino, S_IFLNK | 0o100 | mode, *owner(target))
+        mode = (0o500 if file.readable else 0) | (0o300 if file.writable else 0)
+        super().__init__(fs, ino, S_IFLNK | mode, *owner(target))
         self.size = 64
         self.target = target
         self.file = file

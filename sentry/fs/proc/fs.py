@@ -30,6 +30,7 @@ class Procfs(PseudoFilesystem):
     name = b"proc"
     magic = PROC_SUPER_MAGIC
     cache_policy = NEVER
+    makes_names = False
 
     def __init__(self, kernel: Kernel) -> None:
         super().__init__()
@@ -49,12 +50,6 @@ class RootDirectory(PseudoInode):
         tree: dict[bytes, Any] = system.tree()
         tree[b"sys"] = sysctl.tree(fs.kernel)
         self._static = PseudoDirectory(fs, tree)
-
-    async def create(self, name: bytes, mode: int, uid: int, gid: int) -> Inode:
-        raise ENOENT  # there are no negative dentries to make something of
-
-    async def mkdir(self, name: bytes, mode: int, uid: int, gid: int) -> Inode:
-        raise ENOENT
 
     async def lookup(self, name: bytes) -> Inode:
         if name.isdigit():

@@ -13,12 +13,13 @@ from sentry.errors import EINVAL, ENOENT, EPERM
 from sentry.fs import aio
 from sentry.fs.proc.facts import facts_of, random_uuid
 from sentry.fs.proc.system import RELEASE, SYSNAME, VERSION
-from sentry.fs.pseudo import PseudoFile, PseudoFilesystem, Tree, number
+from sentry.fs.pseudo import PseudoDirectory, PseudoFile, PseudoFilesystem, Tree, number
 from sentry.vfs.perm import Protected
 
 if TYPE_CHECKING:
     from sentry.kernel.kernel import Kernel
     from sentry.kernel.task import Task
+    from sentry.vfs.inode import Inode
 
 INT_MAX = (1 << 31) - 1
 LONG_MAX = (1 << 63) - 1
@@ -215,7 +216,7 @@ def apply(kernel: Kernel, values: dict[str, str]) -> None:
         write(kernel, name, value.encode())
 
 
-def tree(kernel: Kernel) -> Tree:
+def tree(kernel: Kernel) -> Callable[[PseudoFilesystem], PseudoDirectory]:
     """/proc/sys."""
     root: Tree = {}
     for name, knob in KNOBS.items():
@@ -224,14 +225,40 @@ def tree(kernel: Kernel) -> Tree:
         for part in above:
             directory = directory.setdefault(part, {})
         directory[last] = _file(name, knob)
-    return root
+    return _directory(root)
+
+
+def _permitted(inode: Inode, task: Task, mask: int) -> bool:
+    """By the mode bits alone, which no capability overrides (proc_sys_permission)."""
+    mode = inode.mode
+    if task.creds.euid == 0:
+        mode >>= 6
+    elif task.creds.egid == 0 or 0 in task.creds.groups:
+        mode >>= 3
+    return not mask & ~mode & 7
 
 
 class SysctlFile(PseudoFile):
     """A parameter: root's, and of a fixed mode."""
 
     __slots__ = ()
-    fixed_mode = fixed_owner = True
+    fixed_mode = fixed_owner = own_permission = True
+
+    def permission(self, task: Task, mask: int) -> bool | None:
+        return _permitted(self, task, mask)
+
+
+class SysctlDirectory(PseudoDirectory):
+    __slots__ = ()
+    fixed_mode = fixed_owner = own_permission = True
+
+    def permission(self, task: Task, mask: int) -> bool | None:
+        return _permitted(self, task, mask)
+
+
+def _directory(tree: Tree) -> Callable[[PseudoFilesystem], PseudoDirectory]:
+    inside = {name: _directory(spec) if isinstance(spec, dict) else spec for name, spec in tree.items()}
+    return lambda fs: SysctlDirectory(fs, inside)
 
 
 def _file(name: bytes, knob: Knob) -> Callable[[PseudoFilesystem], PseudoFile]:
