@@ -260,7 +260,7 @@ class HostFile(CFile):
     async def write_from(
         self, task: Task, tid: int, iov: IoVec, offset: int = AT_POS, rwf: int = 0, nowait: bool = False
     ) -> int:
-        if task is not None:
+        if task is not None and any(size for _, size in iov):
             start = self._start(offset, rwf)
             iov = self._within_limit(task, iov, start)
             if self.inode.fs.limited:
@@ -294,8 +294,8 @@ class HostFile(CFile):
         return cut(iov, limit - start)
 
     def limited(self, task: Task) -> bool:
-        """Whether RLIMIT_FSIZE, O_APPEND, a size limit or a watch must be minded at each write."""
-        if self.inode.fs.limited or notify.watching:
+        """Whether RLIMIT_FSIZE, O_APPEND, a size limit, setuid bits or a watch must be minded at each write."""
+        if self.inode.fs.limited or notify.watching or self.inode.mode & 0o6000:
             return True
         return bool(self.flags & O_APPEND) or task.group.rlimits.get(RLIMIT_FSIZE)[0] != RLIM_INFINITY
 

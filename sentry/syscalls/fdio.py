@@ -8,7 +8,6 @@ from native import lib
 from sentry.abi.linux import (
     O_APPEND,
     O_NONBLOCK,
-    O_PATH,
     RWF_APPEND,
     RWF_ATOMIC,
     RWF_DONTCACHE,
@@ -55,6 +54,7 @@ from sentry.syscalls.kinds import (
     Whence,
     choice,
     flags,
+    open_file,
 )
 from sentry.vfs import notify
 from sentry.vfs.file import File as OpenFile
@@ -150,18 +150,11 @@ def one(addr: int, count: int) -> list[tuple[int, int]]:
     return [(addr, min(count, MAX_RW_COUNT))]
 
 
-def open_file(task: Task, fd: int) -> OpenFile:
-    file = task.fds.get(fd if fd < 1 << 31 else -1)
-    if file.flags & O_PATH:
-        raise EBADF
-    return file
-
-
 def positioned(task: Task, fd: int, offset: int, writing: bool) -> OpenFile:
     """The offset is looked at before the descriptor, and whether it can be used before the access mode."""
     if offset < 0:
         raise EINVAL
-    file = open_file(task, fd)
+    file: OpenFile = open_file(task, fd)
     if not file.positioned(writing):
         raise ESPIPE
     return file
@@ -239,18 +232,39 @@ async def sys_sendfile(task: Task, out: UInt, source: UInt, offset: Addr, count:
     file_out = open_file(task, out)
     if not file_out.writable:
         raise EBADF
-    if not isinstance(file_out, PipeEnd):
-        if file_out.flags & O_APPEND or not file_out.takes_splice:
+    if isinstance(file_out, PipeEnd):  # what it has room for
+        if not file_in.gives_splice:
             raise EINVAL
-        if not file_in.positioned(False):  # what was read could not be given back
-            raise EINVAL
-    if not file_in.gives_splice:
-        raise EINVAL
-    done = await copy(task, start, End(file_out, None), count)
+        done = await to_pipe(task, start, file_out, count, False)
+        if done and notify.watching:
+            tell_moved(start, End(file_out, None))
+    else:
+        done = await send(task, start, file_out, count)
     if offset:
         assert start.offset is not None
         task.mem.write_u64(offset, start.offset)
     return done
+
+
+async def send(task: Task, source: End, target: OpenFile, count: int) -> int:
+    """do_splice_direct: through a pipe of the kernel's own."""
+    if target.flags & O_APPEND or not source.file.positioned(False):  # what was read could not be given back
+        raise EINVAL
+    if not count:
+        return 0
+    if not source.file.gives_splice:
+        raise EINVAL
+    if not target.takes_splice:  # which shows only when there is something to write
+        if await source.read(task, 1):
+            source.give_back(1)
+            raise EINVAL
+        return 0
+    if source.file is target and source.offset is None:  # reading does not move where is written
+        at = target.pos
+        done = await copy(task, End(target, at), End(target, at), count)
+        target.pos = at + done
+        return done
+    return await copy(task, source, End(target, None), count)
 
 
 @syscall
@@ -262,14 +276,7 @@ async def sys_copy_file_range(
     at_out = signed(task.mem.read_u64(off_out)) if off_out else None
     if flags:
         raise EINVAL
-    for file in (file_in, file_out):
-        kind = file.inode.mode & S_IFMT
-        if kind == S_IFDIR:
-            raise EISDIR
-        if kind != S_IFREG:
-            raise EINVAL
-    if not file_in.readable or not file_out.writable or file_out.flags & O_APPEND:
-        raise EBADF
+    check_regular(file_in, file_out)
     if file_in.inode.fs is not file_out.inode.fs:
         raise EXDEV
     pos_in = file_in.pos if at_in is None else at_in
@@ -291,6 +298,17 @@ async def sys_copy_file_range(
     if off_out and to.offset is not None:
         task.mem.write_u64(off_out, to.offset)
     return done
+
+
+def check_regular(source: OpenFile, target: OpenFile) -> None:
+    """generic_file_rw_checks: from one regular file to another."""
+    kinds = source.inode.mode & S_IFMT, target.inode.mode & S_IFMT
+    if S_IFDIR in kinds:
+        raise EISDIR
+    if kinds != (S_IFREG, S_IFREG):
+        raise EINVAL
+    if not source.readable or not target.writable or target.flags & O_APPEND:
+        raise EBADF
 
 
 def signed(value: int) -> int:

@@ -55,7 +55,9 @@ from sentry.syscalls.kinds import (
     PathAddr,
     PathArg,
     Size,
+    UInt,
     flags,
+    open_file,
 )
 from sentry.vfs.open import open_path, openat2_flags, truncate
 from sentry.vfs.perm import MAY_WRITE, check, want_write
@@ -161,9 +163,10 @@ async def sys_truncate(task: Task, path: PathAddr, length: Off) -> None:
 
 
 @syscall
-async def sys_ftruncate(task: Task, file: File, length: Off) -> None:
+async def sys_ftruncate(task: Task, fd: UInt, length: Off) -> None:
     if length < 0:
         raise EINVAL
+    file = open_file(task, fd)
     if file.inode.mode & S_IFMT != S_IFREG or not file.writable:
         raise EINVAL
     await file.ftruncate(task, length)

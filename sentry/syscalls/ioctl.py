@@ -21,7 +21,6 @@ from sentry.abi.linux import (
     FIOQSIZE,
     FITHAW,
     FS_IOC_FIEMAP,
-    O_APPEND,
     O_NONBLOCK,
     O_PATH,
     S_IFDIR,
@@ -29,10 +28,11 @@ from sentry.abi.linux import (
     S_IFMT,
     S_IFREG,
 )
-from sentry.errors import EBADF, EINVAL, EISDIR, ENOTTY, EOPNOTSUPP, EPERM, EXDEV
+from sentry.errors import EBADF, EINVAL, ENOTTY, EOPNOTSUPP, EPERM, EXDEV
 from sentry.fs.sigio import set_async
 from sentry.kernel.fdtable import set_status_flags
 from sentry.syscalls.declare import syscall
+from sentry.syscalls.fdio import check_regular
 from sentry.syscalls.fds import FAST
 from sentry.syscalls.kinds import Fd, UInt, ULong, int64, open_file
 
@@ -92,12 +92,5 @@ def clone(task: Task, target: File, source_fd: int) -> None:
     source = open_file(task, int64(source_fd) & 0xFFFFFFFF)
     if source.inode.fs is not target.inode.fs:
         raise EXDEV
-    for file in (source, target):
-        kind = file.inode.mode & S_IFMT
-        if kind == S_IFDIR:
-            raise EISDIR
-        if kind != S_IFREG:
-            raise EINVAL
-    if not source.readable or not target.writable or target.flags & O_APPEND:
-        raise EBADF
+    check_regular(source, target)
     raise EOPNOTSUPP

@@ -119,6 +119,16 @@ PROBE(send_file) {
     MUST(ftruncate(in, 1 << 20));
     SHOW(sendfile(pipes[1], in, &(off_t){0}, 1 << 20) > 0);
     SHOW(sendfile(pipes[1], in, &(off_t){0}, 1));
+    // no more than there is room for, even if one could wait for it; and without a reader nothing is even read
+    int q[2];
+    MUST(pipe(q));
+    SHOW(sendfile(q[1], in, &(off_t){0}, 1 << 20));
+    MUST(pipe(q));
+    close(q[0]);
+    count_signal(SIGPIPE, 0);
+    SHOW(sendfile(q[1], in, &(off_t){1 << 21}, 10));
+    SHOW(sendfile(q[1], in, &(off_t){0}, 0));
+    SHOW(handled);
 }
 
 PROBE(splice_errors) {
