@@ -139,6 +139,7 @@ def _fork(rootless: bool) -> int:
     except OSError:
         return os.fork()
     try:
+        host.setns(home, host.CLONE_NEWPID)  # a user namespace's root may not come back, so it must not leave
         host.unshare(host.CLONE_NEWPID)
     except OSError:
         os.close(home)
@@ -210,7 +211,7 @@ def _child(config: GoferConfig, sock: int, status: int, go: int) -> None:
     else:
         _open_all(exports, open_export)
         if os.geteuid() == 0:
-            os.setgroups([])
+            _leave_groups()
     os.close(go)
     program = filters.compiled(confine.rules(any(export.connect for export in exports)))
     confine.leave_namespaces()
@@ -239,6 +240,16 @@ def _child(config: GoferConfig, sock: int, status: int, go: int) -> None:
     os.close(status)
     served.serve()
     os._exit(0)
+
+
+def _leave_groups() -> None:
+    try:
+        os.setgroups([])
+    except PermissionError:
+        # Root of a user namespace without the right: the groups are a plain user's, whom the guests act as.
+        with open("/proc/self/setgroups") as setgroups:
+            if setgroups.read() != "deny\n":
+                raise
 
 
 def _user_namespace(status: int, go: int) -> None:

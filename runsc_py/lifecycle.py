@@ -17,7 +17,7 @@ from runsc_py.processes import Identity, become_subreaper, kill_and_wait, reap_c
 from runsc_py.settings import Settings
 from runsc_py.spec import root_path
 from runsc_py.state import Container
-from runsc_py.typed import plain
+from runsc_py.typed import convert, plain
 
 if TYPE_CHECKING:
     from runsc_py.spec import Process, Resources, Spec
@@ -126,18 +126,25 @@ class _Attempt:
         container.rootless = rootless.is_rootless(settings.rootless)
         container.process_defaults = plain(spec.process)
 
-    def _make_cgroup(self, spec: "Spec", settings: Settings) -> cgroups.Manager:
+    def _make_cgroup(self, spec: "Spec", settings: Settings, pids: list[int]) -> None:
+        """The container's cgroups, with its processes in them."""
         linux = spec.linux
         path = (linux.cgroups_path if linux else "") or ""
-        required = bool(path) and not self.container.rootless
-        if settings.systemd_cgroup:
-            self.log.debug("cgroups are made without systemd")
-            path = cgroups.systemd_path(path, self.container.id)
-        warn = self.log.debug if not path and self.container.rootless else self.log.warning
         resources = linux.resources if linux else None
-        self.cgroup = cgroups.make(path, self.container.id, resources, required, warn)
+        required = bool(path) and not self.container.rootless
+        wanted = path or (resources and plain(resources).keys() - {"devices"})
+        warn = self.log.debug if self.container.rootless and not wanted else self.log.warning
+        if resources and resources.devices:
+            self.log.debug("cgroup: device rules are not set: no process of a sandbox can open a device of the host")
+        if settings.systemd_cgroup:
+            from runsc_py.cgroups import systemd
+
+            self.cgroup = systemd.make(path, self.container, resources, pids, required, self.log.warning)
+        else:
+            self.cgroup = cgroups.make(path, self.container.id, resources, required, warn)
+            self.cgroup.join(pids, required, warn)
         self.container.cgroup = self.cgroup.record()
-        return self.cgroup
+        self.container.resources = plain(resources) or {}
 
     def _stdio(self, fields: dict[str, Any]) -> tuple[list[int], int]:
         if not fields["terminal"]:
@@ -164,7 +171,8 @@ class _Attempt:
 
         container = self.container
         uid_map, gid_map = build.id_maps(spec)
-        if container.rootless and not uid_map:
+        plain_user = container.rootless and os.geteuid() != 0
+        if plain_user and not uid_map:
             uid_map, gid_map = rootless.default_maps()
         self.listener = make_listener(container.directory)
         lock_fd = container._lock_fd
@@ -176,16 +184,14 @@ class _Attempt:
         def adopt(launcher: int) -> None:  # while the children load their code: the kernel takes its time for these
             self._set_oom_score(fields["oom_score_adj"], launcher, gofer.pid)
             if how.use_cgroup:
-                cgroup = self._make_cgroup(spec, settings)
-                cgroup.join(launcher)
-                cgroup.join(gofer.pid)
+                self._make_cgroup(spec, settings, [launcher, gofer.pid])
 
         gofer = start_gofer(
             GoferConfig(
                 exports=plan.exports,
                 uid_map=uid_map,
                 gid_map=gid_map,
-                rootless=container.rootless,
+                rootless=plain_user,
                 enter=enter,
             )
         )
@@ -408,16 +414,25 @@ def kill(container: Container, signal: int, everybody: bool) -> None:
 def pause(container: Container) -> None:
     if container.status() not in ("running", "created"):
         raise NotRunning
-    # The sentry stops its guests at once. A freezer would have to wait for guests whose call a frozen sentry never
-    # answers; it is the way out when the sentry does not listen.
-    try:
-        request(container, "pause")
-    except RuntimeFault:
-        manager = cgroups.Manager.restore(container.cgroup)
-        if not (manager.can_freeze() and manager.freeze(True)):
-            raise
+    if not _freeze(container):
+        request(container, "pause")  # by signals, which guests can see
     container.paused = True
     container.save()
+
+
+def _freeze(container: Container) -> bool:
+    """Have the host freeze sentry, gofer and guests. False where it can't be."""
+    manager = cgroups.Manager.restore(container.cgroup)
+    if not manager.can_freeze():
+        return False
+    try:
+        request(container, "hold")
+        if manager.freeze(True):
+            return True
+        request(container, "release")
+    except RuntimeFault:
+        pass
+    return False
 
 
 def resume(container: Container) -> None:
@@ -431,11 +446,11 @@ def resume(container: Container) -> None:
 def thaw(container: Container) -> None:
     """Undo `pause`, whichever way it was done."""
     manager = cgroups.Manager.restore(container.cgroup)
-    if manager.can_freeze() and manager.frozen():
+    frozen = manager.can_freeze() and manager.frozen()
+    if frozen:
         manager.freeze(False)
-        return
     try:
-        request(container, "resume")
+        request(container, "release" if frozen else "resume")
     except SandboxGone:
         pass
 
@@ -443,7 +458,19 @@ def thaw(container: Container) -> None:
 def update(container: Container, resources: "Resources", log: Log) -> None:
     if container.status() == "stopped":
         raise NotRunning
-    cgroups.Manager.restore(container.cgroup).apply(resources, not container.rootless, log.warning)
+    from runsc_py import spec
+    from runsc_py.cgroups import limits
+
+    before = convert(container.resources, spec.Resources, "state.json: resources")
+    after = limits.merged(before, resources)
+    cgroups.Manager.restore(container.cgroup).apply(after, not container.rootless, log.warning)
+    container.resources = plain(after)
+    container.save()
+    if container.status() != "paused":  # frozen, the sentry answers nobody
+        try:
+            request(container, "limits", **build.limits(after))
+        except RuntimeFault as fault:
+            log.warning(f"guests are not told of their new limits: {fault}")
 
 
 def delete(container: Container, force: bool, log: Log) -> None:

@@ -1,4 +1,7 @@
-"""User namespace maps: what the spec says, or for a plain user his subordinate ids, or his single id."""
+"""User namespace maps for a spec that has none: of a plain user his subordinate ids, or his single id.
+
+They are written by whoever makes the namespace (gofer/boot.py).
+"""
 
 import os
 
@@ -8,14 +11,24 @@ Map = list[tuple[int, int, int]]  # (inside, outside, count)
 
 
 def is_rootless(flag: str) -> bool:
-    """`--rootless true|false|auto`: auto means "not root"."""
+    """`--rootless true|false|auto`: auto means "not root of the host": root of a user namespace (podman makes one for
+    a plain user and calls us in it) can set no limits either."""
     if flag in ("true", "1"):
         return True
     if flag in ("false", "0"):
         return False
     if flag in ("auto", ""):
-        return os.geteuid() != 0
+        return os.geteuid() != 0 or in_user_namespace()
     raise RuntimeFault(f"invalid --rootless value: {flag}")
+
+
+def in_user_namespace() -> bool:
+    """Are we in another user namespace than the host's first?"""
+    try:
+        with open("/proc/self/uid_map", encoding="ascii") as file:
+            return file.read().split() != ["0", "0", "4294967295"]
+    except OSError:
+        return False  # a kernel without them
 
 
 def default_maps() -> tuple[Map, Map]:
@@ -32,41 +45,6 @@ def default_maps() -> tuple[Map, Map]:
         if uids and gids:
             return uid_map + _lay_out(uids), gid_map + _lay_out(gids)
     return uid_map, gid_map
-
-
-def write_maps(pid: int, uid_map: Map, gid_map: Map) -> None:
-    """Give the user namespace of `pid` its maps; called by its parent. Needs the helpers unless the map is
-    one id of the caller's own (or the caller is root)."""
-    if os.geteuid() == 0 or (len(uid_map) == 1 and len(gid_map) == 1):
-        if os.geteuid() != 0:
-            _write(f"/proc/{pid}/setgroups", "deny")
-        _write(f"/proc/{pid}/uid_map", _text(uid_map))
-        _write(f"/proc/{pid}/gid_map", _text(gid_map))
-        return
-    for helper, mapping in (("newuidmap", uid_map), ("newgidmap", gid_map)):
-        _run([helper, str(pid), *[str(number) for entry in mapping for number in entry]])
-
-
-def _text(mapping: Map) -> str:
-    return "".join(f"{inside} {outside} {count}\n" for inside, outside, count in mapping)
-
-
-def _write(path: str, text: str) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-    try:
-        os.write(descriptor, text.encode())
-    except OSError as error:
-        raise RuntimeFault(f"cannot write {path}: {error.strerror}") from None
-    finally:
-        os.close(descriptor)
-
-
-def _run(argv: list[str]) -> None:
-    import subprocess
-
-    done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, check=False)
-    if done.returncode:
-        raise RuntimeFault(f"{argv[0]} failed: {done.stderr.decode(errors='replace').strip()}")
 
 
 def _helper(name: str) -> bool:

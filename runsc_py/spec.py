@@ -168,6 +168,21 @@ class HugepageLimit(Part):
     limit: int = 0
 
 
+class RdmaLimit(Part):
+    hca_handles: int | None = None
+    hca_objects: int | None = None
+
+
+class NetworkPriority(Part):
+    name: str = ""
+    priority: int = 0
+
+
+class NetworkResources(Part):
+    class_id: int | None = None
+    priorities: list[NetworkPriority] | None = None
+
+
 class Resources(Part):
     devices: list[DeviceRule] | None = None
     memory: Memory | None = None
@@ -175,6 +190,8 @@ class Resources(Part):
     pids: Pids | None = None
     block_io: BlockIO | None = None
     hugepage_limits: list[HugepageLimit] | None = None
+    network: NetworkResources | None = None
+    rdma: dict[str, RdmaLimit] | None = None
     unified: dict[str, str] | None = None
 
 

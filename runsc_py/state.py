@@ -11,6 +11,7 @@ from typing import Any
 
 from runsc_py.errors import IdExists, NoSuchContainer, RuntimeFault, host_fault
 from runsc_py.processes import Identity
+from runsc_py.rootless import in_user_namespace
 
 _ID_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_+-.")
 
@@ -35,6 +36,7 @@ class Container:
         "started",
         "paused",
         "cgroup",
+        "resources",
         "hooks",
         "rootless",
         "process_defaults",
@@ -56,6 +58,7 @@ class Container:
         self.started = False
         self.paused = False
         self.cgroup: dict[str, Any] = {}
+        self.resources: dict[str, Any] = {}  # linux.resources in force
         self.hooks: dict[str, Any] = {}
         self.rootless = False
         self.process_defaults: dict[str, Any] = {}  # what `exec` takes from the container's own process
@@ -239,10 +242,10 @@ def write_aside(path: str, data: bytes, mode: int = 0o644) -> None:
 
 
 def default_root() -> str:
-    """/run/runsc-py for root; the user's runtime directory otherwise."""
-    if os.geteuid() == 0:
-        return "/run/runsc-py"
+    """/run/runsc-py for root; the user's runtime directory otherwise, and for his root of a user namespace."""
     runtime = os.environ.get("XDG_RUNTIME_DIR")
+    if os.geteuid() == 0 and not (runtime and in_user_namespace()):
+        return "/run/runsc-py"
     return os.path.join(runtime, "runsc-py") if runtime else f"/tmp/runsc-py-{os.geteuid()}"
 
 

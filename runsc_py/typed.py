@@ -1,7 +1,7 @@
 """JSON into classes by their annotations: `decode(data, Kind, "config.json")`, and back: `plain(part)`.
 
 A class below `Part` declares its fields as `name: type = default`; types are int, str, bool, another Part,
-and list[X], dict[str, str] of them, with `| None` where null may stand. The JSON name is the camelCase of the
+and list[X], dict[str, X] of them, with `| None` where null may stand. The JSON name is the camelCase of the
 field's. What a class accepts is worked out when it is first decoded. (msgspec does the same, but takes longer
 to import than a bare interpreter takes to start.)
 """
@@ -17,6 +17,7 @@ _JSON_NAMES = {
     "container_id": "containerID",
     "host_id": "hostID",
     "kernel_tcp": "kernelTCP",
+    "class_id": "classID",
     "disable_oom_killer": "disableOOMKiller",
     "throttle_read_iops_device": "throttleReadIOPSDevice",
     "throttle_write_iops_device": "throttleWriteIOPSDevice",
@@ -77,6 +78,8 @@ def plain(part: Any) -> Any:
         return {_json_name(name): plain(value) for name, value in part.__dict__.items() if value is not None}
     if isinstance(part, (list, tuple)):
         return [plain(item) for item in part]
+    if isinstance(part, dict):
+        return {name: plain(item) for name, item in part.items()}
     return part
 
 

@@ -12,6 +12,7 @@ want unshare util-linux
 want runc runc
 want containerd containerd
 want ctr containerd
+want newuidmap uidmap
 want make make
 want git git
 # Clients of the runtime, and what they need for bridges and published ports.

@@ -47,7 +47,7 @@ rm -f .venv/lib/python3*/site-packages/distutils-precedence.pth
 .venv/bin/python - <<'PY'
 import sys
 from importlib.util import find_spec
-for name in ("click", "cffi", "psutil", "pyseccomp", "ptrace"):
+for name in ("click", "cffi", "jeepney", "psutil", "pyseccomp", "ptrace"):
     if find_spec(name) is None:
         sys.exit(f"error: {name} did not install")
 PY

@@ -277,9 +277,7 @@ def _namespaces(config: SandboxConfig) -> bool:
     if config.netns:
         _join_network(config.netns, config.sysctl)
     if os.geteuid() == 0:
-        os.setgroups([])
-        os.setresgid(NOBODY, NOBODY, NOBODY)
-        os.setresuid(NOBODY, NOBODY, NOBODY)
+        _become_nobody()
     check(lib.nc_prctl(PR_SET_DUMPABLE, 1, 0, 0, 0), "dumpable")  # /proc/self/uid_map must be ours to write
     check(lib.nc_new_user_namespace(), "making a user namespace")
     fresh_net = config.network == "none" or config.netns is None
@@ -326,6 +324,18 @@ def _network_namespace(of: str) -> int:
         return os.stat(f"/proc/{of}/ns/net").st_ino
     except OSError:
         return 0
+
+
+def _become_nobody() -> None:
+    try:
+        os.setgroups([])
+        os.setresgid(NOBODY, NOBODY, NOBODY)
+        os.setresuid(NOBODY, NOBODY, NOBODY)
+    except OSError:
+        # In a user namespace without such an id, or that may set no groups, root is an unprivileged user already.
+        with open("/proc/self/uid_map", "rb") as id_map:
+            if id_map.read().split() == [b"0", b"0", b"4294967295"]:
+                raise
 
 
 def _run_sentry(config: SandboxConfig, inherited: Inherited, page: Any) -> NoReturn:

@@ -16,7 +16,11 @@ Requests (field: type; -> answer):
   wait    pid, kill_on_close          answered when that first task ends      -> {"status": as of wait(2)}
   signal  pid or "all", signal                                                -> {}
   pids                                host pids of the guest's processes      -> {"pids": [...]}
-  pause, resume, state, stats, stop
+  pause, resume                       stop every guest by signals (they can see it), and let it go on
+  limits  memory_limit, pids_limit, cpu_quota, cpu_period
+                                      what guests are told of their cgroup from now on: absent ones are none
+  hold, release                       receive no system call and have none open, for the host to freeze us all
+  state, stats, stop
 
 `wait` with kill_on_close: if the connection closes before the task ends, the task is killed (SIGKILL),
 which is how a waiter process killed by its own parent takes the guest process with it.

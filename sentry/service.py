@@ -7,19 +7,20 @@ reports to whoever started it, and runs the loop. Afterwards the container is ru
 import _socket as socket
 import gc
 import os
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from native import lib
 from sentry import confine
-from sentry.abi.linux import SIGKILL
+from sentry.abi.linux import SIGCONT, SIGKILL, SIGSTOP
 from sentry.boot import STUB_FD, BootError, Inherited, ProcessConfig, SandboxConfig, report_failure, seize_zygote
-from sentry.container import Container, build
+from sentry.container import CPU_PERIOD_US, Container, build
 from sentry.control import ControlError, ControlServer, Message, Reply
 from sentry.errors import LinuxError
 from sentry.kernel.execute import Executor
 from sentry.kernel.fdtable import drain
 from sentry.kernel.kernel import Kernel
-from sentry.kernel.lifecycle import MAGIC_LOAD
+from sentry.kernel.lifecycle import MAGIC_LOAD, MAGIC_READY
 from sentry.kernel.sched import Job
 from sentry.kernel.signals import SigInfo
 from sentry.kernel.spawn import Spawn, SpawnError
@@ -35,18 +36,15 @@ if TYPE_CHECKING:
 BUGS_TOLD = 100  # records of bugs, before they become rare
 
 
-class _LoadEntry:
-    """The table entry of the loader stub's magic call."""
+class _LoaderEntry:
+    """The table entry of one of the loader stub's magic calls."""
 
     is_async = False
     restart = Restart.SYS
     name = "load"
 
-    def __init__(self, kernel: Kernel, executor: Executor) -> None:
-        self._kernel, self._executor = kernel, executor
-
-    def handler(self, task: Task, args: tuple[int, ...]) -> int:
-        return self._executor.load(task, self._kernel.call_id, args[0], args[1])
+    def __init__(self, handler: Callable[[Task, tuple[int, ...]], object]) -> None:
+        self.handler = handler
 
 
 def serve(config: SandboxConfig, inherited: Inherited, page: Any) -> int:
@@ -74,11 +72,14 @@ def _boot(config: SandboxConfig, host: confine.Host, log: Log, page: Any) -> "Se
     host = confine.lock_down(config, host, listener)
     kernel = Kernel(seccomp.make(), lookup, CONTINUE, host.proc)
     kernel.panic_on_bug = config.panic_on_bug
-    kernel.life.zygote_tid = zygote
+    kernel.life.zygote.tid = zygote
     kernel.drain_objects = drain
     set_unsupported_report(lambda name: log.warning(f"unsupported system call: {name}"))
     executor = Executor(kernel)
-    kernel._handlers[MAGIC_LOAD] = _LoadEntry(kernel, executor)  # type: ignore[assignment]
+    kernel._handlers[MAGIC_LOAD] = _LoaderEntry(  # type: ignore[assignment]
+        lambda task, args: executor.load(task, kernel.call_id, args[0], args[1])
+    )
+    kernel._handlers[MAGIC_READY] = _LoaderEntry(lambda task, args: executor.ready(task))  # type: ignore[assignment]
     service = Service(kernel, config, host, log)
     gc.freeze()  # what is loaded by now stays; what comes is looked at when there is some of it
     gc.set_threshold(20_000, 50, 1000)
@@ -113,6 +114,9 @@ class Service:
                 "pids": self.on_pids,
                 "pause": self.on_pause,
                 "resume": self.on_resume,
+                "limits": self.on_limits,
+                "hold": self.on_hold,
+                "release": self.on_release,
                 "state": self.on_state,
                 "stats": self.on_stats,
                 "stop": self.on_stop,
@@ -273,12 +277,32 @@ class Service:
 
     def on_pause(self, message: Message, fds: list[int], reply: Reply) -> None:
         for group in self.kernel.groups():
-            self._signal(group, 19)
+            self._signal(group, SIGSTOP)
         reply.send()
 
     def on_resume(self, message: Message, fds: list[int], reply: Reply) -> None:
         for group in self.kernel.groups():
-            self._signal(group, 18)
+            self._signal(group, SIGCONT)
+        reply.send()
+
+    def on_limits(self, message: Message, fds: list[int], reply: Reply) -> None:
+        kernel = self.kernel
+        kernel.memory_limit, kernel.pids_limit = message.get("memory_limit"), message.get("pids_limit")
+        quota = message.get("cpu_quota")
+        kernel.cpu_max = (quota, message.get("cpu_period") or CPU_PERIOD_US) if quota else None
+        reply.send()
+
+    def on_hold(self, message: Message, fds: list[int], reply: Reply) -> None:
+        def done(held: bool) -> None:
+            if held:
+                reply.send()
+            else:
+                reply.fail("a guest is in a call that can't be interrupted")
+
+        self.kernel.holding.begin(done)
+
+    def on_release(self, message: Message, fds: list[int], reply: Reply) -> None:
+        self.kernel.holding.end()
         reply.send()
 
     def on_state(self, message: Message, fds: list[int], reply: Reply) -> None:

@@ -112,7 +112,7 @@ busybox ip link set lo up
 echo "$HOST_NAME" > /proc/sys/kernel/hostname
 if [ -n "$TTY" ]; then exec <"$TTY" >"$TTY" 2>&1; fi
 cd /
-exec setpriv --bounding-set=-all"$CAPS" --inh-caps=-all -- chroot "$WORK/root" /bin/sh -c \
+exec setpriv --clear-groups --bounding-set=-all"$CAPS" --inh-caps=-all -- chroot "$WORK/root" /bin/sh -c \
     'cd "$0" && exec env -i "$@"' "$DIRECTORY" "$@"
 """
 

@@ -33,6 +33,7 @@ int nc_reply(uint64_t id, int64_t value, int32_t error);
 int nc_continue(uint64_t id);     /* let the host run the call (SECCOMP_USER_NOTIF_FLAG_CONTINUE) */
 int nc_addfd(uint64_t id, int host_fd, int guest_fd, int cloexec); /* inject at exactly guest_fd */
 int nc_id_valid(uint64_t id);
+int nc_hold(int on);              /* receive no notifications */
 int nc_arm(int64_t deadline_ns);  /* CLOCK_MONOTONIC; < 0 disarms */
 int nc_watch(int host_fd, uint32_t events, uint64_t cookie); /* level triggered; events 0 removes */
 struct nc_io { uint64_t cookie; uint32_t events; };
@@ -45,7 +46,18 @@ struct nc_regs {
         fs_base, gs_base, ds, es, fs, gs;
 };
 int nc_seize(int tid);
-int nc_announce(int tid); /* of a stopped thread: it, and what it makes, report every clone */
+/* Of a stopped thread: what it reports besides forks and execs; what it makes will do so too. */
+#define NC_TRACE_CLONE 1
+#define NC_TRACE_EXIT 2
+#define NC_TRACE_VFORK_DONE 4
+int nc_trace_more(int tid, int what);
+/* How nc_resume lets a thread go on, while it is not parked. */
+#define NC_RUN 0
+#define NC_RUN_TO_CALL 1
+#define NC_RUN_STEP 2
+int nc_task_set_mode(int tid, int mode);
+int nc_task_set_watched(int tid, int on); /* another guest traces it: every stop is Python's to answer */
+int nc_task_set_waits(int tid, int on);   /* it traces others: its waits are Python's */
 int nc_interrupt(int tid);
 int nc_resume(int tid, int sig);
 int nc_resume_to_call(int tid); /* to the next entry to or exit from a call, a stop with SIGTRAP */
@@ -60,9 +72,21 @@ int64_t nc_sigcookie(int tid); /* at a signal stop: the cookie of nc_signal, 0 f
 int nc_setsiginfo(int tid, const void *buf128);
 int64_t nc_getsigmask(int tid);
 int nc_setsigmask(int tid, uint64_t mask);
-/* At a stop in a call: end it with `result`, which restarts call `nr` if it is one of -ERESTART* (nr -1: never); run, or stay
- * stopped. */
-int nc_finish(int tid, int nr, int64_t result, int stay);
+/* At a stop in a call: end it with `result`, which restarts call `nr` if it is one of -ERESTART* (nr -1: never); then run, stay
+ * in a group stop, or be left as it is. */
+#define NC_GO 0
+#define NC_STAY 1
+#define NC_LEAVE 2
+int nc_finish(int tid, int nr, int64_t result, int then);
+/* For a tracer among the guests, of a stopped thread: words of its memory, whatever their protection; fields of struct user;
+ * registers by NT_*, the size that there is. */
+int nc_guest_regs(int tid, int nr, struct nc_regs *regs); /* as if a parked task stood in call nr, interrupted */
+int nc_peek(int tid, uint64_t addr, uint64_t *word);
+int nc_poke(int tid, uint64_t addr, uint64_t word);
+int nc_peek_user(int tid, uint64_t offset, uint64_t *word);
+int nc_poke_user(int tid, uint64_t offset, uint64_t word);
+int nc_get_regset(int tid, uint32_t type, void *buf, uint64_t size);
+int nc_set_regset(int tid, uint32_t type, const void *buf, uint64_t size);
 int nc_park(int tid, int stay);                   /* at a stop in a call answered -512: sleep in pause(2), natively */
 int nc_set_pass(uint64_t pass);                   /* goes into the sixth argument of a parked task's pause(2) */
 int nc_unparked(int tid);                         /* it left pause(2) for good */

@@ -21,6 +21,9 @@ struct nc_task {
     uint8_t aside;       /* Python has it make a call again: answer nothing in C */
     uint8_t mixed;       /* it may differ from other threads of its process */
     uint8_t loading;     /* so many mappings of its program the loader stub still makes: they run natively */
+    uint8_t mode;        /* NC_RUN_* */
+    uint8_t watched;     /* another guest traces it */
+    uint8_t waits;       /* it traces others */
     uint8_t passing;     /* r9 below is the guest's, its own register holds the pass */
     uint64_t r9;
     uint32_t uid, euid, gid, egid;

@@ -3,6 +3,7 @@
 #include <stdint.h>
 
 #define NC_MAGIC_LOAD 5000   /* stub: (plan *, initial sp) -> fills the plan */
+#define NC_MAGIC_READY 5002  /* stub: all is mapped; only where the plan says so */
 #define NC_MAGIC_ZYGOTE 5001 /* zygote: waits for the order to fork a first task */
 #define NC_PLAN_MAX 24
 
@@ -13,6 +14,7 @@ struct nc_segment {
 
 struct nc_plan {
     uint64_t n, entry, sp;
+    uint64_t ready; /* tell before the program begins */
     char comm[16];
     struct nc_segment segment[NC_PLAN_MAX];
 };

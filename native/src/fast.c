@@ -12,6 +12,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #define PYTHON INT64_MIN
@@ -338,6 +339,8 @@ static int64_t answer(const struct call *call, int nr) {
     case SYS_clone: return sys_clone(call);
     case SYS_fork:
     case SYS_vfork: return HOST;
+    case SYS_wait4:
+    case SYS_waitid: return call->task->waits || (nr == SYS_waitid && call->args[0] > P_PGID) ? PYTHON : HOST;
     case SYS_getuid: return call->task->uid;
     case SYS_geteuid: return call->task->euid;
     case SYS_getgid: return call->task->gid;

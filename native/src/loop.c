@@ -31,6 +31,7 @@
 #endif
 
 static int listener = -1;
+static int held; /* no notification is received */
 static int epoll_fd = -1;
 static pid_t main_tid;
 static timer_t deadline_timer;
@@ -128,6 +129,11 @@ int nc_listener(int notify_fd) {
     listener = notify_fd;
     /* The woken side runs on this CPU: a round trip costs 1.4 us instead of 8.5. Linux >= 6.6; slower without. */
     ioctl(listener, SECCOMP_IOCTL_NOTIF_SET_FLAGS, SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP);
+    return 0;
+}
+
+int nc_hold(int on) {
+    held = on;
     return 0;
 }
 
@@ -246,9 +252,9 @@ int nc_next(struct nc_event *ev, int mode) {
             int kind = take_pending(ev);
             if (kind) return kind;
         }
-        if (listener < 0) {
+        if (listener < 0 || held) {
             if (mode == NC_POLL) return ev->kind = NC_EV_IDLE;
-            poll(NULL, 0, 10); /* only until the first task exists */
+            poll(NULL, 0, 10); /* only until the first task exists, or while we are about to be frozen */
             continue;
         }
         if (mode == NC_POLL) {

@@ -43,6 +43,7 @@ __attribute__((used, noreturn)) void stub_main(unsigned long *sp) {
         volatile char *zero = (volatile char *)s->zero_from;
         for (unsigned long k = 0; k < s->zero_len; k++) zero[k] = 0;
     }
+    if (plan.ready) call(NC_MAGIC_READY, 0, 0, 0, 0, 0, (long)pass);
     asm volatile("mov %0, %%rsp\n\t"
                  "xor %%edx, %%edx\n\t" /* no function for atexit, as the ABI has it */
                  "xor %%ebp, %%ebp\n\t"

@@ -60,26 +60,21 @@ int nc_task_set_ids(int tid, uint32_t uid, uint32_t euid, uint32_t gid, uint32_t
     return 0;
 }
 
-int nc_task_set_fast(int tid, int on) {
-    nc_task *task = nc_task_find(tid);
-    if (!task) return -ESRCH;
-    task->fast = (uint8_t)on;
-    return 0;
-}
+#define SETTER(name)                              \
+    int nc_task_set_##name(int tid, int value) {  \
+        nc_task *task = nc_task_find(tid);        \
+        if (!task) return -ESRCH;                 \
+        task->name = (uint8_t)value;              \
+        return 0;                                 \
+    }
 
-int nc_task_set_mixed(int tid, int on) {
-    nc_task *task = nc_task_find(tid);
-    if (!task) return -ESRCH;
-    task->mixed = (uint8_t)on;
-    return 0;
-}
-
-int nc_task_set_aside(int tid, int on) {
-    nc_task *task = nc_task_find(tid);
-    if (!task) return -ESRCH;
-    task->aside = (uint8_t)on;
-    return 0;
-}
+SETTER(fast)
+SETTER(mixed)
+SETTER(aside)
+SETTER(mode)
+SETTER(watched)
+SETTER(waits)
+SETTER(loading)
 
 int nc_task_started(int tid) {
     nc_task *task = nc_task_find(tid);
@@ -100,12 +95,5 @@ int nc_task_stopped(int tid) {
     nc_task *task = nc_task_find(tid);
     if (!task) return -ESRCH;
     task->stop_wanted = 0;
-    return 0;
-}
-
-int nc_task_set_loading(int tid, int mappings) {
-    nc_task *task = nc_task_find(tid);
-    if (!task) return -ESRCH;
-    task->loading = (uint8_t)mappings;
     return 0;
 }

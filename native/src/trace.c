@@ -26,7 +26,13 @@ static int trace(long request, int tid, void *addr, long data) {
 
 int nc_seize(int tid) { return trace(PTRACE_SEIZE, tid, NULL, OPTIONS); }
 
-int nc_announce(int tid) { return trace(PTRACE_SETOPTIONS, tid, NULL, OPTIONS | PTRACE_O_TRACECLONE); }
+int nc_trace_more(int tid, int what) {
+    long options = OPTIONS;
+    if (what & NC_TRACE_CLONE) options |= PTRACE_O_TRACECLONE;
+    if (what & NC_TRACE_EXIT) options |= PTRACE_O_TRACEEXIT;
+    if (what & NC_TRACE_VFORK_DONE) options |= PTRACE_O_TRACEVFORKDONE;
+    return trace(PTRACE_SETOPTIONS, tid, NULL, options);
+}
 
 int nc_interrupt(int tid) {
     nc_task *task = nc_task_find(tid);
@@ -34,7 +40,11 @@ int nc_interrupt(int tid) {
     return trace(PTRACE_INTERRUPT, tid, NULL, 0);
 }
 
-int nc_resume(int tid, int sig) { return trace(PTRACE_CONT, tid, NULL, sig); }
+int nc_resume(int tid, int sig) {
+    static const long requests[] = {PTRACE_CONT, PTRACE_SYSCALL, PTRACE_SINGLESTEP};
+    nc_task *task = nc_task_find(tid);
+    return trace(task && !task->parked ? requests[task->mode] : PTRACE_CONT, tid, NULL, sig);
+}
 
 int nc_resume_to_call(int tid) { return trace(PTRACE_SYSCALL, tid, NULL, 0); }
 
@@ -55,6 +65,34 @@ int64_t nc_eventmsg(int tid) {
     unsigned long message = 0;
     int failed = trace(PTRACE_GETEVENTMSG, tid, NULL, (long)&message);
     return failed ? failed : (int64_t)message;
+}
+
+int nc_peek(int tid, uint64_t addr, uint64_t *word) {
+    errno = 0;
+    *word = (uint64_t)ptrace(PTRACE_PEEKDATA, tid, (void *)addr, NULL);
+    return errno ? -errno : 0;
+}
+
+int nc_poke(int tid, uint64_t addr, uint64_t word) { return trace(PTRACE_POKEDATA, tid, (void *)addr, (long)word); }
+
+int nc_peek_user(int tid, uint64_t offset, uint64_t *word) {
+    errno = 0;
+    *word = (uint64_t)ptrace(PTRACE_PEEKUSER, tid, (void *)offset, NULL);
+    return errno ? -errno : 0;
+}
+
+int nc_poke_user(int tid, uint64_t offset, uint64_t word) { return trace(PTRACE_POKEUSER, tid, (void *)offset, (long)word); }
+
+int nc_get_regset(int tid, uint32_t type, void *buf, uint64_t size) {
+    struct iovec part = {buf, size};
+    int failed = trace(PTRACE_GETREGSET, tid, (void *)(uintptr_t)type, (long)&part);
+    return failed ? failed : (int)part.iov_len;
+}
+
+int nc_set_regset(int tid, uint32_t type, const void *buf, uint64_t size) {
+    struct iovec part = {(void *)buf, size};
+    int failed = trace(PTRACE_SETREGSET, tid, (void *)(uintptr_t)type, (long)&part);
+    return failed ? failed : (int)part.iov_len;
 }
 
 int nc_getsiginfo(int tid, void *buf128) { return trace(PTRACE_GETSIGINFO, tid, NULL, (long)buf128); }
@@ -98,10 +136,24 @@ static void give_pass_back(nc_task *task, struct nc_regs *regs) {
     if (regs->r9 == pass) regs->r9 = task->r9;
 }
 
-/* Out of a stop: on, or with `stay` into the group stop that the whole process is in. */
-static int leave(int tid, int stay) { return stay ? nc_listen(tid) : nc_resume(tid, 0); }
+/* Out of a stop: on, or into the group stop that the whole process is in. */
+static int leave(int tid, int then) {
+    if (then == NC_LEAVE) return 0;
+    return then == NC_STAY ? nc_listen(tid) : nc_resume(tid, 0);
+}
 
-int nc_finish(int tid, int nr, int64_t result, int stay) {
+int nc_guest_regs(int tid, int nr, struct nc_regs *regs) {
+    int failed = nc_getregs(tid, regs);
+    nc_task *task = nc_task_find(tid);
+    if (failed || !task || !task->parked) return failed;
+    step_over(regs);
+    if (task->passing) regs->r9 = task->r9;
+    regs->orig_rax = (uint64_t)nr;
+    regs->rax = (uint64_t)-ERESTARTSYS;
+    return 0;
+}
+
+int nc_finish(int tid, int nr, int64_t result, int then) {
     struct nc_regs regs;
     int failed = nc_getregs(tid, &regs);
     if (failed) return failed;
@@ -110,7 +162,7 @@ int nc_finish(int tid, int nr, int64_t result, int stay) {
     regs.rax = (uint64_t)result;
     regs.orig_rax = (uint64_t)nr;
     failed = nc_setregs(tid, &regs);
-    return failed ? failed : leave(tid, stay);
+    return failed ? failed : leave(tid, then);
 }
 
 int nc_park(int tid, int stay) {
@@ -199,7 +251,7 @@ int nc_stop_answered(int tid, int status) {
     if (!task) return 0;
     int event = status >> 16, sig = WSTOPSIG(status);
     if (!event && !task->parked) make_unreceived_call_again(tid);
-    if (task->stop_wanted || task->aside) return 0;
+    if (task->stop_wanted || task->aside || task->watched) return 0;
     if (event == PTRACE_EVENT_STOP) {
         if (task->fresh) {
             task->fresh = 0;

@@ -1,18 +1,20 @@
-"""A container's cgroups: make, limit, join, freeze, list, remove. v1, v2 and hybrid hosts.
+"""A container's cgroups: make, limit, join, freeze, list, remove. v1, v2 and hybrid hosts, by files or by systemd.
 
     manager = make(cgroups_path, container_id, resources, required=..., warn=log.warning)
-    manager.join(pid)               # before that process forks
+    manager.join(pids, ...)         # before those processes fork; systemd.make does both
     record = manager.record()       # into state.json; Manager.restore(record) later
     manager.remove()
 
 Without `required` (no cgroup was asked for, or rootless), what cannot be made is a warning.
 """
 
+import errno
 import os
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from runsc_py.cgroups.files import read, read_int, read_ints, write
 from runsc_py.cgroups.layout import Hierarchy, detect
 from runsc_py.errors import RuntimeFault, errno_text
 
@@ -29,11 +31,13 @@ class Manager:
         self.v1: dict[str, str] = {}  # controller -> directory
         self.unified = ""  # directory in the v2 hierarchy
         self.made: list[str] = []  # directories made for this container, parents before children
+        self.unit = ""  # the systemd scope that they belong to
+        self.bus = ""  # the D-Bus address of the systemd that has it
 
     # -- state file
 
     def record(self) -> dict[str, Any]:
-        return {"v1": self.v1, "unified": self.unified, "made": self.made}
+        return {"v1": self.v1, "unified": self.unified, "made": self.made, "unit": self.unit, "bus": self.bus}
 
     @classmethod
     def restore(cls, record: dict[str, Any]) -> "Manager":
@@ -41,6 +45,7 @@ class Manager:
         manager.v1 = dict(record.get("v1") or {})
         manager.unified = record.get("unified") or ""
         manager.made = list(record.get("made") or [])
+        manager.unit, manager.bus = record.get("unit") or "", record.get("bus") or ""
         return manager
 
     def directories(self) -> list[str]:
@@ -51,15 +56,35 @@ class Manager:
         """Where the files of a controller are; "" if nowhere."""
         return self.v1.get(controller) or (self.unified if self._in_unified(controller) else "")
 
+    @property
+    def only_unified(self) -> bool:
+        """Is this host's cgroup v2 alone?"""
+        return bool(self.unified) and not self.v1
+
     # -- placement
 
-    def join(self, pid: int) -> None:
-        """Move a process in. Silent where it may not: limits were checked when they were set."""
+    def join(self, pids: list[int], required: bool, warn: Warn) -> None:
+        """Move processes in. A directory that does not take them is given up: its limits would be a pretence."""
         for directory in self.directories():
             try:
-                _write(f"{directory}/cgroup.procs", str(pid))
-            except OSError:
-                pass
+                for pid in pids:
+                    _move(directory, pid)
+            except OSError as error:
+                text = f"cgroup: cannot move a process to {directory}: {errno_text(error)}"
+                if required and not (directory == self.unified and self.v1):
+                    raise RuntimeFault(text) from None
+                warn(text)
+                self._give_up(directory)
+
+    def _give_up(self, directory: str) -> None:
+        self.v1 = {name: where for name, where in self.v1.items() if where != directory}
+        if self.unified == directory:
+            self.unified = ""
+        try:
+            os.rmdir(directory)
+            self.made.remove(directory)
+        except (OSError, ValueError):
+            pass  # removed with the others, when the container is
 
     def processes(self) -> list[int]:
         """Every process inside, sub-cgroups included."""
@@ -67,35 +92,48 @@ class Manager:
             if directory in self.made:
                 pids: set[int] = set()
                 for parent, _, _ in os.walk(directory):
-                    pids.update(_read_ints(f"{parent}/cgroup.procs"))
+                    pids.update(read_ints(f"{parent}/cgroup.procs"))
                 return sorted(pids)
         return []
 
     # -- limits
 
     def apply(self, resources: "Resources", required: bool, warn: Warn) -> None:
+        """Set what `resources` says, by systemd first where it has the unit: else it would undo it some day."""
         from runsc_py.cgroups import limits
 
-        for controller, file, value in self._settings(resources, limits):
+        limits.check(resources, self.only_unified)
+        for what in limits.ignored(resources, self.only_unified):
+            warn(f"cgroup: {what}: ignored")
+        if self.unit:
+            from runsc_py.cgroups import systemd
+
+            systemd.set_properties(self, resources, required, warn)
+        pending = self._settings(resources, limits)
+        while pending:
+            controller, file, value = pending.pop(0)
             directory = self.directory_of(controller)
             if not directory:
+                if required and file in (resources.unified or {}):
+                    raise RuntimeFault(f'unified resource "{file}" can\'t be set: no controller "{controller}" here')
                 warn(f"cgroup: no {controller} controller here: {file}={value} is not applied")
                 continue
             try:
-                _write(f"{directory}/{file}", value)
+                write(f"{directory}/{file}", value)
             except OSError as error:
+                if error.errno == errno.EINVAL and file == "cpu.cfs_period_us" and _has(pending, "cpu.cfs_quota_us"):
+                    pending.insert(1, (controller, file, value))  # too short for the old quota: after the new one
+                    continue
                 text = f"cgroup: cannot write {value} to {directory}/{file}: {errno_text(error)}"
-                if not required or _optional(file, error):
-                    warn(text)
-                else:
+                if required:
                     raise RuntimeFault(text) from None
+                warn(text)
 
     def _settings(self, resources: "Resources", limits: Any) -> list[tuple[str, str, str]]:
         """v1 files for the controllers that have a v1 hierarchy, v2 files for the rest."""
-        settings = [s for s in limits.v1(resources) if s[0] in self.v1]
-        old = {"blkio": "io"}
-        taken = {old.get(name, name) for name in self.v1}
-        settings += [s for s in limits.v2(resources) if s[0] not in taken]
+        settings = [s for s in limits.v1(resources, self._has) if s[0] in self.v1]
+        taken = {"io" if name == "blkio" else name for name in self.v1}
+        settings += [s for s in limits.v2(resources, self._has) if s[0] not in taken]
         memory = [s for s in settings if s[1] in ("memory.limit_in_bytes", "memory.memsw.limit_in_bytes")]
         if len(memory) == 2 and self._raises_memory(int(memory[0][2])):
             at = settings.index(memory[0])  # memsw may never be below the limit: raise it first
@@ -107,61 +145,55 @@ class Manager:
         return limit == -1 or (current is not None and limit > current)
 
     def _in_unified(self, controller: str) -> bool:
-        if not self.unified:
-            return False
-        try:
-            with open(f"{self.unified}/cgroup.controllers", encoding="ascii") as file:
-                return controller in file.read().split()
-        except OSError:
-            return False
+        return bool(self.unified) and (
+            controller == "cgroup" or controller in read(f"{self.unified}/cgroup.controllers").split()
+        )
+
+    def _has(self, file: str) -> bool:
+        """Is there such a file in the container's cgroup of that controller?"""
+        directory = self.directory_of(file.partition(".")[0])
+        return bool(directory) and os.path.exists(f"{directory}/{file}")
 
     # -- freezing
 
     def can_freeze(self) -> bool:
-        return bool(self.v1.get("freezer")) or bool(self.unified and os.path.exists(f"{self.unified}/cgroup.freeze"))
+        return bool(self.v1.get("freezer")) or self._has("cgroup.freeze")
 
     def freeze(self, frozen: bool, timeout: float = 2.0) -> bool:
-        """Freeze or thaw; True once it is so. A freeze that does not come about in time is undone."""
+        """Freeze or thaw; True once it is so. A freeze that does not come about in time is undone: a guest is in a
+        call that the sentry, frozen itself, does not answer any more. It has to be told first (its `hold`)."""
         end = time.monotonic() + timeout
         try:
-            while True:
-                self._ask_freeze(frozen)
-                for _ in range(25):
-                    if self.frozen() == frozen:
-                        return True
-                    time.sleep(0.002)
+            self._ask_freeze(frozen)
+            while self.frozen() != frozen:
                 if time.monotonic() >= end:
-                    break
-                # A task in a call that the frozen sentry does not answer cannot freeze: let it run on.
-                if frozen:
-                    self._ask_freeze(False)
-                    time.sleep(0.005)
-            if frozen:
-                self._ask_freeze(False)
+                    if frozen:
+                        self._ask_freeze(False)
+                    return False
+                time.sleep(0.002)
         except OSError:
-            pass
-        return False
+            return False
+        return True
 
     def _ask_freeze(self, frozen: bool) -> None:
         if directory := self.v1.get("freezer"):
-            _write(f"{directory}/freezer.state", "FROZEN" if frozen else "THAWED")
+            write(f"{directory}/freezer.state", "FROZEN" if frozen else "THAWED")
         else:
-            _write(f"{self.unified}/cgroup.freeze", "1" if frozen else "0")
+            write(f"{self.unified}/cgroup.freeze", "1" if frozen else "0")
 
     def frozen(self) -> bool:
-        try:
-            if directory := self.v1.get("freezer"):
-                with open(f"{directory}/freezer.state", encoding="ascii") as file:
-                    return file.read().strip() == "FROZEN"
-            with open(f"{self.unified}/cgroup.events", encoding="ascii") as file:
-                return "frozen 1" in file.read()
-        except OSError:
-            return False
+        if directory := self.v1.get("freezer"):
+            return read(f"{directory}/freezer.state") == "FROZEN"
+        return bool(self.unified) and "frozen 1" in read(f"{self.unified}/cgroup.events")
 
     # -- the end
 
     def remove(self, warn: Warn | None = None, timeout: float = 2.0) -> None:
         """Remove what was made, children first. Parents go only when nobody else lives in them."""
+        if self.unit:
+            from runsc_py.cgroups import systemd
+
+            systemd.stop(self)
         leaves = set(self.directories())
         end = time.monotonic() + timeout
         for directory in reversed(self.made):
@@ -204,24 +236,6 @@ def make(
         manager.remove()
         raise
     return manager
-
-
-def systemd_path(cgroups_path: str, container_id: str) -> str:
-    """`slice:prefix:name` as the directory systemd would use for that scope."""
-    if not cgroups_path:
-        cgroups_path = f"system.slice:runsc-py:{container_id}"
-    parts = cgroups_path.split(":")
-    if len(parts) != 3:
-        raise RuntimeFault(f'expected cgroupsPath to be of format "slice:prefix:name" for systemd cgroups, '
-                           f'got "{cgroups_path}" instead')  # fmt: skip
-    slice_name, prefix, name = parts
-    slice_name = slice_name or "system.slice"
-    directory, steps = "", slice_name.removesuffix(".slice").split("-")
-    if slice_name != "-.slice":
-        for count in range(1, len(steps) + 1):
-            directory += "/" + "-".join(steps[:count]) + ".slice"
-    unit = name if name.endswith(".slice") else f"{prefix}-{name}.scope" if prefix else f"{name}.scope"
-    return f"{directory}/{unit}"
 
 
 def _make_in(manager: Manager, hierarchy: Hierarchy, path: str, required: bool, warn: Warn) -> None:
@@ -286,16 +300,13 @@ def _marked(directory: str) -> bool:
 
 def _delegate(directory: str) -> None:
     """Let the children of a v2 cgroup have every controller it has itself."""
-    try:
-        with open(f"{directory}/cgroup.controllers", encoding="ascii") as file:
-            available = file.read().split()
-        with open(f"{directory}/cgroup.subtree_control", encoding="ascii") as file:
-            missing = set(available) - set(file.read().split())
-    except OSError:
-        return
-    for controller in missing:
+    available = read(f"{directory}/cgroup.controllers").split()
+    given = read(f"{directory}/cgroup.subtree_control").split()
+    for controller in available:
+        if controller in given:
+            continue
         try:
-            _write(f"{directory}/cgroup.subtree_control", f"+{controller}")
+            write(f"{directory}/cgroup.subtree_control", f"+{controller}")
         except OSError:
             pass  # a cgroup with processes may not; the limit itself will say so
 
@@ -303,12 +314,10 @@ def _delegate(directory: str) -> None:
 def _copy_cpuset(directory: str) -> None:
     """A v1 cpuset starts empty and admits nobody until it has cpus and mems."""
     for name in ("cpuset.cpus", "cpuset.mems"):
+        if read(f"{directory}/{name}"):
+            continue
         try:
-            with open(f"{directory}/{name}", encoding="ascii") as file:
-                if file.read().strip():
-                    continue
-            with open(f"{os.path.dirname(directory)}/{name}", encoding="ascii") as file:
-                _write(f"{directory}/{name}", file.read().strip())
+            write(f"{directory}/{name}", read(f"{os.path.dirname(directory)}/{name}"))
         except OSError:
             continue
 
@@ -320,32 +329,12 @@ def _remove_below(directory: str) -> None:
             os.rmdir(entry.path)
 
 
-def _optional(file: str, error: OSError) -> bool:
-    """Limits that hosts often lack: swap accounting, block weights, kernel memory."""
-    return error.errno in (2, 13, 95) and ("memsw" in file or "swap" in file or "weight" in file or "kmem" in file)
-
-
-def _write(path: str, value: str) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+def _move(directory: str, pid: int) -> None:
     try:
-        os.write(descriptor, value.encode())
-    finally:
-        os.close(descriptor)
+        write(f"{directory}/cgroup.procs", str(pid))
+    except ProcessLookupError:
+        pass  # it has ended, and tells why itself
 
 
-def read_int(path: str) -> int | None:
-    """A file that holds one number; `max` is 2^64-1; None when it cannot be read."""
-    try:
-        with open(path, encoding="ascii") as file:
-            text = file.read().strip()
-        return 2**64 - 1 if text == "max" else int(text)
-    except (OSError, ValueError):
-        return None
-
-
-def _read_ints(path: str) -> list[int]:
-    try:
-        with open(path, encoding="ascii") as file:
-            return [int(line) for line in file.read().split()]
-    except (OSError, ValueError):
-        return []
+def _has(settings: list[tuple[str, str, str]], file: str) -> bool:
+    return any(setting[1] == file for setting in settings)

@@ -13,7 +13,7 @@ class Hierarchy:
         self.controllers = controllers
         self.unified = unified
         self.root = root  # the part of the hierarchy that the mount shows
-        self.own = "/"  # the caller's own cgroup in it
+        self.own = "/"  # the caller's own cgroup in it, or, where v2 is alone, the one above
 
     def directory(self, path: str) -> str:
         """The directory of cgroup `path`: absolute from the hierarchy's root, else below the caller's own."""
@@ -75,3 +75,6 @@ def _own_cgroups(found: dict[tuple[str, ...], Hierarchy], own: str) -> None:
         hierarchy = found.get(tuple(sorted(controllers.split(","))))
         if hierarchy is not None:
             hierarchy.own = path
+    if set(found) == {("",)}:
+        # v2 alone: a cgroup with processes, such as ours, can't have one with limits below it. Beside it one can be.
+        found[("",)].own = os.path.dirname(found[("",)].own)

@@ -3,7 +3,8 @@
 import os
 from typing import Any
 
-from runsc_py.cgroups import Manager, read_int
+from runsc_py.cgroups import Manager
+from runsc_py.cgroups.files import read, read_int, read_ints, read_pairs, read_ranges
 from runsc_py.cgroups.limits import OWN_TASKS
 
 _TICK_NS = 10**7  # USER_HZ is 100 everywhere
@@ -16,8 +17,8 @@ def collect(record: dict[str, Any]) -> dict[str, Any]:
         "cpuset": _cpuset(manager),
         "memory": _memory(manager),
         "pids": _pids(manager),
-        "blkio": {},
-        "hugetlb": {},
+        "blkio": _blkio(manager),
+        "hugetlb": _hugetlb(manager),
         "intel_rdt": {},
         "network_interfaces": None,
     }
@@ -28,14 +29,14 @@ def _cpu(manager: Manager) -> dict[str, Any]:
     if directory := manager.v1.get("cpuacct"):
         usage["total"] = read_int(f"{directory}/cpuacct.usage") or 0
         for name in ("percpu", "percpu_sys", "percpu_user"):
-            if numbers := _numbers(f"{directory}/cpuacct.usage_{name}"):
+            if numbers := read_ints(f"{directory}/cpuacct.usage_{name}"):
                 usage[name.replace("sys", "kernel")] = numbers
-        ticks = _pairs(f"{directory}/cpuacct.stat")
+        ticks = read_pairs(f"{directory}/cpuacct.stat")
         usage["kernel"], usage["user"] = (ticks.get(n, 0) * _TICK_NS for n in ("system", "user"))
-        stat = _pairs(f"{manager.v1['cpu']}/cpu.stat") if "cpu" in manager.v1 else {}
+        stat = read_pairs(f"{manager.v1['cpu']}/cpu.stat") if "cpu" in manager.v1 else {}
         throttled_ns = stat.get("throttled_time", 0)
     elif manager.unified:
-        stat = _pairs(f"{manager.unified}/cpu.stat")
+        stat = read_pairs(f"{manager.unified}/cpu.stat")
         usage["total"] = stat.get("usage_usec", 0) * 1000
         usage["kernel"], usage["user"] = (stat.get(f"{n}_usec", 0) * 1000 for n in ("system", "user"))
         throttled_ns = stat.get("throttled_usec", 0) * 1000
@@ -68,8 +69,8 @@ def _cpuset(manager: Manager) -> dict[str, Any]:
     if not directory:
         return {}
     found: dict[str, Any] = {
-        "cpus": _ranges(f"{directory}/cpuset.cpus"),
-        "mems": _ranges(f"{directory}/cpuset.mems"),
+        "cpus": read_ranges(f"{directory}/cpuset.cpus"),
+        "mems": read_ranges(f"{directory}/cpuset.mems"),
     }
     for name in _CPUSET_FLAGS:
         value = read_int(f"{directory}/cpuset.{name}")
@@ -80,7 +81,7 @@ def _cpuset(manager: Manager) -> dict[str, Any]:
 
 def _memory(manager: Manager) -> dict[str, Any]:
     if directory := manager.v1.get("memory"):
-        raw = _pairs(f"{directory}/memory.stat")
+        raw = read_pairs(f"{directory}/memory.stat")
         return {
             "cache": raw.get("cache", 0),
             "usage": _v1_memory(directory, "memory"),
@@ -90,9 +91,13 @@ def _memory(manager: Manager) -> dict[str, Any]:
             "raw": raw,
         }
     if manager.unified and os.path.exists(f"{manager.unified}/memory.current"):
-        raw = _pairs(f"{manager.unified}/memory.stat")
+        raw = read_pairs(f"{manager.unified}/memory.stat")
         usage = _v2_memory(manager.unified, "memory")
         swap = _v2_memory(manager.unified, "memory.swap")
+        for name in ("limit", "usage"):  # v1's are of memory and swap together, and clients expect that
+            if name in swap:
+                swap[name] = min(swap[name] + usage.get(name, 0), 2**64 - 1)
+        swap.pop("max", None)
         return {"cache": raw.get("file", 0), "usage": usage, "swap": swap, "kernel": {"failcnt": 0},
                 "kernelTCP": {"failcnt": 0}, "raw": raw}  # fmt: skip
     return {"usage": {"limit": 0, "failcnt": 0}, "raw": {}}
@@ -112,7 +117,7 @@ def _v1_memory(directory: str, prefix: str) -> dict[str, int]:
 def _v2_memory(directory: str, prefix: str) -> dict[str, int]:
     files = (("limit", "max"), ("usage", "current"), ("max", "peak"))
     values = {name: read_int(f"{directory}/{prefix}.{file}") for name, file in files}
-    failures = _pairs(f"{directory}/{prefix}.events").get("max", 0)
+    failures = read_pairs(f"{directory}/{prefix}.events").get("max", 0)
     return {**{name: value for name, value in values.items() if value is not None}, "failcnt": failures}
 
 
@@ -127,37 +132,68 @@ def _pids(manager: Manager) -> dict[str, int]:
     return found
 
 
-def _pairs(path: str) -> dict[str, int]:
-    """A file of `name number` lines."""
-    found = {}
-    try:
-        with open(path, encoding="ascii") as file:
-            for line in file:
-                name, _, value = line.strip().partition(" ")
-                if value.isdigit():
-                    found[name] = int(value)
-    except OSError:
-        pass
+def _blkio(manager: Manager) -> dict[str, Any]:
+    """Bytes and operations by device, under v1's names."""
+    found: dict[str, Any] = {}
+    directory = manager.v1.get("blkio", "")
+    for scheduler in ("bfq.", "throttle."):  # BFQ's own count is of what it schedules alone: others may be empty
+        for name, file in (("ioServiceBytesRecursive", "io_service_bytes"), ("ioServicedRecursive", "io_serviced")):
+            if directory and not found.get(name):
+                found[name] = _v1_io(f"{directory}/blkio.{scheduler}{file}_recursive")
+    if manager.directory_of("io"):
+        found = _v2_io(f"{manager.unified}/io.stat")
+    return {name: entries for name, entries in found.items() if entries}
+
+
+def _v1_io(path: str) -> list[dict[str, Any]]:
+    """Lines of `major:minor op value`, after which comes a total."""
+    rows = [line.split() for line in read(path).splitlines()]
+    return [_io_entry(row[0], row[1], int(row[2])) for row in rows if len(row) == 3]
+
+
+_V2_IO = {
+    "rbytes": ("ioServiceBytesRecursive", "Read"),
+    "wbytes": ("ioServiceBytesRecursive", "Write"),
+    "rios": ("ioServicedRecursive", "Read"),
+    "wios": ("ioServicedRecursive", "Write"),
+}
+
+
+def _v2_io(path: str) -> dict[str, Any]:
+    """Lines of `major:minor key=value ...`."""
+    found: dict[str, Any] = {}
+    for line in read(path).splitlines():
+        device, *pairs = line.split()
+        for pair in pairs:
+            key, _, value = pair.partition("=")
+            if key in _V2_IO and value.isdigit():
+                name, operation = _V2_IO[key]
+                found.setdefault(name, []).append(_io_entry(device, operation, int(value)))
     return found
 
 
-def _numbers(path: str) -> list[int]:
-    try:
-        with open(path, encoding="ascii") as file:
-            return [int(word) for word in file.read().split()]
-    except (OSError, ValueError):
-        return []
+def _io_entry(device: str, operation: str, value: int) -> dict[str, Any]:
+    major, _, minor = device.partition(":")
+    entry = {"major": int(major), "minor": int(minor), "op": operation, "value": value}
+    return {name: value for name, value in entry.items() if value}
 
 
-def _ranges(path: str) -> list[int]:
-    """`0-2,5` -> [0, 1, 2, 5]."""
-    try:
-        with open(path, encoding="ascii") as file:
-            text = file.read().strip()
-        found: list[int] = []
-        for part in text.split(",") if text else ():
-            first, _, last = part.partition("-")
-            found += range(int(first), int(last or first) + 1)
-        return found
-    except (OSError, ValueError):
-        return []
+def _hugetlb(manager: Manager) -> dict[str, Any]:
+    """By page size."""
+    directory = manager.directory_of("hugetlb")
+    if not os.path.isdir(directory):
+        return {}
+    current = "current" if directory == manager.unified else "usage_in_bytes"
+    found: dict[str, Any] = {}
+    for name in sorted(os.listdir(directory)):
+        size = name.removeprefix("hugetlb.").removesuffix("." + current)
+        if name != f"hugetlb.{size}.{current}" or "." in size:
+            continue
+        entry = {"usage": read_int(f"{directory}/{name}"), "failcnt": 0}
+        if directory == manager.unified:
+            entry["failcnt"] = read_pairs(f"{directory}/hugetlb.{size}.events").get("max", 0)
+        else:
+            entry["max"] = read_int(f"{directory}/hugetlb.{size}.max_usage_in_bytes")
+            entry["failcnt"] = read_int(f"{directory}/hugetlb.{size}.failcnt")
+        found[size] = {key: value for key, value in entry.items() if value or key == "failcnt"}
+    return found

@@ -1,35 +1,72 @@
-"""`events`: resource use of a container, once (--stats) or again and again."""
+"""`events`: resource use of a container, once (--stats) or again and again, and its kills for want of memory."""
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from runsc_py.command import Option, Verb
 from runsc_py.errors import RuntimeFault
 
 if TYPE_CHECKING:
+    from runsc_py.cgroups.oom import OomWatch
     from runsc_py.cli import Invocation
+    from runsc_py.state import Container
 
 
 def run(invocation: "Invocation", container_id: str, stats: bool, interval: str) -> None:
-    import json
-
     from runsc_py import state
-    from runsc_py.cgroups.stats import collect
 
     seconds = _seconds(interval)
     container = state.load(invocation.root, container_id)
     if container.status() == "stopped":
         raise RuntimeFault(f"container with id {container_id} is not running")
+    _tell(container, "stats")
+    if not stats:
+        _follow(container, seconds)
+
+
+def _tell(container: "Container", kind: str) -> None:
+    import json
+
+    from runsc_py.cgroups.stats import collect
+
+    event: dict[str, Any] = {"type": kind, "id": container.id}
+    if kind == "stats":
+        event["data"] = collect(container.cgroup)
+    print(json.dumps(event), flush=True)
+
+
+def _follow(container: "Container", seconds: float) -> None:
+    """Statistics every `seconds`, and each kill for want of memory as it happens; until the container ends."""
+    import select
+
+    end = container.init.open()
+    if end < 0:
+        return
+    poller = select.poll()
+    poller.register(end, select.POLLIN)
+    watch = _watch(container)
+    if watch is not None:
+        poller.register(watch.fd, watch.events)
+    due = time.monotonic() + seconds
     while True:
-        event = {"type": "stats", "id": container_id, "data": collect(container.cgroup)}
-        print(json.dumps(event), flush=True)
-        if stats:
+        ready = [number for number, _ in poller.poll(max(due - time.monotonic(), 0) * 1000)]
+        if watch is not None and watch.fired():
+            _tell(container, "oom")
+        if end in ready:
             return
-        end = time.monotonic() + seconds
-        while (left := end - time.monotonic()) > 0:
-            time.sleep(min(left, 0.2))
-            if container.status() == "stopped":
-                return
+        if time.monotonic() >= due:
+            due += seconds
+            _tell(container, "stats")
+
+
+def _watch(container: "Container") -> "OomWatch | None":
+    from runsc_py.cgroups import Manager
+    from runsc_py.cgroups.oom import OomWatch
+
+    try:
+        return OomWatch(Manager.restore(container.cgroup))
+    except OSError:
+        return None
 
 
 def _seconds(text: str) -> float:
@@ -52,5 +89,5 @@ VERB = Verb(
     ],
     ("container_id",),
     run,
-    description="Print a container's resource use as JSON lines.",
+    description="Print a container's resource use, and each kill for want of memory, as JSON lines.",
 )

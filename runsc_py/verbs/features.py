@@ -21,7 +21,7 @@ def run(invocation: "Invocation") -> None:
         "linux": {
             "namespaces": ["ipc", "mount", "network", "pid", "user", "uts"],
             "capabilities": [f"CAP_{name}" for name in options.CAPABILITIES],
-            "cgroup": {"v1": True, "v2": True, "systemd": False, "systemdUser": False, "rdma": False},
+            "cgroup": {"v1": True, "v2": True, "systemd": True, "systemdUser": True, "rdma": True},
             "seccomp": {"enabled": False},
             "apparmor": {"enabled": False},
             "selinux": {"enabled": False},

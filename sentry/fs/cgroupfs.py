@@ -76,13 +76,33 @@ def _cpu_stat(task: Task) -> bytes:
     )
 
 
+# The limits are read anew each time: an `update` changes them.
+
+
 def _pids_max(kernel: Kernel) -> bytes:
-    return b"max\n" if kernel.pids_limit is None else b"%d\n" % kernel.pids_limit
+    limit = kernel.pids_limit
+    return b"max\n" if limit is None else b"%d\n" % limit
+
+
+def _memory_max(kernel: Kernel) -> bytes:
+    limit = kernel.memory_limit
+    return b"max\n" if limit is None else b"%d\n" % limit
+
+
+def _cpu_max(kernel: Kernel) -> bytes:
+    return b"max 100000\n" if kernel.cpu_max is None else b"%d %d\n" % kernel.cpu_max
+
+
+def _v1_limit(kernel: Kernel) -> int:
+    return UNLIMITED_V1 if kernel.memory_limit is None else min(kernel.memory_limit, UNLIMITED_V1)
+
+
+def _v1_cpu(kernel: Kernel) -> tuple[int, int]:
+    """Quota and period."""
+    return kernel.cpu_max or (-1, 100_000)
 
 
 def _v2(kernel: Kernel) -> Tree:
-    limit = kernel.memory_limit
-
     def memory_stat(task: Task) -> bytes:
         return b"anon %d\nfile 0\nkernel 0\nshmem 0\npgfault 0\npgmajfault 0\n" % (used_kb(kernel) * 1024)
 
@@ -97,7 +117,7 @@ def _v2(kernel: Kernel) -> Tree:
         b"cgroup.subtree_control": constant(b"\n"),
         b"cgroup.threads": Text(_threads),
         b"cgroup.type": constant(b"domain\n"),
-        b"cpu.max": constant(b"max 100000\n" if kernel.cpu_max is None else b"%d %d\n" % kernel.cpu_max),
+        b"cpu.max": Text(lambda task: _cpu_max(kernel)),
         b"cpu.stat": Text(_cpu_stat),
         b"cpu.weight": constant(b"100\n"),
         b"cpuset.cpus.effective": constant(cpu_list(kernel.cpus)),
@@ -107,19 +127,17 @@ def _v2(kernel: Kernel) -> Tree:
         b"memory.events": constant(b"low 0\nhigh 0\nmax 0\noom 0\noom_kill 0\noom_group_kill 0\n"),
         b"memory.high": constant(b"max\n"),
         b"memory.low": constant(b"0\n"),
-        b"memory.max": constant(b"max\n" if limit is None else b"%d\n" % limit),
+        b"memory.max": Text(lambda task: _memory_max(kernel)),
         b"memory.min": constant(b"0\n"),
         b"memory.stat": Text(memory_stat),
         b"memory.swap.current": constant(b"0\n"),
         b"memory.swap.max": constant(b"max\n"),
         b"pids.current": Text(lambda task: b"%d\n" % len(task.kernel.tasks)),
-        b"pids.max": constant(_pids_max(kernel)),
+        b"pids.max": Text(lambda task: _pids_max(kernel)),
     }
 
 
 def _v1(kernel: Kernel, controllers: list[bytes]) -> Tree:
-    limit = UNLIMITED_V1 if kernel.memory_limit is None else kernel.memory_limit
-    limit = min(limit, UNLIMITED_V1)
     tree: Tree = {
         b"cgroup.clone_children": constant(b"0\n"),
         b"cgroup.procs": Text(_processes),
@@ -130,21 +148,20 @@ def _v1(kernel: Kernel, controllers: list[bytes]) -> Tree:
         total = mem_total_kb(kernel) * 1024
         tree.update({
             b"memory.failcnt": constant(b"0\n"),
-            b"memory.limit_in_bytes": constant(b"%d\n" % limit),
+            b"memory.limit_in_bytes": Text(lambda task: b"%d\n" % _v1_limit(kernel)),
             b"memory.max_usage_in_bytes": Text(_memory_current),
             b"memory.soft_limit_in_bytes": constant(b"%d\n" % UNLIMITED_V1),
             b"memory.stat": Text(
                 lambda task: b"cache 0\nrss %d\nhierarchical_memory_limit %d\ntotal_cache 0\n"
-                b"total_inactive_file 0\n" % (used_kb(task.kernel) * 1024, min(limit, total))
+                b"total_inactive_file 0\n" % (used_kb(task.kernel) * 1024, min(_v1_limit(kernel), total))
             ),
             b"memory.usage_in_bytes": Text(_memory_current),
             b"memory.use_hierarchy": constant(b"1\n"),
         })  # fmt: skip
     if b"cpu" in controllers:
-        quota, period = kernel.cpu_max or (-1, 100_000)
         tree.update({
-            b"cpu.cfs_period_us": constant(b"%d\n" % period),
-            b"cpu.cfs_quota_us": constant(b"%d\n" % quota),
+            b"cpu.cfs_period_us": Text(lambda task: b"%d\n" % _v1_cpu(kernel)[1]),
+            b"cpu.cfs_quota_us": Text(lambda task: b"%d\n" % _v1_cpu(kernel)[0]),
             b"cpu.shares": constant(b"1024\n"),
             b"cpu.stat": constant(b"nr_periods 0\nnr_throttled 0\nthrottled_time 0\n"),
         })  # fmt: skip
@@ -154,7 +171,7 @@ def _v1(kernel: Kernel, controllers: list[bytes]) -> Tree:
         tree.update({b"cpuset.cpus": constant(cpu_list(kernel.cpus)), b"cpuset.mems": constant(b"0\n")})
     if b"pids" in controllers:
         tree[b"pids.current"] = Text(lambda task: b"%d\n" % len(task.kernel.tasks))
-        tree[b"pids.max"] = constant(_pids_max(kernel))
+        tree[b"pids.max"] = Text(lambda task: _pids_max(kernel))
     if b"freezer" in controllers:
         tree[b"freezer.state"] = constant(b"THAWED\n")
     return tree

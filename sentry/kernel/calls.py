@@ -15,6 +15,7 @@ A task killed in any state just vanishes; its job is cancelled.
 
 from typing import TYPE_CHECKING
 
+from native import lib
 from sentry.abi.linux import (
     ERESTART_RESTARTBLOCK,
     ERESTARTNOHAND,
@@ -27,7 +28,7 @@ from sentry.abi.linux import (
 )
 from sentry.abi.x86_64 import FRAME_SIGMASK
 from sentry.errors import EFAULT, Interrupted, LinuxError
-from sentry.kernel.rewrite import Rewritten, RewrittenCall
+from sentry.kernel.rewrite import Rewritten
 
 if TYPE_CHECKING:
     from sentry.kernel.kernel import Kernel
@@ -120,6 +121,17 @@ class Waiting:
         call.state = STOPPING
         self.kernel.platform.reply(call.id, 0, -ERESTARTSYS)
 
+    def park_all(self) -> bool:
+        """Park every open call whose wait may be interrupted; True when none is open, or about to be parked."""
+        quiet = True
+        for task in self.kernel.tasks.values():
+            call = task.call
+            if isinstance(call, Call) and call.state in (OPEN, STOPPING):
+                quiet = False
+                if call.job.sleeper is not None and call.job.sleeper.interruptible:
+                    self.park(call)
+        return quiet
+
     def kick(self, task: "Task") -> None:
         """A signal was sent to `task`: if it waits with an open notification, let it see the signal."""
         call = task.call
@@ -149,7 +161,7 @@ class Waiting:
             kernel.let_run(task, call.entry, call.nr, call.id, call.args)
             return
         if job.error is None and isinstance(job.value, Rewritten):
-            RewrittenCall(kernel, task, call.nr, call.args, call.entry, job.value).begin(call.id)
+            job.value.begin(kernel, task, call.nr, call.args, call.entry, call.id)
             return
         kernel.trace_end(task, call)
         if call.result < 0:
@@ -179,7 +191,7 @@ class Waiting:
         call = task.call
         if call is None:
             return False
-        if isinstance(call, RewrittenCall):
+        if not isinstance(call, Call):
             return call.stopped(event_stop, signal)
         tid = task.host_tid
         state = call.state
@@ -198,7 +210,7 @@ class Waiting:
                     platform.resume(tid, 0)
             elif state == UNPARKING or (call.ended and not call.stopped):
                 self._leave(call)
-                platform.finish(tid, _to_restart(call), call.result, call.stopped)
+                self._finish(call)
             elif state == STOPPING:
                 self._swap_mask(call)
                 call.state = PAUSED
@@ -223,6 +235,16 @@ class Waiting:
         call.job.interrupt()  # when it can't be interrupted now, its end finishes the stop
         self.kernel.scheduler.run_ready()
         return True
+
+    def _finish(self, call: Call) -> None:
+        """At a stop in the parked pause(2): the call's result, which a guest's tracer may want to see."""
+        task, platform = call.task, self.kernel.platform
+        tracee = task.tracee
+        watched = tracee is not None and tracee.mode != lib.NC_RUN
+        then = lib.NC_LEAVE if watched else lib.NC_STAY if call.stopped else lib.NC_GO
+        platform.finish(task.host_tid, _to_restart(call), call.result, then)
+        if tracee is not None and watched and not tracee.call_ended():
+            tracee.run(0)
 
     def _finish_signaled(self, call: Call) -> None:
         """At the stop for a signal with a handler: end the call so that the host kernel restarts it or not."""
@@ -273,6 +295,15 @@ class Waiting:
             call.ended = True
             if call.job is not None:
                 call.job.cancel()
+
+    def make_again(self, task: "Task") -> None:
+        """At a signal stop in a parked call: it is over, and the task makes it once more."""
+        call = task.call
+        assert isinstance(call, Call)
+        self.drop(task)
+        self.kernel.platform.finish(task.host_tid, call.nr, -ERESTARTNOINTR, lib.NC_LEAVE)
+        self.kernel.platform.unparked(task.host_tid)
+        self.kernel.platform.resume(task.host_tid, 0)
 
     def escaped(self, task: "Task") -> None:
         """The task makes a call although it waits in one: it has changed the code it was to sleep in, or set a handler

@@ -11,20 +11,26 @@ from struct import pack
 from typing import TYPE_CHECKING, Any
 
 from native import ffi, lib
-from sentry.abi.linux import AT_EMPTY_PATH, SIGKILL
+from sentry.abi.linux import AT_EMPTY_PATH, PTRACE_EVENT_EXEC, SI_USER, SIGKILL, SIGTRAP
 from sentry.abi.x86_64 import NUMBERS
-from sentry.errors import E2BIG, EINVAL, EIO
+from sentry.errors import E2BIG, EINVAL, EIO, ENOSYS
 from sentry.fs import aio
 from sentry.kernel import loader
 from sentry.kernel.program import Program, find
-from sentry.kernel.rewrite import Rewritten, RewrittenCall
+from sentry.kernel.ptrace import SIGNAL
+from sentry.kernel.rewrite import Rewritten, RewrittenCall, StoppedCall
+from sentry.kernel.signals import SigInfo
 from sentry.mm.hostmap import remember
 
 if TYPE_CHECKING:
     from sentry.kernel.kernel import Kernel
     from sentry.kernel.task import Task
+    from sentry.syscalls.declare import Entry
 
-_EXECVEAT = NUMBERS["execveat"]
+_EXECVE, _EXECVEAT = NUMBERS["execve"], NUMBERS["execveat"]
+_GENERAL = (
+    "r15", "r14", "r13", "r12", "rbp", "rbx", "r11", "r10", "r9", "r8", "rax", "rcx", "rdx", "rsi", "rdi",
+)  # fmt: skip
 _POINTERS_MAX = 2 << 20  # bytes of a script's argv, as far as it is moved
 
 
@@ -50,6 +56,78 @@ class Execution(Rewritten):
             return self.registers
         argv = _script_argv(self.task, regs.rsp, self.registers[2], self.program.argv_head)
         return {**self.registers, 2: argv}
+
+
+class Entering(Rewritten):
+    """The last call of a watched task's loader: the task is brought to the program's first instruction, where its
+    tracer finds it."""
+
+    def __init__(self, entry: int, sp: int) -> None:
+        super().__init__({})
+        self.entry = entry
+        self.sp = sp
+
+    def begin(
+        self, kernel: "Kernel", task: "Task", nr: int, args: tuple[int, ...], entry: "Entry", call_id: int
+    ) -> None:
+        EnteringCall(kernel, task, nr, args, entry, self).begin(call_id)
+
+
+class EnteringCall(StoppedCall):
+    __slots__ = ("where",)
+
+    def __init__(
+        self, kernel: "Kernel", task: "Task", nr: int, args: tuple[int, ...], entry: "Entry", where: Entering
+    ) -> None:
+        super().__init__(kernel, task, nr, args, entry)
+        self.where = where
+
+    def stopped(self, event_stop: bool, signal: int) -> bool:
+        """What Linux shows after an exec, in this order: its event, the end of the call, a SIGTRAP without an event."""
+        if not event_stop:
+            return False
+        platform, tid = self.kernel.platform, self.task.host_tid
+        regs = ffi.new("struct nc_regs *")
+        if not platform.get_regs(tid, regs):
+            for name in _GENERAL:
+                setattr(regs, name, 0)
+            regs.rax = -ENOSYS.errno & (1 << 64) - 1  # until the end of the call, which is shown next
+            regs.rip, regs.rsp, regs.orig_rax = self.where.entry, self.where.sp, _EXECVE
+            platform.set_regs(tid, regs)
+        self.over()
+        tracee = self.task.tracee
+        if tracee is None:
+            platform.resume(tid, 0)
+            return True
+        tracee.apply_mode()
+        if tracee.wants(PTRACE_EVENT_EXEC):
+            former, tracee.former = tracee.former or self.task.tid, 0
+            tracee.hold_event(PTRACE_EVENT_EXEC, self._call_ends, former)
+        else:
+            self._call_ends(0)
+        return True
+
+    def _call_ends(self, signal: int) -> None:
+        tracee, platform, regs = self.task.tracee, self.kernel.platform, ffi.new("struct nc_regs *")
+        if not platform.get_regs(self.task.host_tid, regs):
+            regs.rax = 0
+            platform.set_regs(self.task.host_tid, regs)
+        if tracee is None:
+            self._trap(0)
+            return
+        tracee.in_call = True  # whether or not it was shown to enter
+        if not tracee.call_ended(self._trap):
+            self._trap(0)
+
+    def _trap(self, signal: int) -> None:
+        tracee = self.task.tracee
+        if tracee is None:
+            self.kernel.platform.resume(self.task.host_tid, 0)
+        elif tracee.seized or tracee.wants(PTRACE_EVENT_EXEC):
+            tracee.run(signal)
+        else:
+            info = SigInfo(SIGTRAP, SI_USER, self.task.group.tgid, self.task.creds.uid)
+            tracee.hold(SIGNAL, SIGTRAP, tracee.run, info=info.pack())
 
 
 class Executor:
@@ -78,6 +156,8 @@ class Executor:
             self._give_pass(task.host_tid)
         self.kernel.trace_end(task, call)
         task.spawn = None
+        if task.tracee is not None:
+            task.tracee.apply_mode(off=True)
         task.loading = program = call.what.program
         if task.fds.users > 1:
             fds = task.fds.fork()
@@ -94,6 +174,12 @@ class Executor:
         task.name = program.comm[:15]
         task.comm_override = None
         task.set_creds(program.creds)
+
+    def ready(self, task: "Task") -> "Entering":
+        """The loader stub's other magic call: a watched task's program is mapped."""
+        if task.tracee is None:
+            raise EINVAL  # it has been let go meanwhile
+        return Entering(*task.tracee.entry)
 
     def _give_pass(self, tid: int) -> None:
         """The stub's own calls must get past the guest's filters: it expects the pass in r15."""
@@ -133,7 +219,10 @@ class Executor:
                 raise EIO
         patches = loader.auxv_patches(program.elf, base, interp_base, task, program.secure)
         new_sp = loader.build_stack(task, sp, program.path, patches)
-        task.mem.write(plan_at, loader.pack_plan(entries, entry, new_sp, task.name))
+        tracee = task.tracee
+        task.mem.write(plan_at, loader.pack_plan(entries, entry, new_sp, tracee is not None, task.name))
+        if tracee is not None:
+            tracee.entry = entry, new_sp
         lib.nc_task_set_loading(task.host_tid, len(entries))
         return 0
 

@@ -16,8 +16,9 @@ from sentry.abi.linux import SIGKILL, SIGSTOP
 from sentry.errors import EIO, ESRCH, Interrupted, LinuxError
 from sentry.fs.tty.jobs import ControllingTerminals
 from sentry.kernel.calls import Call, Waiting
+from sentry.kernel.holding import Holding
 from sentry.kernel.lifecycle import Lifecycle
-from sentry.kernel.rewrite import ENDLESS, Rewritten, RewrittenCall
+from sentry.kernel.rewrite import ENDLESS, Rewritten, RewrittenCall, StoppedCall
 from sentry.kernel.sched import Job, Scheduler
 from sentry.kernel.signals import SigInfo, SignalSender, kernel_info
 from sentry.kernel.task import PidTable, Task, ThreadGroup
@@ -53,6 +54,7 @@ class Kernel:
         self.waiting = Waiting(self)
         self.threads = Threads(self)
         self.life = Lifecycle(self)
+        self.holding = Holding(self)
         self.hostname = b"localhost"
         self.domainname = b"(none)"
         self.memory_limit: int | None = None
@@ -250,7 +252,7 @@ class Kernel:
                 self.let_run(task, entry, nr, call_id, args)
                 return None
             elif isinstance(result, Rewritten):
-                RewrittenCall(self, task, nr, args, entry, result).begin(call_id)
+                result.begin(self, task, nr, args, entry, call_id)
                 return None
             else:
                 value = result
@@ -263,9 +265,9 @@ class Kernel:
         if self.on_result is None or entry.name in ENDLESS:
             self.platform.let_run(call_id)
         else:
-            RewrittenCall(self, task, nr, args, entry, Rewritten({}, pass_=False)).begin(call_id)
+            Rewritten({}, pass_=False).begin(self, task, nr, args, entry, call_id)
 
-    def trace_end(self, task: Task, call: Call | RewrittenCall) -> None:
+    def trace_end(self, task: Task, call: Call | StoppedCall) -> None:
         """A waiting or rewritten call has ended: tell the observer."""
         if self.on_result is not None:
             self.on_result(task, call.entry, call.args, call.result)

@@ -15,7 +15,7 @@ results.
 from typing import TYPE_CHECKING, Any
 
 from native import ffi, lib
-from sentry.abi.linux import ERESTARTSYS, SIGSTOP, SIGTRAP, SIGTSTP, SIGTTIN, SIGTTOU
+from sentry.abi.linux import ERESTARTNOINTR, ERESTARTSYS, SIGSTOP, SIGTRAP, SIGTSTP, SIGTTIN, SIGTTOU
 from sentry.errors import LinuxError
 
 if TYPE_CHECKING:
@@ -38,7 +38,8 @@ _regs = ffi.new("struct nc_regs *")
 
 class Rewritten:
     """A handler's answer: run the call with `registers` (argument number -> value), as number `nr` if one is given.
-    `finish` may look at the result (a signed number, also one for a restart) and give another. A call that needs its
+    `finish` may look at the result (a signed number, also one for a restart) and give another; -ERESTARTNOINTR: the
+    guest's call is made anew. A call that needs its
     sixth argument has no `pass_`: the guest's own filters judge it again (syscalls/seccomp.py)."""
 
     def __init__(
@@ -62,22 +63,24 @@ class Rewritten:
     def notified(self, call_id: int) -> None:
         """The call as it was made has come to the listener, and will be let run."""
 
-
-class RewrittenCall:
-    """One such call on its way. Stands in `task.call`, as a waiting Call does."""
-
-    __slots__ = ("args", "changed", "ended", "entry", "job", "kernel", "nr", "result", "state", "task", "what")
-
-    def __init__(
-        self, kernel: "Kernel", task: "Task", nr: int, args: tuple[int, ...], entry: "Entry", what: Rewritten
+    def begin(
+        self, kernel: "Kernel", task: "Task", nr: int, args: tuple[int, ...], entry: "Entry", call_id: int
     ) -> None:
+        """Take the call off the listener."""
+        RewrittenCall(kernel, task, nr, args, entry, self).begin(call_id)
+
+
+class StoppedCall:
+    """A call of a task that the sentry brings to a stop. Stands in `task.call`, as a waiting Call does."""
+
+    __slots__ = ("args", "ended", "entry", "job", "kernel", "nr", "result", "state", "task")
+
+    def __init__(self, kernel: "Kernel", task: "Task", nr: int, args: tuple[int, ...], entry: "Entry") -> None:
         self.kernel = kernel
         self.task = task
         self.nr = nr
         self.args = args
         self.entry = entry
-        self.what = what
-        self.changed: dict[int, int] = {}
         self.state = ASKED
         self.ended = False
         self.job = None
@@ -91,8 +94,30 @@ class RewrittenCall:
         lib.nc_task_set_aside(tid, 1)
         self.kernel.platform.reply(call_id, 0, -ERESTARTSYS)
 
+    def over(self) -> None:
+        """The task is out of the call."""
+        self.ended = True
+        self.task.call = None
+        lib.nc_task_set_aside(self.task.host_tid, 0)
+
     def stopped(self, event_stop: bool, signal: int) -> bool:
         """A ptrace stop of the task; False: the stop is for others to answer."""
+        raise NotImplementedError
+
+
+class RewrittenCall(StoppedCall):
+    """One that is made again."""
+
+    __slots__ = ("changed", "what")
+
+    def __init__(
+        self, kernel: "Kernel", task: "Task", nr: int, args: tuple[int, ...], entry: "Entry", what: Rewritten
+    ) -> None:
+        super().__init__(kernel, task, nr, args, entry)
+        self.what = what
+        self.changed: dict[int, int] = {}
+
+    def stopped(self, event_stop: bool, signal: int) -> bool:
         tid, platform = self.task.host_tid, self.kernel.platform
         if event_stop:
             group_stop = signal in _STOP_SIGNALS
@@ -114,7 +139,9 @@ class RewrittenCall:
                 platform.resume_to_call(tid)
             else:
                 self._end()
-                platform.resume(tid, 0)
+                tracee = self.task.tracee
+                if tracee is None or not tracee.call_ended():
+                    platform.resume(tid, 0)
             return True
         if self.state == ENTERING:  # a handler runs before the call, which is then made as the guest wrote it
             self._give_back()
@@ -129,12 +156,6 @@ class RewrittenCall:
     def resume(self) -> None:
         """Go on from a life-cycle stop within the call."""
         self.kernel.platform.resume_to_call(self.task.host_tid)
-
-    def over(self) -> None:
-        """The task is out of the call."""
-        self.ended = True
-        self.task.call = None
-        lib.nc_task_set_aside(self.task.host_tid, 0)
 
     def _step_back(self, as_the_guest_wrote_it: bool) -> bool:
         """At the end of the call that was answered with -ERESTARTSYS: before it again, with the changed registers.
@@ -154,7 +175,7 @@ class RewrittenCall:
                 self.result = -error.errno
                 self.over()
                 self.kernel.trace_end(self.task, self)
-                platform.finish(tid, -1, self.result, 0)
+                platform.finish(tid, -1, self.result, lib.NC_GO)
                 return False
             for number, value in self.changed.items():
                 setattr(_regs, ARGUMENTS[number], value & _WORD)
@@ -180,14 +201,17 @@ class RewrittenCall:
     def _end(self) -> None:
         tid, platform = self.task.host_tid, self.kernel.platform
         if not platform.get_regs(tid, _regs):
-            result = int(_regs.rax)
-            result -= (result >> 63) << 64
-            if self.what.finish is not None:
-                result = self.what.finish(result)
+            given = int(_regs.rax)
+            given -= (given >> 63) << 64
+            result = given if self.what.finish is None else self.what.finish(given)
             self._restore_arguments()
-            if self.what.nr is not None and _regs.orig_rax != _WORD:
-                _regs.orig_rax = self.nr
-            _regs.rax = result & _WORD
+            if result == -ERESTARTNOINTR != given:  # the host kernel restarts only what a signal has ended
+                _regs.rip -= SYSCALL_SIZE
+                _regs.rax, _regs.orig_rax = self.nr, _WORD
+            else:
+                if self.what.nr is not None and _regs.orig_rax != _WORD:
+                    _regs.orig_rax = self.nr
+                _regs.rax = result & _WORD
             platform.set_regs(tid, _regs)
             self.result = result
         self.over()

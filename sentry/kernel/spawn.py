@@ -82,7 +82,6 @@ class Spawn:
         self.process = process
         self.files = files
         self.stub_fd = stub_fd
-        self.ordered = False
         self.ready: Future[Task] = Future()  # the program is found, the task waits for go()
         self.task: Task | None = None
         self._program: Program | None = None

@@ -26,6 +26,7 @@ from sentry.errors import EINVAL, ESRCH
 from sentry.kernel.creds import Credentials
 from sentry.kernel.memory import Memory
 from sentry.kernel.nproc import apply_limit
+from sentry.kernel.sched import WaitQueue
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -35,8 +36,8 @@ if TYPE_CHECKING:
     from sentry.kernel.fdtable import FdTable
     from sentry.kernel.kernel import Kernel
     from sentry.kernel.program import Program
-    from sentry.kernel.rewrite import RewrittenCall
-    from sentry.kernel.sched import WaitQueue
+    from sentry.kernel.ptrace import Ended, Tracee
+    from sentry.kernel.rewrite import StoppedCall
     from sentry.vfs.context import FsContext
     from sentry.vfs.mount import MountNamespace, Path
 
@@ -77,21 +78,35 @@ class Rlimits:
         return Rlimits(self._limits)
 
 
+class ChildEvents:
+    """What a wait(2) of a tracer sleeps on."""
+
+    __slots__ = ("count", "queue")
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.queue = WaitQueue()
+
+
 class ThreadGroup:
     """A process."""
 
     __slots__ = (
-        "aio", "argv", "children", "container", "dumpable", "exe", "exec_count", "exit_queue", "exited",
-        "host_tgid", "kernel", "leader", "mixed", "mounts",
-        "oom_score_adj", "parent", "parent_death_signal", "rlimits", "start_ns", "subreaper", "tasks",
+        "aio", "argv", "child_events", "children", "container", "dumpable", "ended", "exe", "exec_count", "exit_queue",
+        "exited", "host_tgid", "kernel", "leader", "maker", "mixed", "mounts", "oom_score_adj", "parent",
+        "parent_death_signal", "rlimits", "start_ns", "subreaper", "tasks", "tracees",
     )  # fmt: skip
 
     def __init__(self, kernel: "Kernel", host_tgid: int, parent: "ThreadGroup | None") -> None:
         self.kernel = kernel
         self.host_tgid = host_tgid
         self.parent = parent
+        self.maker: Task | None = None  # the parent's thread that made it
         self.children: set[ThreadGroup] = set()
         self.tasks: list[Task] = []
+        self.tracees: list[Tracee] = []  # of all its threads
+        self.ended: list[Ended] = []  # tracees that are no children of ours, for wait(2)
+        self.child_events = ChildEvents()
         self.mixed = False  # its threads differ in credentials, descriptors or places
         self.leader: Task  # set by the first task
         self.rlimits: Rlimits = Rlimits() if parent is None else parent.rlimits.copy()
@@ -116,6 +131,11 @@ class ThreadGroup:
     def tgid(self) -> int:
         """The guest's process id."""
         return self.kernel.pids.guest_pid(self.host_tgid)
+
+    def child_event(self) -> None:
+        """Something has happened that wait(2) may tell of."""
+        self.child_events.count += 1
+        self.child_events.queue.wake()
 
     def threads(self) -> "list[Task]":
         """All of them: `tasks` has those that somebody has met."""
@@ -146,7 +166,7 @@ class Task:
 
     __slots__ = (
         "announces", "call", "comm_override", "creds", "fds", "fs", "group", "host_tid", "kernel", "loading", "mem",
-        "mm", "name", "sigmask_wait", "spawn", "strict",
+        "mm", "name", "sigmask_wait", "spawn", "strict", "tracee", "wait_seen",
     )  # fmt: skip
 
     def __init__(self, kernel: "Kernel", host_tid: int, group: ThreadGroup, fs: "FsContext", fds: "FdTable") -> None:
@@ -157,11 +177,13 @@ class Task:
         self.fds = fds
         self.mem = Memory(host_tid)
         self.creds = Credentials()
-        self.call: Call | RewrittenCall | None = None
+        self.call: Call | StoppedCall | None = None
         self.loading: Program | None = None  # from the host's exec to the loader stub's question
         self.spawn: Any = None  # a first task's program, until it is executed
         self.sigmask_wait: int | None = None  # ppoll & co: the mask while the call waits
         self.announces = False  # ptrace reports every clone of its making
+        self.tracee: Tracee | None = None  # to the guest that traces it
+        self.wait_seen = -1  # its process's child events when it last asked the host kernel (syscalls/wait.py)
         self.strict = False  # SECCOMP_MODE_STRICT
         self.name: bytes = b""
         self.comm_override: tuple[bytes, bytes | None] | None = None  # the name from /proc, the host's at that time

@@ -20,6 +20,9 @@ class Platform(Protocol):
     def next(self, event: Any, mode: int) -> int:
         """Wait for the next event (struct nc_event); gives its kind, NC_EV_*."""
 
+    def hold(self, on: int) -> int:
+        """With 1, `next` gives no more system calls (they wait to be received) until told otherwise with 0."""
+
     def reply(self, call_id: int, value: int, error: int) -> int:
         """Answer an intercepted call with `value`, or with -errno in `error`."""
 
@@ -40,8 +43,8 @@ class Platform(Protocol):
     def seize(self, tid: int) -> int:
         """Trace a thread that runs; it is not stopped."""
 
-    def announce(self, tid: int) -> int:
-        """Of a stopped thread: report all clones, not only those of processes; those it makes will do so too."""
+    def trace_more(self, tid: int, what: int) -> int:
+        """Of a stopped thread: what it reports besides forks and execs (NC_TRACE_*); those it makes will do so too."""
 
     def interrupt(self, tid: int) -> int:
         """Bring the thread to a stop, which comes as an event."""
@@ -58,9 +61,9 @@ class Platform(Protocol):
     def detach(self, tid: int, signal: int) -> int:
         """Let go of a thread that is about to die of `signal`."""
 
-    def finish(self, tid: int, nr: int, result: int, stay: int) -> int:
-        """At a stop in a call: end it with `result`, one of -ERESTART* to make call `nr` again (-1: none); with `stay`
-        the thread remains in its process's group stop."""
+    def finish(self, tid: int, nr: int, result: int, then: int) -> int:
+        """At a stop in a call: end it with `result`, one of -ERESTART* to make call `nr` again (-1: none). `then`: run,
+        remain in the process's group stop, or stay stopped (NC_GO, NC_STAY, NC_LEAVE)."""
 
     def park(self, tid: int, stay: int) -> int:
         """At a stop in a call: let the thread sleep where signals reach it (`stay`: once its group stop is over)."""
@@ -88,6 +91,24 @@ class Platform(Protocol):
     def stack_pointer(self, tid: int) -> int:
         """The stack pointer of a stopped thread; 0 when it is gone."""
 
+    def guest_regs(self, tid: int, nr: int, regs: Any) -> int:
+        """Registers of a stopped thread for its tracer: a parked one stands in call `nr`, interrupted."""
+
+    def peek(self, tid: int, addr: int, word: Any) -> int:
+        """A word of a stopped thread's memory, whatever its protection."""
+
+    def poke(self, tid: int, addr: int, word: int) -> int: ...
+
+    def peek_user(self, tid: int, offset: int, word: Any) -> int:
+        """A word of struct user."""
+
+    def poke_user(self, tid: int, offset: int, word: int) -> int: ...
+
+    def get_regset(self, tid: int, kind: int, buffer: Any, size: int) -> int:
+        """A set of registers (NT_*); its size."""
+
+    def set_regset(self, tid: int, kind: int, buffer: Any, size: int) -> int: ...
+
     def event_message(self, tid: int) -> int:
         """What a life-cycle stop is about: a child's thread id."""
 
@@ -98,6 +119,9 @@ class Platform(Protocol):
 
     def signal_cookie(self, tid: int) -> int:
         """At a signal stop: the cookie it carries; 0 for a signal of the host kernel's."""
+
+    def get_siginfo(self, tid: int, buffer: Any) -> int:
+        """struct siginfo of a signal stop, 128 bytes."""
 
     def set_siginfo(self, tid: int, data: Any) -> int: ...
 

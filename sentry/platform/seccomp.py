@@ -17,6 +17,7 @@ class SeccompPlatform:
     name = "seccomp"
 
     next = lib.nc_next
+    hold = lib.nc_hold
     reply = lib.nc_reply
     reply_next = lib.nc_reply_next
     is_open = lib.nc_id_valid
@@ -24,7 +25,7 @@ class SeccompPlatform:
     inject = lib.nc_addfd
 
     seize = lib.nc_seize
-    announce = lib.nc_announce
+    trace_more = lib.nc_trace_more
     interrupt = lib.nc_interrupt
     resume = lib.nc_resume
     resume_to_call = lib.nc_resume_to_call
@@ -39,11 +40,19 @@ class SeccompPlatform:
     started = lib.nc_task_started
     get_regs = lib.nc_getregs
     set_regs = lib.nc_setregs
+    guest_regs = lib.nc_guest_regs
+    peek = lib.nc_peek
+    poke = lib.nc_poke
+    peek_user = lib.nc_peek_user
+    poke_user = lib.nc_poke_user
+    get_regset = lib.nc_get_regset
+    set_regset = lib.nc_set_regset
     stack_pointer = lib.nc_stack_pointer
     event_message = lib.nc_eventmsg
 
     signal = lib.nc_signal
     signal_cookie = lib.nc_sigcookie
+    get_siginfo = lib.nc_getsiginfo
     set_siginfo = lib.nc_setsiginfo
     get_sigmask = lib.nc_getsigmask
     set_sigmask = lib.nc_setsigmask

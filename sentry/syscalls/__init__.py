@@ -20,6 +20,8 @@ FAMILIES = (
     "sockets",
     "sockmsg",
     "tasks",
+    "wait",
+    "ptrace",
     "process",
     "signals",
     "pidfd",

@@ -164,17 +164,6 @@ IdType = Annotated[int, choice(strict=False, P_ALL=0, P_PID=1, P_PGID=2, P_PIDFD
 
 native("exit", Int, why="ends the calling thread")
 native("exit_group", Int, why="ends the calling process")
-native("wait4", Pid, Addr, WaitOptions, Addr, why=OWN_PIDS)
-native(
-    "waitid",
-    IdType,
-    Pid,
-    Addr,
-    WaitOptions,
-    Addr,
-    when=arg_in(0, {linux.P_ALL, linux.P_PID, linux.P_PGID}, "idtype is P_ALL, P_PID or P_PGID"),
-    why=OWN_PIDS,
-)
 native("getpid", why="the number in the caller's own PID namespace is the guest's pid")
 native("gettid", why="the number in the caller's own PID namespace is the guest's tid")
 native("getppid", why="the number in the caller's own PID namespace is the guest's pid")

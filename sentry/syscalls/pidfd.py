@@ -1,19 +1,17 @@
-"""Processes by descriptor: pidfd_open(2), pidfd_send_signal(2), pidfd_getfd(2), waitid(2) with P_PIDFD."""
+"""Processes by descriptor: pidfd_open(2), pidfd_send_signal(2), pidfd_getfd(2)."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
-from sentry.abi.linux import O_NONBLOCK, P_PID, P_PIDFD, SI_TKILL, WNOHANG
-from sentry.errors import EAGAIN, EBADF, EINVAL, EPERM, ESRCH
+from sentry.abi.linux import O_NONBLOCK, SI_TKILL
+from sentry.errors import EBADF, EINVAL, EPERM, ESRCH
 from sentry.fs.pidfd import PidFd
 from sentry.fs.proc.access import may_attach
 from sentry.fs.proc.task import TaskDirectory
-from sentry.kernel.rewrite import Rewritten
 from sentry.kernel.signals import user_info
 from sentry.syscalls.declare import syscall
 from sentry.syscalls.kinds import Addr, AnyFile, File, Int, Pid, UInt, flags
-from sentry.syscalls.native import IdType, WaitOptions
 from sentry.syscalls.signals import check_number, queued_info, send
 
 if TYPE_CHECKING:
@@ -21,7 +19,6 @@ if TYPE_CHECKING:
     from sentry.vfs.file import File as VfsFile
 
 PidfdFlags = Annotated[int, flags(PIDFD_NONBLOCK=O_NONBLOCK)]
-SI_PID_AT = 16  # in struct siginfo as waitid(2) fills it
 
 
 @syscall
@@ -77,24 +74,3 @@ def sys_pidfd_getfd(task: Task, pidfd: File, targetfd: Int, flags: UInt) -> int:
     if not may_attach(task, target):
         raise EPERM
     return task.fds.install(target.fds.get(targetfd), cloexec=True)
-
-
-@syscall
-def sys_waitid(task: Task, idtype: IdType, number: Pid, infop: Addr, options: WaitOptions, rusage: Addr) -> Any:
-    """The other id types are native."""
-    if idtype != P_PIDFD or number < 0:
-        raise EINVAL
-    file = task.fds.get(number)
-    if not isinstance(file, PidFd):
-        raise EBADF
-    registers = {0: P_PID, 1: file.tgid}
-    if not file.flags & O_NONBLOCK or options & WNOHANG:
-        return Rewritten(registers)
-
-    def finish(result: int) -> int:
-        """With PIDFD_NONBLOCK it is an error that there is nothing to report."""
-        if result == 0 and infop and not task.mem.read_u32(infop + SI_PID_AT):
-            return -EAGAIN.errno
-        return result
-
-    return Rewritten({**registers, 3: options | WNOHANG}, finish=finish)

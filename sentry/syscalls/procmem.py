@@ -154,7 +154,6 @@ def sys_get_robust_list(task: Task, pid: Pid, head: Addr, length: Addr) -> Any:
 
 # --- refused
 
-refuse("ptrace", EPERM, "a host thread has one tracer, and that is the sentry")
 refuse("open_by_handle_at", EPERM, "needs CAP_DAC_READ_SEARCH in the host's user namespace")
 for _name in ("landlock_create_ruleset", "landlock_add_rule", "landlock_restrict_self"):
     refuse(_name, ENOSYS, "not built into this kernel")

@@ -217,6 +217,7 @@ def serve(config: Any, control: Any, stdio: list[int], preserve_fds: list[int], 
         return handler
 
     handlers = {"start": on_start, "exec": on_exec, "wait": on_wait, "signal": on_signal, "pids": on_pids}
+    handlers["limits"] = lambda message, fds, reply: reply.send()
     handlers |= {"pause": each(signal.SIGSTOP), "resume": each(signal.SIGCONT)}
     server = ControlServer(control, handlers)
 

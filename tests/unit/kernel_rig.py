@@ -42,7 +42,7 @@ load_all()
 ROOT = Credentials(cap_permitted=ALL_CAPS, cap_effective=ALL_CAPS)
 ESRCH = 3
 FIRST_TID = 8_000_000  # above every pid of the host
-QUIET = ("arm", "is_open", "watch", "signal_cookie", "stop_seen", "get_sigmask", "stack_pointer", "event_message", "get_regs")
+QUIET = ("arm", "is_open", "watch", "signal_cookie", "stop_seen", "get_sigmask", "stack_pointer", "event_message", "get_regs", "get_siginfo")
 
 
 class FakePlatform:
@@ -59,6 +59,7 @@ class FakePlatform:
         self.messages: dict[int, int] = {}
         self.registers: dict[int, dict[str, int]] = {}
         self.stack: dict[int, int] = {}
+        self.words: dict[int, int] = {}  # what is in tracees' memory
         self.armed = -1
 
     def _note(self, name: str, tid: int, *args: int) -> int:
@@ -67,6 +68,9 @@ class FakePlatform:
 
     def next(self, event: Any, mode: int) -> int:
         return self.events.popleft()(event) if self.events else lib.NC_EV_GONE
+
+    def hold(self, on: int) -> int:
+        return self._note("hold", on)
 
     def reply(self, call_id: int, value: int, error: int) -> int:
         return self._note("reply", call_id, error or value)
@@ -89,8 +93,8 @@ class FakePlatform:
     def seize(self, tid: int) -> int:
         return self._note("seize", tid)
 
-    def announce(self, tid: int) -> int:
-        return self._note("announce", tid)
+    def trace_more(self, tid: int, what: int) -> int:
+        return self._note("trace_more", tid, what)
 
     def ask_first_stop(self, tid: int) -> int:
         return self._note("ask_first_stop", tid)
@@ -110,8 +114,8 @@ class FakePlatform:
     def detach(self, tid: int, signal: int) -> int:
         return self._note("detach", tid, signal)
 
-    def finish(self, tid: int, nr: int, result: int, stay: int) -> int:
-        return self._note("finish", tid, nr, result, int(stay))
+    def finish(self, tid: int, nr: int, result: int, then: int) -> int:
+        return self._note("finish", tid, nr, result, int(then))
 
     def park(self, tid: int, stay: int) -> int:
         return self._note("park", tid, int(stay))
@@ -138,6 +142,35 @@ class FakePlatform:
         self.registers[tid] = {name: getattr(regs, name) for name in names}
         return self._note("set_regs", tid)
 
+    def guest_regs(self, tid: int, nr: int, regs: Any) -> int:
+        failed = self.get_regs(tid, regs)
+        if nr >= 0:
+            regs.orig_rax, regs.rax = nr, -ERESTARTSYS & (1 << 64) - 1
+        return failed
+
+    def peek(self, tid: int, addr: int, word: Any) -> int:
+        word[0] = self.words.get(addr, 0)
+        return self._note("peek", tid, addr) if addr in self.words else -5
+
+    def poke(self, tid: int, addr: int, word: int) -> int:
+        self.words[addr] = word
+        return self._note("poke", tid, addr, word)
+
+    def peek_user(self, tid: int, offset: int, word: Any) -> int:
+        word[0] = 7
+        return self._note("peek_user", tid, offset)
+
+    def poke_user(self, tid: int, offset: int, word: int) -> int:
+        return self._note("poke_user", tid, offset, word)
+
+    def get_regset(self, tid: int, kind: int, buffer: Any, size: int) -> int:
+        self._note("get_regset", tid, kind)
+        return 512 if kind == 2 else -22
+
+    def set_regset(self, tid: int, kind: int, buffer: Any, size: int) -> int:
+        self._note("set_regset", tid, kind, size)
+        return size
+
     def stack_pointer(self, tid: int) -> int:
         self._note("stack_pointer", tid)
         return self.stack.get(tid, 0)
@@ -154,6 +187,10 @@ class FakePlatform:
     def signal_cookie(self, tid: int) -> int:
         self._note("signal_cookie", tid)
         return self.cookies.pop(tid, 0)
+
+    def get_siginfo(self, tid: int, buffer: Any) -> int:
+        ffi.memmove(buffer, (10).to_bytes(4, "little"), 4)
+        return self._note("get_siginfo", tid)
 
     def set_siginfo(self, tid: int, data: Any) -> int:
         return self._note("set_siginfo", tid, bytes(data))

@@ -327,11 +327,10 @@ class Order:
     """A spawn as the life cycle sees it."""
 
     def __init__(self, rig: KernelRig) -> None:
-        self.ordered = False
         self.tasks: list[Any] = []
         process = SimpleNamespace(
             args=[b"sh"], env=[], cwd=b"/", uid=5, gid=6, groups=(7,), umask=None, no_new_privs=True,
-            caps={"permitted": 1 << 10, "bounding": 1 << 63}, rlimits={7: (64, 128)}, oom_score_adj=None,
+            caps={"permitted": 1 << 10, "bounding": 1 << 63}, rlimits={7: (64, 128)}, oom_score_adj=300,
         )  # fmt: skip
         self.spawn = Spawn(rig.kernel, container(rig), process, {1: some_file()}, 61)  # type: ignore[arg-type]
         self.make_task = self.spawn.make_task
@@ -341,7 +340,7 @@ class Order:
 
 
 def test_the_zygote_forks_when_it_waits_and_when_somebody_asks(rig: KernelRig) -> None:
-    zygote = rig.life.zygote_tid = 8_500_000
+    zygote = rig.life.zygote.tid = 8_500_000
     first, second = Order(rig), Order(rig)
     rig.life.order(first)  # before the zygote is there
     assert rig.done() == []
@@ -353,22 +352,21 @@ def test_the_zygote_forks_when_it_waits_and_when_somebody_asks(rig: KernelRig) -
         return call
 
     call = asks()
-    assert rig.done() == [("reply", call, 1)] and first.ordered
+    assert rig.done() == [("reply", call, 1)]
     rig.life.order(second)  # while the zygote is busy
-    assert not second.ordered
+    assert rig.done() == []
     rig.platform.messages[zygote] = 8_500_001
     rig.stop(zygote, EVENT_FORK)
     assert [task.host_tid for task in first.tasks] == [8_500_001]
     assert rig.done() == [("resume", zygote, 0)]
     call = asks()
-    assert second.ordered and rig.done() == [("reply", call, 1)]
+    assert rig.done() == [("reply", call, 1)]
 
 
 def test_a_first_task_is_made_as_its_process_says(rig: KernelRig) -> None:
-    zygote = rig.life.zygote_tid = 8_500_000
+    zygote = rig.life.zygote.tid = 8_500_000
     order = Order(rig)
     rig.life.order(order)
-    order.ordered = True
     rig.platform.messages[zygote] = 8_500_001
     rig.stop(8_500_001, EVENT_STOP, SIGSTOP)  # early
     rig.stop(zygote, EVENT_FORK)
@@ -377,23 +375,23 @@ def test_a_first_task_is_made_as_its_process_says(rig: KernelRig) -> None:
     assert (task.creds.uid, task.creds.fsgid, task.creds.groups, task.creds.no_new_privs) == (5, 6, (7,), True)
     assert (task.creds.cap_permitted, task.creds.cap_bounding) == (1 << 10, 0)  # unknown capabilities are dropped
     assert task.group.rlimits.get(7) == (64, 128)
-    assert task.group.argv == (b"sh",) and task.group.parent is None
+    assert task.group.argv == (b"sh",) and task.group.parent is None and task.group.oom_score_adj == 300
     assert [number for number, *_ in task.fds.items()] == [1]
     assert task.fs.umask == 0o022 and task.spawn is order
 
 
 def test_the_zygotes_own_stops_are_resumed_without_its_first_sigstop(rig: KernelRig) -> None:
-    zygote = rig.life.zygote_tid = 8_500_000
+    zygote = rig.life.zygote.tid = 8_500_000
     rig.stop(zygote, 0, SIGSTOP)
     rig.stop(zygote, 0, SIGUSR1)
     rig.stop(zygote, EVENT_EXEC)
     assert rig.done() == [("resume", zygote, 0), ("resume", zygote, SIGUSR1), ("resume", zygote, 0)]
     rig.dies(zygote)
-    assert rig.life.zygote_tid == 0
+    assert rig.life.zygote.tid == 0
 
 
 def test_a_call_of_a_thread_that_is_nobody_fails_and_the_zygotes_own_go_on(rig: KernelRig) -> None:
-    rig.life.zygote_tid = 8_500_000
+    rig.life.zygote.tid = 8_500_000
     stranger = rig.call(8_600_000, lambda task: 0)
     own = rig.call(8_500_000, lambda task: 0)
     assert rig.done() == [("reply", stranger, -3), ("let_run", own)]

@@ -60,6 +60,10 @@ def test_cgroup_files_tell_the_limits(kernel):
     assert text_of(root, b"memory.max") == b"268435456\n"
     assert text_of(root, b"cpu.max") == b"150000 100000\n"
     assert text_of(root, b"pids.max") == b"99\n"
+    kernel.memory_limit, kernel.cpu_max, kernel.pids_limit = None, None, 5  # an update
+    assert text_of(root, b"memory.max") == b"max\n"
+    assert text_of(root, b"cpu.max") == b"max 100000\n"
+    assert text_of(root, b"pids.max") == b"5\n"
 
 
 def test_limits_of_the_spec():

@@ -23,7 +23,6 @@ def runs_natively(name, *args):
         ("mmap", (0, 4096, 3, linux.MAP_ANONYMOUS | linux.MAP_SHARED)),
         ("futex", (0x1000, linux.FUTEX_WAIT | linux.FUTEX_PRIVATE_FLAG)),
         ("futex", (0x1000, linux.FUTEX_WAIT_BITSET | linux.FUTEX_CLOCK_REALTIME)),
-        ("waitid", (linux.P_ALL,)),
         ("clock_gettime", (linux.CLOCK_MONOTONIC,)),
         ("clock_gettime", (0xFFFF_FFFA,)),  # process CPU time of pid 0
     ],
@@ -38,7 +37,6 @@ def test_what_programs_do_all_the_time_is_native(name, args):
         ("mmap", (0, 4096, 1, linux.MAP_PRIVATE, 3)),
         ("mmap", (0, 4096, 1, linux.MAP_ANONYMOUS | linux.MAP_PRIVATE | linux.MAP_HUGETLB)),
         ("futex", (0x1000, 2)),  # FUTEX_FD
-        ("waitid", (linux.P_PIDFD, 3)),
         ("clock_gettime", ((~3 << 3 | 3) & 0xFFFF_FFFF,)),  # the clock behind descriptor 3
         ("clock_nanosleep", ((~3 << 3 | 3) & 0xFFFF_FFFF,)),
         ("timer_create", ((~3 << 3 | 3) & 0xFFFF_FFFF,)),

@@ -34,7 +34,7 @@ class World(Rig):
         for task in self.tasks.values():
             group: Any = task.group
             group.kernel, group.leader, group.exit_queue, group.exited, group.dumpable = self, task, None, False, 1
-            group.sid = lambda: 1
+            group.sid, group.tracees, group.ended = lambda: 1, [], []
 
     def find_task(self, tid: int) -> Task | None:
         return self.tasks.get(tid)

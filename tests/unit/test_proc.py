@@ -66,7 +66,7 @@ def test_every_file_can_be_read(proc) -> None:
         ):
             assert isinstance(read(task, "/" + name), bytes), name
     for name in names(task, "/1"):
-        if name not in (".", "..", "cwd", "exe", "root", "fd", "fdinfo", "ns", "net", "task", "attr"):
+        if name not in (".", "..", "cwd", "exe", "root", "fd", "fdinfo", "ns", "net", "task", "attr", "mem"):
             assert isinstance(read(task, "/1/" + name), bytes), name
     for name in names(task, "/1/net"):
         if name not in (".", "..", "stat"):

@@ -49,7 +49,7 @@ class Platform:
 @pytest.fixture
 def call() -> RewrittenCall:
     kernel: Any = SimpleNamespace(platform=Platform(), trace_end=lambda task, call: None, on_call=None, seccomp_pass=0)
-    task: Any = SimpleNamespace(host_tid=5, call=None)
+    task: Any = SimpleNamespace(host_tid=5, call=None, tracee=None)
     call = RewrittenCall(kernel, task, NR, GUEST, None, Rewritten({0: 1, 1: 42}))  # type: ignore[arg-type]
     call.begin(9)
     return call
@@ -110,6 +110,6 @@ def test_a_dying_task_is_left_alone() -> None:
     platform = Platform()
     platform.dying = -3
     kernel: Any = SimpleNamespace(platform=platform)
-    task: Any = SimpleNamespace(host_tid=5, call=None)
+    task: Any = SimpleNamespace(host_tid=5, call=None, tracee=None)
     RewrittenCall(kernel, task, NR, GUEST, None, Rewritten({0: 1})).begin(9)  # type: ignore[arg-type]
     assert task.call is None and platform.asked == ["interrupt"]

@@ -176,6 +176,19 @@ def test_pause_and_resume_stop_and_continue_everybody(world: World) -> None:
     assert world.signals() == [(1, STOP), (5, STOP), (1, CONT), (5, CONT)]
 
 
+def test_limits_replace_those_of_before(world: World) -> None:
+    world.kernel.memory_limit = 7
+    assert world.ask("limits", pids_limit=5, cpu_quota=1000).fields == {}
+    kernel = world.kernel
+    assert (kernel.memory_limit, kernel.pids_limit, kernel.cpu_max) == (None, 5, (1000, 100_000))
+
+
+def test_hold_and_release(world: World) -> None:
+    assert world.ask("hold").fields == {}
+    assert world.ask("release").fields == {}
+    assert [note for note in world.platform.notes if note[0] == "hold"][-2:] == [("hold", 1), ("hold", 0)]
+
+
 def test_stats_count_tasks(world: World) -> None:
     fields = world.ask("stats").fields
     assert fields is not None and fields["tasks"] == 1

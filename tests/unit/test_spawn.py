@@ -32,7 +32,7 @@ SIZE = 8 << 20
 @pytest.fixture
 def rig(tmp_path: Path) -> Iterator[KernelRig]:
     made = KernelRig(tmp_path)
-    made.life.zygote_tid = ZYGOTE
+    made.life.zygote.tid = ZYGOTE
     files = Rig(made.mounts.root.fs)
     for folder in (b"/bin", b"/usr", b"/usr/bin", b"/home"):
         put(files, folder, None)

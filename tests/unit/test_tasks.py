@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from native import lib
 from sentry.abi import linux
 from sentry.abi.linux import CLONE_FS, CLONE_NEWNS
 from sentry.abi.x86_64 import NUMBERS
@@ -95,7 +96,7 @@ def clone(rig: KernelRig, task: Task, flags: int, *rest: int) -> None:
 def test_a_child_that_nobody_would_tell_of_is_announced(rig: KernelRig, task: Task, flags: int) -> None:
     assert isinstance(answer(task, "clone", flags), Clone)
     clone(rig, task, flags)
-    assert ("announce", task.host_tid) in rig.done() and task.announces
+    assert ("trace_more", task.host_tid, lib.NC_TRACE_CLONE) in rig.done() and task.announces
     rig.stop(task, EVENT_CLONE, SIGTRAP, id=CHILD, args=(flags,))
     rig.stop(CHILD, EVENT_STOP)
     child = rig.kernel.tasks[CHILD]

@@ -233,8 +233,8 @@ def test_memfd_names_itself_and_keeps_its_seals(rig: Rig) -> None:
     file = rig.task.fds.get(fd)
     assert run(file.write(rig.task, b"data")) == 4
     fcntl.fcntl(file.mapping(), fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK)
-    assert rig.errno(files.sys_ftruncate, file, 0) == 1
-    assert rig.errno(files.sys_ftruncate, file, 100) == 0
+    assert rig.errno(files.sys_ftruncate, fd, 0) == 1
+    assert rig.errno(files.sys_ftruncate, fd, 100) == 0
     assert file.path is not None and file.path.dentry.name == b"/memfd:name"
     plain = rig.task.fds.get(rig.call(files.sys_memfd_create, b"plain", 0))
     assert fcntl.fcntl(plain.mapping(), fcntl.F_GET_SEALS) == fcntl.F_SEAL_SEAL

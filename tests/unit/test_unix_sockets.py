@@ -9,6 +9,7 @@ import ctypes
 import os
 import struct
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -339,6 +340,10 @@ def test_datagrams() -> None:
 
 
 def test_a_full_receiver_refuses_the_eleventh_datagram() -> None:
+    limit = Path("/proc/sys/net/unix/max_dgram_qlen").read_text().strip()
+    if limit != "10":
+        pytest.skip(f"max_dgram_qlen of this namespace is {limit}, not the 10 of a new one")
+
     def scenario(k: Calls) -> None:
         server, client = k.socket(AF_UNIX, SOCK_DGRAM), k.socket(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK)
         k.bind(server, un(b"\0full"))

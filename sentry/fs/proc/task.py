@@ -10,6 +10,7 @@ from sentry.errors import EACCES, EINVAL, EIO, ENOENT, EPERM, ESRCH
 from sentry.fs.proc import maps, mounts, net, status
 from sentry.fs.proc.access import ProcessFile, ProcessInode, check_look, owner
 from sentry.fs.proc.fds import FdDirectory, FdinfoDirectory
+from sentry.fs.proc.mem import MemInode
 from sentry.fs.pseudo import OpenDirectory, PseudoDirectory, number
 from sentry.vfs.mount import Path, d_path
 from sentry.vfs.stat import DirEntry
@@ -174,7 +175,7 @@ _NAMESPACES = {
 _SHIFT = 24
 _THREAD = 1 << 23
 _SLOTS = {
-    name: slot for slot, name in enumerate([*_PROCESS, *_LINKS, b"ns", b"net", b"attr", b"task"], start=2)
+    name: slot for slot, name in enumerate([*_PROCESS, *_LINKS, b"ns", b"net", b"attr", b"task", b"mem"], start=2)
 }
 _FD, _FDINFO, _NS, _NET = 0x1000, 0x200000, 0x400, 0x800
 
@@ -204,6 +205,8 @@ class TaskDirectory(ProcessInode):
             return self._file(name, entry)
         if name in _LINKS:
             return TaskLink(self.fs, target, name, self._ino(_SLOTS[name]))
+        if name == b"mem":
+            return MemInode(self.fs, target, self._ino(_SLOTS[name]))
         if name == b"fd":
             return FdDirectory(self.fs, target, self._ino(_FD))
         if name == b"fdinfo":
@@ -243,6 +246,7 @@ class TaskDirectory(ProcessInode):
         found = [DirEntry(name, self._ino(_SLOTS[name]), DT_REG) for name in self.entries]
         found += [DirEntry(name, self._ino(_SLOTS[name]), DT_LNK) for name in _LINKS]
         found += [
+            DirEntry(b"mem", self._ino(_SLOTS[b"mem"]), DT_REG),
             DirEntry(b"fd", self._ino(_FD), DT_DIR),
             DirEntry(b"fdinfo", self._ino(_FDINFO), DT_DIR),
             DirEntry(b"ns", self._ino(_NS), DT_DIR),

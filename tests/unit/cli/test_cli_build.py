@@ -4,9 +4,7 @@ import os
 
 import pytest
 
-from runsc_py import build, options, spec
-
-NET_RAW = options.capability_mask(["CAP_NET_RAW"])
+from runsc_py import build, spec
 
 
 def linux(**namespaces):
@@ -23,20 +21,6 @@ def linux(**namespaces):
 )
 def test_host_name(given, namespaces, found):
     assert build.hostname(spec.Spec(hostname=given, linux=linux(**namespaces))) == found
-
-
-@pytest.mark.parametrize(
-    ("network", "netns", "bounding", "found"),
-    [
-        ("host", "/run/netns/pod", NET_RAW, "/run/netns/pod"),
-        ("host", "", NET_RAW | 1, ""),
-        ("host", None, NET_RAW, None),  # the sandbox's own: it has the capability there
-        ("host", "", ~NET_RAW, None),
-        ("none", "/run/netns/pod", NET_RAW, None),
-    ],
-)
-def test_whose_raw_sockets_the_gofer_opens(network, netns, bounding, found):
-    assert build.raw_network(network, netns, bounding) == found
 
 
 def planned(tmp_path, *mounts, readonly=True, cwd="/"):
