@@ -24,10 +24,10 @@ from sentry.abi.linux import (
 )
 from sentry.errors import ENOTDIR
 from sentry.fs.sigio import F_OWNER_PID, POLL_MSG, owner_of
-from sentry.kernel.fdtable import at_release, forget_at_release
 from sentry.vfs import notify
 
 if TYPE_CHECKING:
+    from sentry.kernel.fdtable import FdTable
     from sentry.kernel.task import Task
     from sentry.vfs.file import File
     from sentry.vfs.inode import Inode
@@ -41,18 +41,16 @@ _EVENTS = {
     DN_ATTRIB: IN_ATTRIB,
 }
 
-_watches: dict[tuple[object, File], _Watch] = {}  # by descriptor table and description, as dnotify_flush finds them
-
 
 class _Watch:
-    """One open directory that is watched by one process."""
+    """One open directory that is watched by one process, until it closes any descriptor of it (`FdTable.noted`)."""
 
-    __slots__ = ("file", "inode", "key", "mask", "once")
+    __slots__ = ("fds", "file", "inode", "mask", "once")
 
-    def __init__(self, key: tuple[object, File]) -> None:
-        self.key = key
-        self.file = key[1]
-        self.inode: Inode = self.file.inode
+    def __init__(self, fds: FdTable, file: File) -> None:
+        self.fds = fds
+        self.file = file
+        self.inode: Inode = file.inode
         self.mask = 0
         self.once = True
 
@@ -62,34 +60,35 @@ class _Watch:
             return
         owner = owner_of(self.file)
         if self.once:
-            self.drop(self.file)
+            self.drop()
         owner.tell(POLL_MSG)
 
     def unmounted(self) -> None:
-        self.drop(self.file)
+        self.drop()
 
-    def drop(self, file: File) -> None:
-        if _watches.pop(self.key, None) is not None:
-            notify.remove(self)
-            forget_at_release(self.file, self.drop)
+    def drop(self) -> None:
+        del self.fds.noted[self.file]
+        self.fds.mind_closes()
+        notify.remove(self)
 
 
 def set_notify(task: Task, fd: int, file: File, mask: int) -> None:
     """DN_* events are added to those the process waits for on this description; none: it waits no longer."""
-    key = task.fds, file
-    watch = _watches.get(key)
+    watch = task.fds.noted.get(file)
     if not mask & ~DN_MULTISHOT:
         if watch is not None:
-            watch.drop(file)
+            watch.drop()
         return
     if file.inode.mode & S_IFMT != S_IFDIR:
         raise ENOTDIR
     if watch is None:
-        watch = _watches[key] = _Watch(key)
+        watch = task.fds.noted[file] = _Watch(task.fds, file)
+        task.fds.mind_closes()
         notify.add(watch)
-        at_release(file, watch.drop)
-        owner_of(file).set(task, F_OWNER_PID, task.group.tgid)
-    owner_of(file).fd = fd
+    owner = owner_of(file)
+    if not owner.pid:
+        owner.set(task, F_OWNER_PID, task.group.tgid)
+    owner.fd = fd
     wanted = watch.mask
     for bit, events in _EVENTS.items():
         if mask & bit:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from native import lib
 from sentry.abi.linux import F_RDLCK, F_UNLCK, F_WRLCK
 from sentry.errors import EAGAIN, EDEADLK, ENOLCK
 from sentry.kernel.fdtable import at_release
@@ -137,9 +136,8 @@ def _check_deadlock(owner: Any, blocker: Any) -> None:
 
 def posix_locked(fds: FdTable, inode: Inode) -> None:
     """The table owns locks on `inode` now: its closes must come to Python."""
-    if not fds.locked:
-        lib.nc_fdt_set_locks(fds.nc, 1)
     fds.locked.add(inode)
+    fds.mind_closes()
 
 
 def drop_posix(fds: FdTable, inode: Inode) -> None:
@@ -147,8 +145,7 @@ def drop_posix(fds: FdTable, inode: Inode) -> None:
     if inode not in fds.locked:
         return
     fds.locked.discard(inode)
-    if not fds.locked:
-        lib.nc_fdt_set_locks(fds.nc, 0)
+    fds.mind_closes()
     _drop_owner(inode, fds)
 
 

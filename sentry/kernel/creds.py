@@ -6,7 +6,7 @@ Copies are shared between tasks after fork, and the name cache may key its permi
 from struct import unpack
 from typing import NamedTuple
 
-from sentry.abi.linux import CAP_LAST_CAP
+from sentry.abi.linux import CAP_LAST_CAP, CAP_SETUID
 from sentry.errors import EINVAL, EPERM
 
 ALL_CAPS = (1 << (CAP_LAST_CAP + 1)) - 1
@@ -66,11 +66,12 @@ def parse_file_caps(data: bytes) -> FileCaps | None:
 
 
 def exec_credentials(
-    old: Credentials, uid: int | None, gid: int | None, caps: FileCaps | None = None
+    old: Credentials, uid: int | None, gid: int | None, caps: FileCaps | None = None, traced: bool = False
 ) -> tuple[Credentials, bool]:
     """Credentials after execve(2) of a file whose set-id bits ask for `uid`, `gid` (None: not set), and whether the new
     program runs with more than its caller had (AT_SECURE). capabilities(7), "Transformation during execve()"; the steps
-    are those of cap_bprm_creds_from_file(). EPERM: the program must not run without a capability it can't have."""
+    are those of cap_bprm_creds_from_file(). EPERM: the program must not run without a capability it can't have.
+    `traced`: by somebody who must not get at what the program would gain, so it gains nothing."""
     euid = old.euid if uid is None else uid
     egid = old.egid if gid is None else gid
     permitted, effective = 0, False
@@ -86,8 +87,9 @@ def exec_credentials(
             permitted = old.cap_inheritable | old.cap_bounding
         effective = effective or euid == 0
     set_id = euid != old.uid or egid != old.gid
-    if old.no_new_privs and (set_id or permitted & ~old.cap_permitted):
-        euid, egid = old.uid, old.gid
+    if (old.no_new_privs or traced) and (set_id or permitted & ~old.cap_permitted):
+        if old.no_new_privs or not old.has_cap(CAP_SETUID):
+            euid, egid = old.uid, old.gid
         permitted &= old.cap_permitted
     ambient = 0 if caps is not None or set_id else old.cap_ambient
     permitted |= ambient

@@ -16,7 +16,7 @@ from sentry.abi.x86_64 import NUMBERS
 from sentry.errors import E2BIG, EINVAL, EIO, ENOSYS
 from sentry.fs import aio
 from sentry.kernel import loader
-from sentry.kernel.program import Program, find
+from sentry.kernel.program import Program, find, new_credentials
 from sentry.kernel.ptrace import SIGNAL
 from sentry.kernel.rewrite import Rewritten, RewrittenCall, StoppedCall
 from sentry.kernel.signals import SigInfo
@@ -156,9 +156,12 @@ class Executor:
             self._give_pass(task.host_tid)
         self.kernel.trace_end(task, call)
         task.spawn = None
+        program = call.what.program
         if task.tracee is not None:
             task.tracee.apply_mode(off=True)
-        task.loading = program = call.what.program
+            creds, secure = new_credentials(task, program.privileges)  # the tracer may have come meanwhile
+            program = program._replace(creds=creds, secure=secure)
+        task.loading = program
         if task.fds.users > 1:
             fds = task.fds.fork()
             task.fds.drop()

@@ -152,12 +152,13 @@ def statistics() -> dict[str, int]:
 class FdTable:
     """A process's descriptors (Linux: files_struct). `users` tasks share it; the last `drop` closes all."""
 
-    __slots__ = ("__weakref__", "locked", "nc", "users")
+    __slots__ = ("__weakref__", "locked", "nc", "noted", "users")
 
     def __init__(self, limit: int = 1024, nc: Any = None) -> None:
         self.nc = ffi.gc(lib.nc_fdt_new(min(limit, 1 << 30)) if nc is None else nc, lib.nc_fdt_free)
         self.users = 1
         self.locked: set[Any] = set()  # inodes on which this table owns POSIX locks (fs/locks.py)
+        self.noted: dict[File, Any] = {}  # directories that it is told of by signals (fs/dnotify.py)
 
     # --- looking up
 
@@ -213,8 +214,7 @@ class FdTable:
 
     def install_at(self, fd: int, file: File, cloexec: bool = False) -> int:
         """dup2(2): `fd` becomes `file`; what was open there is closed."""
-        if self.locked:
-            self._drop_locks(fd)
+        self._flush(fd)
         done = lib.nc_fdt_install_at(self.nc, fd, twin(file), cloexec)
         if done < 0:
             release_unused(file)
@@ -224,19 +224,26 @@ class FdTable:
 
     def close(self, fd: int) -> bool:
         """close(2). True: the guest's host table has a descriptor of ours there: the host should close it."""
-        if self.locked:
-            self._drop_locks(fd)
+        self._flush(fd)
         done = lib.nc_fdt_close(self.nc, fd)
         if done < 0:
             raise EBADF
         return done == 1
 
-    def _drop_locks(self, fd: int) -> None:
-        """POSIX locks go with the first close of any descriptor of the file (fcntl(2))."""
-        if lib.nc_fdt_lookup(self.nc, fd, 1) >= 0:
-            from sentry.fs.locks import drop_posix
+    def mind_closes(self) -> None:
+        """Have C leave closes to us while there are POSIX locks or directories watched by signals: both go with the
+        first close of any descriptor of the file (filp_flush)."""
+        lib.nc_fdt_set_locks(self.nc, bool(self.locked or self.noted))
 
-            drop_posix(self, self.get(fd).inode)
+    def _flush(self, fd: int) -> None:
+        if (not self.locked and not self.noted) or lib.nc_fdt_lookup(self.nc, fd, 0) < 0:
+            return
+        from sentry.fs.locks import drop_posix
+
+        file = self.get(fd)
+        drop_posix(self, file.inode)
+        if watch := self.noted.get(file):
+            watch.drop()
 
     # --- life
 
@@ -255,10 +262,10 @@ class FdTable:
 
     def close_on_exec(self) -> None:
         """execve(2) of the only user (a sharer gets a `fork` first): close what is marked."""
-        if self.locked:
+        if self.locked or self.noted:
             for fd, _ in list(self.items()):
                 if self.get_cloexec(fd):
-                    self._drop_locks(fd)
+                    self._flush(fd)
         lib.nc_fdt_exec(self.nc)
         drain()
 
@@ -272,6 +279,8 @@ class FdTable:
 
             for inode in list(self.locked):
                 drop_posix(self, inode)
+        for watch in list(self.noted.values()):
+            watch.drop()
         lib.nc_fdt_clear(self.nc)
         drain()
 

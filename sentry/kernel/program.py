@@ -10,6 +10,7 @@ from sentry.abi.linux import (
     AT_EMPTY_PATH,
     AT_FDCWD,
     AT_SYMLINK_NOFOLLOW,
+    CAP_SYS_PTRACE,
     MS_NOEXEC,
     MS_NOSUID,
     O_RDONLY,
@@ -52,6 +53,14 @@ MAX_ARGS = 0x7FFFFFFF // 8
 _EXECVE, _EXECVEAT = NUMBERS["execve"], NUMBERS["execveat"]
 
 
+class Privileges(NamedTuple):
+    """What a file gives to who runs it: `uid` and `gid` of set-id bits, capabilities."""
+
+    uid: int | None = None
+    gid: int | None = None
+    caps: FileCaps | None = None
+
+
 class Program(NamedTuple):
     """What a successful execve will run."""
 
@@ -63,6 +72,7 @@ class Program(NamedTuple):
     interp_file: "File | None"
     interp_elf: elf.Elf | None
     argv_head: list[bytes] | None  # a script: what replaces argv[0]
+    privileges: Privileges
     creds: Credentials
     secure: bool
     readable: bool
@@ -90,8 +100,8 @@ async def find(task: "Task", dirfd: int, path: bytes, flags: int = 0) -> Program
         file = await open_executable(task, place)
         data = await file.pread(task, SCRIPT_LINE, 0)
         if data[:2] != b"#!":
-            creds, secure = await _new_credentials(task, place)  # of a script's interpreter, not of the script
-            return await _elf_program(task, place, shown, comm, file, data, head, creds, secure)
+            privileges = await _privileges(task, place)  # of a script's interpreter, not of the script
+            return await _elf_program(task, place, shown, comm, file, data, head, privileges)
         words = _script_words(data)
         if head is None:
             head = [*words, shown]
@@ -139,9 +149,9 @@ async def _elf_program(
     file: "File",
     data: bytes,
     head: list[bytes] | None,
-    creds: Credentials,
-    secure: bool,
+    privileges: Privileges,
 ) -> Program:
+    creds, secure = new_credentials(task, privileges)
     image = await _read_elf(task, file, data)
     file.mapping()  # a file that can't be mapped can't be run
     interp_file = interp_elf = None
@@ -159,7 +169,7 @@ async def _elf_program(
         if interp_elf.type != elf.ET_DYN:
             raise ELIBBAD
     readable = allowed(task, place.inode, MAY_READ)
-    return Program(place, shown, comm, file, image, interp_file, interp_elf, head, creds, secure, readable)
+    return Program(place, shown, comm, file, image, interp_file, interp_elf, head, privileges, creds, secure, readable)
 
 
 async def _read_elf(task: "Task", file: "File", data: bytes) -> elf.Elf:
@@ -181,11 +191,17 @@ async def _read_at(task: "Task", file: "File", size: int, offset: int) -> bytes:
     return data
 
 
-async def _new_credentials(task: "Task", place: "Path") -> tuple[Credentials, bool]:
-    """Credentials after running the file: set-id bits count unless the mount or the task forbids them, and file
-    capabilities unless the mount does."""
+def new_credentials(task: "Task", privileges: Privileges) -> tuple[Credentials, bool]:
+    """`exec_credentials` of the task, which may be traced."""
+    tracee = task.tracee
+    traced = tracee is not None and not tracee.tracer.creds.has_cap(CAP_SYS_PTRACE)
+    return exec_credentials(task.creds, *privileges, traced)
+
+
+async def _privileges(task: "Task", place: "Path") -> Privileges:
+    """Set-id bits count unless the mount or the task forbids them, and file capabilities unless the mount does."""
     if place.mount.flags & MS_NOSUID:
-        return exec_credentials(task.creds, None, None)
+        return Privileges()
     inode = place.inode
     uid = gid = None
     if not task.creds.no_new_privs:
@@ -193,7 +209,7 @@ async def _new_credentials(task: "Task", place: "Path") -> tuple[Credentials, bo
             uid = inode.uid
         if inode.mode & (S_ISGID | S_IXGRP) == S_ISGID | S_IXGRP:
             gid = inode.gid
-    return exec_credentials(task.creds, uid, gid, await _file_capabilities(task, inode))
+    return Privileges(uid, gid, await _file_capabilities(task, inode))
 
 
 async def _file_capabilities(task: "Task", inode: "Inode") -> FileCaps | None:

@@ -1,6 +1,6 @@
 """The mount table as a guest changes it: mount(2), umount2(2), pivot_root(2). All need CAP_SYS_ADMIN.
 
-The newer calls, which do the same in steps, are in fsmount.py.
+The newer calls, which do the same in steps (fsopen(2), open_tree(2), ...), are ENOSYS.
 """
 
 from __future__ import annotations
@@ -105,7 +105,9 @@ async def sys_mount(
         fs.flags |= mountflags & SUPER_FLAGS
         if fs is at.mount.fs and is_root(at):
             raise EBUSY
-        graft(task, Mount(fs, mount_flags(mountflags), source_name), at)
+        new = Mount(fs, mount_flags(mountflags), source_name)
+        check_graft(task, fs.root.mode, 1, at)
+        task.mounts.mount(new, at)
 
 
 def _text(task: Task, addr: int) -> bytes | None:
@@ -131,16 +133,16 @@ def is_root(place: Path) -> bool:
     return place.dentry is place.mount.root
 
 
-def graft(task: Task, new: Mount, at: Path) -> None:
-    """Mount `new` on `at` (graft_tree): a directory goes on a directory, anything else on a non-directory."""
+def check_graft(task: Task, mode: int, count: int, at: Path) -> None:
+    """Whether `count` mounts, the topmost of a file of `mode`, may go on `at` (graft_tree): a directory on a directory,
+    anything else on a non-directory. Asked before they are made: a shared one is known to its peers from then on."""
     if at.mount.ns is not task.mounts:
         raise EINVAL
     if at.dentry.dead:
         raise ENOENT
-    assert new.root.inode is not None
-    if (new.root.inode.mode & S_IFMT == S_IFDIR) != (at.inode.mode & S_IFMT == S_IFDIR):
+    if (mode & S_IFMT == S_IFDIR) != (at.inode.mode & S_IFMT == S_IFDIR):
         raise ENOTDIR
-    task.mounts.mount(new, at)
+    task.mounts.check_room(count, at)
 
 
 def remount(task: Task, at: Path, flags: int, options: bytes) -> None:
@@ -166,18 +168,16 @@ def remount(task: Task, at: Path, flags: int, options: bytes) -> None:
 async def _bind(task: Task, source: bytes | None, at: Path, recursive: bool) -> None:
     if not source:
         raise EINVAL
-    graft(task, clone(task, await resolve(task, AT_FDCWD, source), recursive), at)
-
-
-def clone(task: Task, old: Path, recursive: bool) -> Mount:
-    """A mount of what `old` names, sitting nowhere yet; `recursive`: with what is mounted below."""
+    old = await resolve(task, AT_FDCWD, source)
     if old.mount.unbindable or old.mount.ns is not task.mounts:
         raise EINVAL
+    check_graft(task, old.inode.mode, sum(1 for _ in old.mount.walk()) if recursive else 1, at)
     if recursive:
-        return copy_tree(old.mount, old)
-    new = old.mount.clone(old.dentry)
-    join(new, old.mount)
-    return new
+        new = copy_tree(old.mount, old)
+    else:
+        new = old.mount.clone(old.dentry)
+        join(new, old.mount)
+    task.mounts.mount(new, at)
 
 
 def _propagation(at: Path, flags: int) -> None:
@@ -204,8 +204,9 @@ def move(task: Task, old: Path, at: Path) -> None:
         if above is mount:
             raise ELOOP
         above = above.parent
+    check_graft(task, old.inode.mode, sum(1 for _ in mount.walk()), at)
     mount.detach()
-    graft(task, mount, at)
+    task.mounts.mount(mount, at)
 
 
 @syscall

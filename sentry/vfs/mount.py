@@ -23,11 +23,11 @@ from sentry.abi.linux import (
     S_IFMT,
     S_IFREG,
 )
-from sentry.errors import EINVAL
+from sentry.errors import EINVAL, ENOSPC
 from sentry.kernel.fdtable import FILES, drain
 from sentry.vfs.dentry import Dentry, invalidate
 from sentry.vfs.memo import forget_all
-from sentry.vfs.propagate import copies, join, make_private
+from sentry.vfs.propagate import copies, join, make_private, receiving
 
 if TYPE_CHECKING:
     from sentry.vfs.file import File
@@ -38,6 +38,9 @@ if TYPE_CHECKING:
 MOUNT_FLAGS = (
     MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_NOATIME | MS_NODIRATIME | MS_RELATIME | MS_NOSYMFOLLOW
 )
+
+#: in one namespace (/proc/sys/fs/mount-max); fewer than Linux has, as looking through them all takes longer here
+MOUNT_MAX = 10_000
 
 _next_id = 0
 
@@ -148,9 +151,11 @@ class Mount:
 
     def walk(self) -> Iterator[Mount]:
         """This mount and all below it, parents first."""
-        yield self
-        for child in list(self.children.values()):
-            yield from child.walk()
+        todo = [self]
+        while todo:
+            mount = todo.pop()
+            yield mount
+            todo += reversed(mount.children.values())
 
     def __del__(self) -> None:
         fs = self.fs
@@ -179,6 +184,11 @@ class MountNamespace:
     def mounts(self) -> list[Mount]:
         """All mounts, parents before children, in the order /proc/mounts shows."""
         return sorted(self.root.walk(), key=lambda mount: mount.id)
+
+    def check_room(self, count: int, at: Path) -> None:
+        """ENOSPC if `count` more mounts on `at`, and again wherever that propagates to, would be too many."""
+        if sum(1 for _ in self.root.walk()) + count * (1 + receiving(cross_down(at))) > MOUNT_MAX:
+            raise ENOSPC
 
     def mount(self, new: Mount, at: Path) -> None:
         """Put `new` on top of whatever is mounted at `at`."""

@@ -8,11 +8,14 @@ and an unbindable one can't be bind mounted either.
     join(copy, old)                             # a bind mount, or the same one in a new namespace
     for copy, parent in copies(tree, at): ...   # before `tree` is mounted on `at`
     received(mount)                             # what has to go with `mount`
+
+Guests make trees and chains of masters as deep as they like: nothing here recurses.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from heapq import heappop, heappush
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -26,13 +29,21 @@ class PeerGroup:
     __slots__ = ("id", "members", "slaves")
 
     def __init__(self, first: Mount) -> None:
-        self.id = next(number for number in range(1, len(_groups) + 2) if number not in _groups)
-        self.members = [first]
-        self.slaves: list[Mount] = []
-        _groups[self.id] = self
+        global _numbers
+        if _free:
+            self.id = heappop(_free)
+        else:
+            self.id = _numbers = _numbers + 1
+        self.members = {first: None}
+        self.slaves: dict[Mount, None] = {}
+
+    def end(self) -> None:
+        """It has no members any more."""
+        heappush(_free, self.id)
 
 
-_groups: dict[int, PeerGroup] = {}  # by the number that mountinfo shows; the lowest free one is taken
+_numbers = 0  # how many groups there ever were at once; mountinfo shows a group's number
+_free: list[int] = []  # those of them that no group has: the lowest is taken first
 
 
 # --- changing the kind
@@ -51,11 +62,11 @@ def make_slave(mount: Mount) -> None:
     if group is None:
         return
     mount.group = None
-    group.members.remove(mount)
+    del group.members[mount]
     if group.members:
         _set_master(mount, group)
         return
-    del _groups[group.id]
+    group.end()
     for slave in list(group.slaves):
         _set_master(slave, mount.master)
 
@@ -74,17 +85,17 @@ def make_unbindable(mount: Mount) -> None:
 
 def _set_master(mount: Mount, master: PeerGroup | None) -> None:
     if mount.master is not None:
-        mount.master.slaves.remove(mount)
+        del mount.master.slaves[mount]
     mount.master = master
     if master is not None:
-        master.slaves.append(mount)
+        master.slaves[mount] = None
 
 
 def join(copy: Mount, old: Mount) -> None:
     """`copy`, a clone of `old`, gives and receives as `old` does."""
     copy.group = old.group
     if copy.group is not None:
-        copy.group.members.append(copy)
+        copy.group.members[copy] = None
     _set_master(copy, old.master)
 
 
@@ -93,15 +104,22 @@ def join(copy: Mount, old: Mount) -> None:
 
 def copy_tree(tree: Mount, source: Path | None = None) -> Mount:
     """A clone of `tree` with what is mounted in it, but for what is unbindable. `source`: from that place on."""
-    copy = tree.clone(None if source is None else source.dentry)
-    join(copy, tree)
-    for child in list(tree.children.values()):
-        point = child.mountpoint
-        assert point is not None
-        if child.unbindable or (source is not None and not source.dentry.is_ancestor_of(point)):
+    first = tree.clone(None if source is None else source.dentry)
+    join(first, tree)
+    inside = [
+        child for point, child in tree.children.items() if source is None or source.dentry.is_ancestor_of(point)
+    ]
+    todo = [(child, first) for child in reversed(inside)]
+    while todo:
+        mount, parent = todo.pop()
+        if mount.unbindable:
             continue
-        copy_tree(child).attach(copy, point)
-    return copy
+        assert mount.mountpoint is not None
+        copy = mount.clone()
+        join(copy, mount)
+        copy.attach(parent, mount.mountpoint)
+        todo += [(child, copy) for child in reversed(mount.children.values())]
+    return first
 
 
 def copies(tree: Mount, at: Path) -> list[tuple[Mount, Mount]]:
@@ -124,26 +142,34 @@ def copies(tree: Mount, at: Path) -> list[tuple[Mount, Mount]]:
 
 def _to_slaves(tree: Mount, group: PeerGroup, dentry: Dentry, made: list[tuple[Mount, Mount]]) -> None:
     """Copies of `tree`, which is shared, for the slaves of `group` and those who receive from them."""
-    groups = []
-    for slave in list(group.slaves):
-        if slave.group is not None:
-            if slave.group not in groups:
-                groups.append(slave.group)
-        elif _shows(slave, dentry):
-            made.append((_slave_of(tree), slave))
-    for below in groups:
-        first = tree
-        for member in list(below.members):
-            if not _shows(member, dentry):
-                continue
-            if first is tree:
-                first = _slave_of(tree)
-                for each in first.walk():
-                    make_shared(each)
-                made.append((first, member))
-            else:
-                made.append((copy_tree(first), member))
-        _to_slaves(first, below, dentry, made)
+    todo = [(tree, group)]
+    while todo:
+        tree, here = todo.pop()
+        if here is not group:
+            tree = _to_members(tree, here, dentry, made)
+        below: dict[PeerGroup, None] = {}
+        for slave in list(here.slaves):
+            if slave.group is not None:
+                below[slave.group] = None
+            elif _shows(slave, dentry):
+                made.append((_slave_of(tree), slave))
+        todo += [(tree, each) for each in reversed(below)]
+
+
+def _to_members(tree: Mount, group: PeerGroup, dentry: Dentry, made: list[tuple[Mount, Mount]]) -> Mount:
+    """Copies of `tree` for a group of slaves; what their own slaves get copies of."""
+    first = tree
+    for member in list(group.members):
+        if not _shows(member, dentry):
+            continue
+        if first is tree:
+            first = _slave_of(tree)
+            for each in first.walk():
+                make_shared(each)
+            made.append((first, member))
+        else:
+            made.append((copy_tree(first), member))
+    return first
 
 
 def _slave_of(tree: Mount) -> Mount:
@@ -151,6 +177,11 @@ def _slave_of(tree: Mount) -> Mount:
     for each in copy.walk():
         make_slave(each)
     return copy
+
+
+def receiving(at: Path) -> int:
+    """How many mounts get a copy of what is mounted on `at`."""
+    return sum(_shows(mount, at.dentry) for mount in receivers(at.mount))
 
 
 def _shows(mount: Mount, dentry: Dentry) -> bool:

@@ -3,7 +3,9 @@
 #include <grp.h>
 #include <linux/capability.h>
 #include <sys/fsuid.h>
+#include <sys/auxv.h>
 #include <sys/personality.h>
+#include <sys/ptrace.h>
 #include <sys/sendfile.h>
 #include <sys/xattr.h>
 #include <sys/random.h>
@@ -301,13 +303,15 @@ static void with_file_capabilities(void) {
     say("no exec: %s", strerrorname_np(errno));
 }
 
-PROBE(zz_permitted) {
+static void say_process_capabilities(void) {
     char line[256];
     FILE *status = fopen("/proc/self/status", "r");
     while (fgets(line, sizeof line, status))
         if (strncmp(line, "CapPrm", 6) == 0 || strncmp(line, "CapEff", 6) == 0)
             say("%.*s", (int)strcspn(line, "\n"), line);
 }
+
+PROBE(zz_permitted) { say_process_capabilities(); }
 
 PROBE(file_capabilities) {
     struct vfs_cap_data caps = {.magic_etc = VFS_CAP_REVISION_2 | VFS_CAP_FLAGS_EFFECTIVE, .data[0].permitted = 1 << CAP_NET_RAW};
@@ -349,7 +353,10 @@ static void run_the_script(void) {
     say("no exec: %s", strerrorname_np(errno));
 }
 
-PROBE(zz_effective) { say("%d %d", getuid(), geteuid()); }
+PROBE(zz_effective) {
+    say("%d %d %d %d %ld", getuid(), geteuid(), getgid(), getegid(), getauxval(AT_SECURE));
+    say_process_capabilities();
+}
 
 // The interpreter's set-user-id bit counts, the script's does not.
 PROBE(script_of_setuid_interpreter) {
@@ -365,4 +372,45 @@ PROBE(script_of_setuid_interpreter) {
     MUST(chmod("script", 0755));
     MUST(chmod("interpreter", 04755));
     in_child("interpreter", run_the_script);
+}
+
+static void traced_exec(bool keeps_setuid) {
+    if (keeps_setuid)
+        prctl(PR_SET_KEEPCAPS, 1);
+    MUST(setgid(1000));
+    MUST(setuid(1000));
+    if (keeps_setuid) {
+        struct __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};
+        struct __user_cap_data_struct data[2] = {{.effective = 1 << CAP_SETUID, .permitted = 1 << CAP_SETUID}};
+        MUST(syscall(SYS_capset, &header, data));
+    }
+    pid_t pid = fork();
+    if (pid == 0) {
+        MUST(ptrace(PTRACE_TRACEME, 0, 0, 0));
+        execl("./prog", "prog", "zz_effective", NULL);
+        say("no exec: %s", strerrorname_np(errno));
+        _exit(1);
+    }
+    int status;
+    while (waitpid(pid, &status, 0) == pid && WIFSTOPPED(status))
+        MUST(ptrace(PTRACE_CONT, pid, 0, 0));
+    SHOW(status);
+}
+static void of_a_user(void) { traced_exec(false); }
+static void of_one_who_may(void) { traced_exec(true); }
+
+// Who is traced by a user gets nothing of the program that it runs.
+PROBE(traced_exec_of_setuid_program) {
+    struct vfs_cap_data caps = {.magic_etc = VFS_CAP_REVISION_2, .data[0].permitted = 1 << CAP_NET_RAW};
+    int from = MUST(open("/probe", O_RDONLY)), to = MUST(open("prog", O_WRONLY | O_CREAT, 0755));
+    while (sendfile(to, from, NULL, 1 << 24) > 0)
+        continue;
+    close(to);
+    in_child("plain", of_a_user);
+    MUST(chmod("prog", 06755));
+    in_child("set-id", of_a_user);
+    in_child("set-id, with CAP_SETUID", of_one_who_may);
+    MUST(chmod("prog", 0755));
+    MUST(setxattr("prog", "security.capability", &caps, XATTR_CAPS_SZ_2, 0));
+    in_child("capability", of_a_user);
 }

@@ -99,6 +99,7 @@ class Task:
         self.group = Group()
         self.group.tasks.append(self)
         self.kernel = self
+        self.tracee = None
 
     def groups(self) -> list[Group]:
         return [self.group]

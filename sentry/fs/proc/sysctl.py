@@ -14,6 +14,7 @@ from sentry.fs import aio
 from sentry.fs.proc.facts import facts_of, random_uuid
 from sentry.fs.proc.system import RELEASE, SYSNAME, VERSION
 from sentry.fs.pseudo import PseudoDirectory, PseudoFile, PseudoFilesystem, Tree, number
+from sentry.vfs.mount import MOUNT_MAX
 from sentry.vfs.perm import Protected
 
 if TYPE_CHECKING:
@@ -123,6 +124,7 @@ KNOBS: dict[bytes, Knob] = {
     b"fs/aio-nr": Knob(lambda kernel: b"%d" % aio.used(kernel)),
     b"fs/lease-break-time": _fixed(b"45"),
     b"fs/leases-enable": _fixed(b"1"),
+    b"fs/mount-max": _fixed(b"%d" % MOUNT_MAX),
     b"fs/pipe-max-size": _fixed(b"1048576"),
     b"fs/pipe-user-pages-soft": _fixed(b"16384"),
     b"fs/pipe-user-pages-hard": _fixed(b"0"),

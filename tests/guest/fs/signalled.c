@@ -169,6 +169,20 @@ PROBE(lease_broken) {
     reap("truncating", pid);
 }
 
+// A process that asks for itself, and closes the directory or leaves that to its end.
+static pid_t notifier(int fd, bool closes) {
+    pid_t pid = fork();
+    if (pid == 0) {
+        SHOW(fcntl(fd, F_NOTIFY, DN_CREATE | DN_MULTISHOT));
+        if (closes)
+            close(fd);
+        make_file(closes ? "d/closed" : "d/open", "");
+        say_signals("in the child");
+        _exit(0);
+    }
+    return pid;
+}
+
 PROBE(folder_notify) {
     MUST(mkdir("d", 0755));
     make_file("f", "");
@@ -198,6 +212,16 @@ PROBE(folder_notify) {
     SHOW(fcntl(fd, F_NOTIFY, 0));
     MUST(rmdir("d/sub"));
     say_signals("after the end");
+    SHOW(fcntl(fd, F_NOTIFY, DN_CREATE | DN_MULTISHOT));
+    reap("a process that closes it", notifier(fd, true));
+    make_file("d/c", "");
+    say_signals("another has closed it");
+    close(MUST(dup(fd))); // any descriptor of it
+    make_file("d/e", "");
+    say_signals("closed");
+    reap("a process that ends", notifier(fd, false));
+    make_file("d/f", "");
+    say_signals("after its end");
     SHOW(fcntl(MUST(open("f", O_RDONLY)), F_NOTIFY, DN_CREATE));
     SHOW(fcntl(MUST(open("f", O_RDONLY)), F_NOTIFY, 0));
 }
