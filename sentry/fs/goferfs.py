@@ -27,7 +27,10 @@ from gofer.client import Client, Pending
 from native import lib
 from sentry.abi.linux import (
     EPOLLIN,
+    FALLOC_FL_COLLAPSE_RANGE,
+    FALLOC_FL_INSERT_RANGE,
     FALLOC_FL_KEEP_SIZE,
+    FALLOC_FL_PUNCH_HOLE,
     MS_NOEXEC,
     MS_RDONLY,
     O_ACCMODE,
@@ -590,6 +593,10 @@ def _keep_open(inode: GoferInode) -> None:
             _kept_open.append(oldest)
 
 
+#: modes of fallocate(2) that RLIMIT_FSIZE does not hold
+_WITHIN = FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE | FALLOC_FL_COLLAPSE_RANGE | FALLOC_FL_INSERT_RANGE
+
+
 class GoferFile(HostFile):
     """An open regular file. Only what may take the disk's time goes through the gofer."""
 
@@ -607,7 +614,7 @@ class GoferFile(HostFile):
         await self._keep_mode()
 
     def counts(self, mode: int) -> bool:
-        return not mode & FALLOC_FL_KEEP_SIZE
+        return not mode & _WITHIN
 
     async def _keep_mode(self) -> None:
         """We have no CAP_FSETID: to our writes the host takes setuid and setgid away, when the guest may keep them."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from native import ffi, lib
 from sentry.abi.linux import (
     FALLOC_FL_KEEP_SIZE,
+    FALLOC_FL_PUNCH_HOLE,
     IN_MODIFY,
     O_APPEND,
     O_NONBLOCK,
@@ -22,7 +23,7 @@ from sentry.abi.linux import (
     RWF_NOAPPEND,
     SIGXFSZ,
 )
-from sentry.errors import EAGAIN, EBADF, EFBIG, EINVAL, ENODEV, ENOSPC, from_errno, from_host
+from sentry.errors import EAGAIN, EBADF, EFBIG, EINVAL, ENODEV, ENOSPC, EOPNOTSUPP, from_errno, from_host
 from sentry.kernel.fdtable import hold, new_twin, unhold
 from sentry.kernel.sched import wait
 from sentry.vfs import notify
@@ -321,13 +322,15 @@ class HostFile(CFile):
 
     def counts(self, mode: int) -> bool:
         """Whether such a fallocate(2) is held to RLIMIT_FSIZE; tmpfs minds blocks beyond the end, too."""
-        return True
+        return not mode & ~FALLOC_FL_KEEP_SIZE
 
     async def fallocate(self, task: Task, mode: int, offset: int, length: int) -> None:
         host_fd = self.backing.host_fd(True)
         if host_fd < 0:
             raise EBADF
-        if not mode & ~FALLOC_FL_KEEP_SIZE and self.counts(mode):
+        if self.inode.fs.limited and mode & ~(FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE):
+            raise EOPNOTSUPP  # all else is unknown to tmpfs, and would grow past its limit where the host knows it
+        if self.counts(mode):
             check_file_size(task, offset + length, self.backing.host_stat()[0])
             if self.inode.reserve(offset, length) < length:
                 raise ENOSPC

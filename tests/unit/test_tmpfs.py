@@ -9,8 +9,20 @@ from struct import unpack_from
 
 import pytest
 
-from sentry.abi.linux import AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_FOLLOW, S_IFIFO, XATTR_CREATE, XATTR_REPLACE
-from sentry.errors import EFBIG, EINVAL, ENOENT, ENOSPC, ENXIO
+from sentry.abi.linux import (
+    AT_EMPTY_PATH,
+    AT_FDCWD,
+    AT_SYMLINK_FOLLOW,
+    FALLOC_FL_INSERT_RANGE,
+    FALLOC_FL_KEEP_SIZE,
+    FALLOC_FL_PUNCH_HOLE,
+    FALLOC_FL_UNSHARE_RANGE,
+    FALLOC_FL_ZERO_RANGE,
+    S_IFIFO,
+    XATTR_CREATE,
+    XATTR_REPLACE,
+)
+from sentry.errors import EFBIG, EINVAL, ENOENT, ENOSPC, ENXIO, EOPNOTSUPP
 from sentry.fs import regular
 from sentry.fs.store import Store
 from sentry.fs.tmpfs import Tmpfs
@@ -250,3 +262,15 @@ def test_writing_and_truncating_clear_setuid(rig: Rig) -> None:
     run(other.task.fds.get(fd).write(other.task, b"x"))
     rig.call(attrs.sys_stat, b"/f", rig.buffer)
     assert unpack_from("<I", rig.bytes(144), 24)[0] == 0o100777
+
+
+def test_a_limit_is_not_passed_by_growing_in_the_middle(store: Store) -> None:
+    rig = Rig(Tmpfs(store, max_bytes=65536))
+    fd = rig.call(files.sys_open, b"/f", os.O_RDWR | os.O_CREAT, 0o644)
+    file = rig.task.fds.get(fd)
+    assert rig.call(files.sys_fallocate, file, 0, 0, 8192) is None
+    for mode in (FALLOC_FL_ZERO_RANGE, FALLOC_FL_INSERT_RANGE, FALLOC_FL_UNSHARE_RANGE):
+        assert rig.errno(files.sys_fallocate, file, mode, 4096, 1 << 20) == EOPNOTSUPP.errno
+    assert rig.errno(files.sys_fallocate, file, FALLOC_FL_KEEP_SIZE, 0, 1 << 20) == ENOSPC.errno
+    assert rig.call(files.sys_fallocate, file, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, 4096) is None
+    rig.close()
