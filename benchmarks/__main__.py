@@ -1,7 +1,8 @@
-"""`make bench`: system calls, start-up and memory, in the sandbox and beside it, as ratios against their bars.
+"""`make bench`: system calls, start-up, memory and whole programs, in the sandbox and beside it, as ratios against bars.
 
 Every figure is taken in this one run: the same static program on bare Linux (a chroot of the same root) and in
-a sandbox, a bare seccomp notification as the yardstick for intercepted calls, and `runc run` beside ours.
+a sandbox, a bare seccomp notification as the yardstick for intercepted calls, and `runc run` beside ours. Whole
+programs (programs.py) have no bars.
 A ratio over its bar is marked; the exit code stays 0, since a busy machine is no bug.
 """
 
@@ -18,6 +19,7 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
+from benchmarks import programs
 from tests import bundles, leaks, roots, sandboxes
 from tests.e2e.containers import Containers
 
@@ -57,15 +59,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
     parser.add_argument("--only", nargs="*", default=[], help="these benchmarks, by name")
     parser.add_argument("--no-startup", action="store_true", help="leave out start-up and memory")
+    parser.add_argument("--programs", action="store_true", help="only the whole programs")
+    parser.add_argument("--no-programs", action="store_true", help="leave them out")
     options = parser.parse_args()
     if problem := sandboxes.bare_problem() or sandboxes.sandbox_problem():
         sys.exit(f"error: {problem}")
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-        root = bench_root(Path(folder))
-        calls(root, options.only)
-        if not options.no_startup:
-            startup(Path(folder), root)
-            memory(Path(folder), root)
+        if not options.programs:
+            root = bench_root(Path(folder))
+            calls(root, options.only)
+            if not options.no_startup:
+                startup(Path(folder), root)
+                memory(Path(folder), root)
+        if not (options.no_programs or options.only):
+            whole_programs()
 
 
 def bench_root(folder: Path) -> Path:
@@ -154,6 +161,14 @@ def memory(folder: Path, root: Path) -> None:
     print(f"{'PSS, all':20}{total:12.1f} MB  bar {PSS_LIMIT_MB} MB{mark}")
     runtime("delete", "--force", "idle")
     leaks.left_since(before, folder)
+
+
+def whole_programs() -> None:
+    root = roots.existing_debian_root()
+    if root is None:
+        print("\nwhole programs: no Debian root is made (make roots)")
+        return
+    programs.print_table(root)
 
 
 def step(text: str) -> None:

@@ -1,11 +1,11 @@
 """The sentry's end of the gofer's socket. Imports nothing of the sentry.
 
-A request is sent at once and answered in the socket's order. `poll` waits a moment for it, which is the
-usual way: an answer takes some 10 µs. If that is too short (the host's disk), set `pending.callback` and go
+A request is sent at once and answered in the socket's order. `exchange` waits a moment for the answer, which is the
+usual way: it takes some 10 µs. If that is too short (the host's disk), set `pending.callback` and go
 on; `on_readable`, called by the loop when `fileno()` is readable, calls it.
 
-    pending = client.send(LOOKUP, directory, name)
-    if not client.poll(pending):
+    pending = client.exchange(LOOKUP, directory, name)
+    if not pending.done:
         pending.callback = future.set          # called with the Pending
         await future.wait()
     if pending.errno: ...
@@ -18,6 +18,7 @@ from errno import EAGAIN, EIO
 from struct import Struct
 
 from gofer import protocol as p
+from native import ffi, lib
 
 PATIENCE_MS = 1
 RESTS = 32  # after a wait in vain, this many requests do without
@@ -47,7 +48,10 @@ class Pending:
 class Client:
     """Takes `fd`, GoferHandle.socket_fd. on_close is called once, when the gofer is gone."""
 
-    __slots__ = ("_backlog", "_buffer", "_next", "_rest", "_sock", "_view", "_waiting", "closed", "on_close")
+    __slots__ = (
+        "_backlog", "_buffer", "_donated", "_fd", "_into", "_next", "_rest", "_sock", "_view", "_waiting", "closed",
+        "on_close",
+    )  # fmt: skip
 
     def __init__(self, fd: int) -> None:
         self._sock = _socket.socket(fileno=fd)
@@ -56,6 +60,9 @@ class Client:
         self._sock.setsockopt(_socket.SOL_SOCKET, _SO_RCVTIMEO, _timeval.pack(0, PATIENCE_MS * 1000))
         self._buffer = bytearray(p.MAX_MESSAGE + 4096)
         self._view = memoryview(self._buffer)
+        self._into = ffi.from_buffer(self._buffer)
+        self._donated = ffi.new("int32_t *")
+        self._fd = fd
         self._next = 1
         self._rest = 0
         self._waiting: dict[int, Pending] = {}
@@ -73,9 +80,8 @@ class Client:
 
     def send(self, op: int, handle: int, payload: bytes = b"") -> Pending:
         """Never blocks. What the socket has no room for goes when answers have come."""
-        number = self._next
-        self._next = number + 1 & 0xFFFFFFFF or 1
-        pending = Pending(number)
+        pending = self._new()
+        number = pending.id
         if self.closed:
             pending.errno = EIO
             pending.done = True
@@ -84,7 +90,7 @@ class Client:
             self._waiting[number] = pending
         else:
             pending.done = True
-        message = p.HEADER.pack(number, op, 0, handle) + payload
+        message = self._message(number, op, handle, payload)
         if self._backlog:
             self._backlog.append(message)
             return pending
@@ -108,7 +114,46 @@ class Client:
             pending.callback = callback
         return pending
 
+    def _message(self, number: int, op: int, handle: int, payload: bytes) -> bytes:
+        return p.HEADER.pack(number, op, 0, handle) + payload
+
+    def _new(self) -> Pending:
+        number = self._next
+        self._next = number + 1 & 0xFFFFFFFF or 1
+        return Pending(number)
+
     # --- receiving ---
+
+    def exchange(self, op: int, handle: int, payload: bytes = b"") -> Pending:
+        """Send, and wait for the answer for about a millisecond, unless the gofer was slow just now."""
+        if self._waiting or self._backlog or self._rest or self.closed:
+            pending = self.send(op, handle, payload)
+            self.poll(pending)
+            return pending
+        # Nobody else waits: what comes is the answer, and all of it happens in one trip into C.
+        pending = self._new()
+        message = self._message(pending.id, op, handle, payload)
+        size = lib.nc_exchange(self._fd, message, len(message), self._into, len(self._buffer), self._donated)
+        if size >= p.HEAD:
+            self._take(pending, size, self._donated[0])
+        elif size == -EAGAIN:
+            self._waiting[pending.id] = pending
+            self._rest = RESTS
+        elif size == lib.NC_NOT_SENT:
+            self._waiting[pending.id] = pending
+            self._backlog.append(message)
+        else:
+            self._waiting[pending.id] = pending
+            self._fail()
+        return pending
+
+    def _take(self, pending: Pending, size: int, fd: int) -> None:
+        """The answer in the buffer is for `pending`."""
+        number, pending.errno, _zero, pending.value = p.REPLY.unpack_from(self._buffer)
+        assert number == pending.id, "the gofer answers out of order"
+        pending.data = bytes(self._view[p.HEAD : size])
+        pending.fd = fd
+        pending.done = True
 
     def poll(self, pending: Pending) -> bool:
         """Has it been answered? Waits for about a millisecond, unless the gofer was slow just now."""
@@ -160,18 +205,13 @@ class Client:
         if size < p.HEAD:
             self._fail()
             return False
-        number, errno, _zero, value = p.REPLY.unpack_from(self._buffer)
         fd = int.from_bytes(ancillary[0][2][:4], "little") if ancillary else -1
-        pending = self._waiting.pop(number, None)
+        pending = self._waiting.pop(p.REPLY.unpack_from(self._buffer)[0], None)
         if pending is None:
             if fd >= 0:
                 _socket.close(fd)
             return True
-        pending.errno = errno
-        pending.value = value
-        pending.data = bytes(self._view[p.HEAD : size])
-        pending.fd = fd
-        pending.done = True
+        self._take(pending, size, fd)
         if self._backlog:
             self._flush()
         if pending.callback is not None:

@@ -1,8 +1,8 @@
 """What a container may see of the host: the rootfs (export 0) and its bind mounts.
 
 Each export becomes a detached mount of its own (open_tree(2) with OPEN_TREE_CLONE): it has no path, `..`
-stops at its root, it is `nodev,nosuid`, and read-only is the mount's own property, so the host kernel
-enforces it.
+stops at its root, it is `nodev,nosuid`, and read-only and noexec are the mount's own properties, so the host
+kernel enforces them.
 Where the host refuses such mounts the export is a plain O_PATH descriptor, which may not cross into
 other mounts, and the server's own checks alone keep it read-only.
 """
@@ -21,8 +21,8 @@ class Export:
     """One tree or file of the host. `fd`, if given, is an open descriptor of `source` (any kind)."""
 
     __slots__ = (
-        "by_inode", "connect", "exclusive", "fd", "home", "kind", "mount_points", "readonly", "recursive", "resolve",
-        "root", "source",
+        "by_inode", "connect", "exclusive", "fd", "home", "kind", "mount_points", "noexec", "readonly", "recursive",
+        "resolve", "root", "source",
     )  # fmt: skip
 
     def __init__(
@@ -35,6 +35,7 @@ class Export:
         fd: int | None = None,
         connect: bool = False,
         mount_points: tuple[tuple[bytes, bool], ...] = (),
+        noexec: bool = False,
     ) -> None:
         self.source = source
         self.readonly = readonly
@@ -43,6 +44,7 @@ class Export:
         self.kind = kind
         self.fd = fd
         self.connect = connect  # may the guest connect to unix sockets in it
+        self.noexec = noexec  # what is mapped from it can't become executable
         self.mount_points = mount_points  # (place, is it a directory): made in a read-only tree for mounts to cover
         self.root = -1  # once opened: the O_PATH descriptor of its root
         self.resolve = host.BENEATH
@@ -91,6 +93,8 @@ def _detached(export: Export) -> int:
     attributes = host.MOUNT_ATTR_NOSUID | host.MOUNT_ATTR_NODEV
     if export.readonly:
         attributes |= host.MOUNT_ATTR_RDONLY
+    if export.noexec:
+        attributes |= host.MOUNT_ATTR_NOEXEC
     try:
         host.mount_setattr(fd, host.AT_RECURSIVE, attributes, host.MS_PRIVATE)
     except OSError:

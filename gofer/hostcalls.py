@@ -1,4 +1,5 @@
-"""The host's system calls that Python's os module lacks, by way of ctypes.
+"""The host's system calls that Python's os module lacks: by way of the C core those that requests need, by way of
+ctypes those that only set-up does.
 
 Only glibc wrappers and numbers that are the same on every architecture (424 and above) are used here.
 Each function raises OSError. Buffers are made once: a request allocates nothing here but its results.
@@ -8,13 +9,13 @@ import ctypes
 import os
 from struct import Struct
 
-# PyDLL keeps the GIL: the gofer has one thread, and letting go costs more than these calls take.
+from native import ffi, lib
+
 _libc = ctypes.PyDLL(None, use_errno=True)
 
 NR_OPEN_TREE = 428
 NR_MOVE_MOUNT = 429
 NR_FSOPEN, NR_FSCONFIG, NR_FSMOUNT = 430, 431, 432
-NR_OPENAT2 = 437
 NR_MOUNT_SETATTR = 442
 
 AT_FDCWD = -100
@@ -28,61 +29,41 @@ RESOLVE_NO_XDEV, RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS, RESOLVE_BENEATH = 1
 IN_ROOT = 0x10 | RESOLVE_NO_MAGICLINKS
 BENEATH = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS
 
-STATX_BASIC_AND_MORE = 0x7FF | 0x800 | 0x1000  # basic stats, birth time, mount id
-
-_how = Struct("=QQQ")
-_how_bytes = bytearray(_how.size)
-_how_at = ctypes.addressof(ctypes.c_char.from_buffer(_how_bytes))
-
-_openat2 = _libc["syscall"]
-_openat2.argtypes = (ctypes.c_long, ctypes.c_long, ctypes.c_char_p, ctypes.c_void_p, ctypes.c_long)
-_openat2.restype = ctypes.c_long
-
-
 def _raise(what: str) -> None:
     number = ctypes.get_errno()
     raise OSError(number, f"{what}: {os.strerror(number)}")
 
 
 def openat2(dirfd: int, name: bytes, flags: int, resolve: int, mode: int = 0) -> int:
-    _how.pack_into(_how_bytes, 0, flags | os.O_CLOEXEC, mode, resolve)
-    while True:
-        fd: int = _openat2(NR_OPENAT2, dirfd, name, _how_at, 24)
-        if fd >= 0:
-            return fd
-        number = ctypes.get_errno()
-        if number != 11 and number != 4:  # EAGAIN: a rename raced with RESOLVE_BENEATH; try again
-            raise OSError(number, "openat2")
+    fd: int = _open(dirfd, name, flags, mode, resolve)
+    if fd < 0:
+        raise OSError(-fd, "openat2")
+    return fd
 
 
 # statx fills this; whoever needs the answer longer copies it.
 stat_buffer = bytearray(256)
-_stat_at = ctypes.addressof(ctypes.c_char.from_buffer(stat_buffer))
-_statx = _libc.statx
-_statx.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_uint, ctypes.c_void_p)
+_stat_at = ffi.from_buffer(stat_buffer)
+_open, _statx = lib.nc_host_open, lib.nc_host_statx
 
 
 def statx(dirfd: int, name: bytes = b"") -> None:
     """Of the descriptor itself, or of one name beneath it, into stat_buffer."""
-    flags = AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT
-    if _statx(dirfd, name, flags, STATX_BASIC_AND_MORE, _stat_at) < 0:
-        raise OSError(ctypes.get_errno(), "statx")
+    error = _statx(dirfd, name, _stat_at)
+    if error:
+        raise OSError(-error, "statx")
 
 
-_getdents = _libc.getdents64
-_getdents.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t)
-_getdents.restype = ctypes.c_ssize_t
-
-
-def getdents(fd: int, address: int, size: int) -> int:
-    count: int = _getdents(fd, address, size)
+def getdents(fd: int, buffer: object, size: int) -> int:
+    """Into `buffer`, which `writable` gave."""
+    count: int = lib.nc_host_getdents(fd, buffer, size)
     if count < 0:
-        raise OSError(ctypes.get_errno(), "getdents64")
+        raise OSError(-count, "getdents64")
     return count
 
 
-def address_of(buffer: bytearray) -> int:
-    return ctypes.addressof(ctypes.c_char.from_buffer(buffer))
+def writable(buffer: bytearray) -> object:
+    return ffi.from_buffer(buffer)
 
 
 _fstatfs = _libc.fstatfs
@@ -97,24 +78,25 @@ def fstatfs(fd: int) -> bytes:
     return buffer.raw
 
 
-_renameat2 = _libc.renameat2
-_renameat2.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_uint)
-
-
 def renameat2(olddir: int, old: bytes, newdir: int, new: bytes, flags: int) -> None:
-    if _renameat2(olddir, old, newdir, new, flags) < 0:
-        _raise("renameat2")
+    error = lib.nc_host_rename(olddir, old, newdir, new, flags)
+    if error:
+        raise OSError(-error, "renameat2")
 
 
 UTIME_NOW, UTIME_OMIT = (1 << 30) - 1, (1 << 30) - 2
-_timespecs = Struct("=qqqq")
-_utimensat = _libc.utimensat
-_utimensat.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_int)
+_times = ffi.new("struct nc_host_times *")
 
 
-def utimensat(dirfd: int, name: bytes, atime: tuple[int, int], mtime: tuple[int, int]) -> None:
-    if _utimensat(dirfd, name, _timespecs.pack(*atime, *mtime), 0) < 0:
-        _raise("utimensat")
+def setattr(
+    self_fd: int, fd: int, valid: int, mode: int, uid: int, gid: int, atime: tuple[int, int], mtime: tuple[int, int]
+) -> None:
+    """chown, chmod and utimensat, as `valid` says (protocol.SET_*, but for the size), of what `fd` is."""
+    _times.atime_s, _times.atime_ns = atime
+    _times.mtime_s, _times.mtime_ns = mtime
+    error = lib.nc_host_setattr(self_fd, fd, valid, mode, uid, gid, _times)
+    if error:
+        raise OSError(-error, "setattr")
 
 
 # --- set-up only: mounts, namespaces, privileges ---

@@ -26,7 +26,7 @@ TRIM_LOOKS_AT, TRIM_CLOSES = 256, 64
 
 class Node:
     __slots__ = (
-        "birth", "children", "export", "fd", "id", "key", "kind", "lookups", "name", "parent", "used"
+        "birth", "children", "export", "fd", "id", "key", "kind", "lookups", "name", "parent", "target", "used"
     )  # fmt: skip
 
     def __init__(
@@ -44,6 +44,7 @@ class Node:
         self.lookups = 1
         self.children = 0
         self.used = True
+        self.target = b""  # of a symlink, once it was read
 
 
 class Table:
@@ -111,6 +112,22 @@ class Table:
         self.nodes[node.id] = node
         export.by_inode[key] = node
         self._hold(node, fd)
+        return node
+
+    def known(self, parent: Node, name: bytes) -> "Node | None":
+        """The node of name in parent, if it is one that is held open: a look-up without an open. Leaves its statx in
+        stat_buffer.
+        """
+        host.statx(self.fd(parent), name)
+        export = parent.export
+        key, kind, birth = self._identify(export)
+        node = export.by_inode.get(key)
+        if node is None or node.fd < 0 or node.kind != kind or node.birth != birth:
+            return None
+        node.lookups += 1
+        node.used = True
+        if node.name is None and node.parent is not None:
+            self._move(node, parent, name)
         return node
 
     def at(self, parent: Node, name: bytes) -> "Node | None":

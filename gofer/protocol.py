@@ -21,7 +21,7 @@ MAX_VALUE = 65536  # an extended attribute's value; the largest thing a request 
 MAX_MESSAGE = MAX_VALUE + 1024
 MAX_TARGET = 4095
 DIRENT_BYTES = 60 * 1024  # of struct linux_dirent64 in one READDIR reply
-MAX_BATCH = 64  # names in one LOOKUPN
+MAX_BATCH = 64  # names in one LOOKUPN, WALK or WALK_OPEN
 MAX_FORGET = 512  # handles in one FORGET
 
 ATTACH = 1  # ATTACH_ARGS                       -> value = handle, ENTRY
@@ -48,12 +48,14 @@ REMOVEXATTR = 21  # name
 FORGET = 22  # FORGET_ITEM...                   (no reply)
 CONNECT = 23  # FLAGS = SOCK_STREAM...          -> fd, a connected socket
 FSYNC = 24  # FLAGS = 1: data only
-TMPFILE = 25  # OWNER_ARGS                      -> value = handle, ATTR, fd; it has no name
+WALK = 25  # names separated by NUL, each in the one before -> as LOOKUPN, to the first that is absent or no directory
+WALK_OPEN = 26  # as WALK                       -> ..., and fd of the last one, to read, if it is a regular file
+TMPFILE = 27  # OWNER_ARGS                      -> value = handle, ATTR, fd; it has no name
 
 OP_NAMES = {
     value: name
     for name, value in list(globals().items())
-    if isinstance(value, int) and name.isupper() and 1 <= value <= 25 and name not in ("VERSION", "HEAD")
+    if isinstance(value, int) and name.isupper() and 1 <= value <= 27 and name not in ("VERSION", "HEAD")
 }
 
 ATTACH_ARGS = Struct("=II")  # version, export
@@ -118,6 +120,19 @@ class Attr:
         self.mtime_ns: int = m_sec * 1_000_000_000 + m_nsec
         self.rdev: tuple[int, int] = (rmajor, rminor)
         self.dev: tuple[int, int] = (major, minor)
+
+
+
+def parse_batch(data: bytes) -> list[tuple[int, int, bytes]]:
+    """(errno, handle, attributes and target) of each answer of a LOOKUPN, WALK or WALK_OPEN reply."""
+    answers = []
+    offset, end, size = 0, len(data), BATCH.size
+    while offset < end:
+        errno, _zero, length, handle = BATCH.unpack_from(data, offset)
+        start = offset + size
+        offset = start + length
+        answers.append((errno, handle, data[start:offset]))
+    return answers
 
 
 DIRENT = Struct("=QqHB")  # d_ino, d_off, d_reclen, d_type; then the name, NUL padded

@@ -43,9 +43,9 @@ from gofer.nodes import PATH_FLAGS, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG, Node, Tab
 
 S_IFIFO, S_IFSOCK = 0o010000, 0o140000
 READDIR_HELD = 16  # directories kept open while the sentry reads them
+TARGET_KEPT = 256  # bytes of a symlink that are not read again: there may be very many
 RENAME_NOREPLACE, RENAME_EXCHANGE = 1, 2
 NOT_MAPPED = 65534
-ANY = -1  # chown's "leave it"
 
 IdMap = list[tuple[int, int, int]]  # (inside, outside, count)
 
@@ -103,11 +103,13 @@ class Server:
         self._in = bytearray(p.MAX_MESSAGE + 1)
         self._view = memoryview(self._in)
         self._dirents = bytearray(p.DIRENT_BYTES)
-        self._dirents_at = host.address_of(self._dirents)
+        self._dirents_at = host.writable(self._dirents)
         self._ops: dict[int, Callable[[int, int], Result]] = {
             p.ATTACH: self._attach,
             p.LOOKUP: self._lookup,
             p.LOOKUPN: self._lookup_many,
+            p.WALK: self._walk,
+            p.WALK_OPEN: self._walk_open,
             p.OPEN: self._open,
             p.CREATE: self._create,
             p.MKDIR: self._mkdir,
@@ -259,11 +261,17 @@ class Server:
 
     def _entry(self, parent: Node, name: bytes) -> tuple[int, bytes]:
         table = self._table
-        fd = host.openat2(table.fd(parent), name, PATH_FLAGS, parent.export.resolve)
-        node = table.enter(parent, name, fd)
+        # What is in an exclusive tree is asked for once; in a shared one again and again.
+        node = None if parent.export.exclusive else table.known(parent, name)
+        if node is None:
+            fd = host.openat2(table.fd(parent), name, PATH_FLAGS, parent.export.resolve)
+            node = table.enter(parent, name, fd)
         data = self._attributes()
         if node.kind == S_IFLNK:
-            data += os.readlink(b"", dir_fd=table.fd(node))
+            target = node.target or os.readlink(b"", dir_fd=table.fd(node))
+            if len(target) <= TARGET_KEPT:
+                node.target = target
+            data += target
         return node.id, data
 
     def _lookup(self, handle: int, size: int) -> Result:
@@ -271,28 +279,63 @@ class Server:
         value, data = self._entry(parent, self._name(p.HEAD, size))
         return value, data, -1
 
-    def _lookup_many(self, handle: int, size: int) -> Result:
-        parent = self._dir(handle)
+    def _names(self, size: int) -> list[bytes]:
+        """Several names: all are checked before the first has an effect."""
         names = bytes(self._view[p.HEAD : size]).split(b"\0")
         if len(names) > p.MAX_BATCH:
             raise ProtocolError
-        for name in names:  # all of them before the first has an effect
+        for name in names:
             if not name or name == b"." or name == b".." or b"/" in name or len(name) > p.MAX_NAME:
                 raise OSError(EINVAL, "not the name of a child")
+        return names
+
+    def _answer_of(self, parent: Node, name: bytes) -> tuple[int, bytes]:
+        """(handle, one answer of several); handle 0 for a refusal."""
+        try:
+            found, data = self._entry(parent, name)
+        except OSError as error:
+            return 0, p.BATCH.pack(error.errno or EIO, 0, 0, 0)
+        return found, p.BATCH.pack(0, 0, len(data), found) + data
+
+    def _lookup_many(self, handle: int, size: int) -> Result:
+        parent = self._dir(handle)
         answers = []
         room = p.MAX_VALUE
-        for name in names:
+        for name in self._names(size):
             if room < 4096 + 512:
                 break  # fewer answers than names: ask again
-            errno, found, data = 0, 0, b""
-            try:
-                found, data = self._entry(parent, name)
-            except OSError as error:
-                errno = error.errno or EIO
-            answers.append(p.BATCH.pack(errno, 0, len(data), found))
-            answers.append(data)
-            room -= p.BATCH.size + len(data)
+            _, answer = self._answer_of(parent, name)
+            answers.append(answer)
+            room -= len(answer)
         return 0, b"".join(answers), -1
+
+    def _steps(self, handle: int, size: int) -> tuple[bytes, Node | None]:
+        """A walk's answers, and what is at its end."""
+        node = self._dir(handle)
+        names = self._names(size)
+        answers = []
+        for name in names:
+            found, answer = self._answer_of(node, name)
+            answers.append(answer)
+            if not found:
+                break
+            node = self._table.get(found)
+            if node.kind != S_IFDIR:
+                break
+        return b"".join(answers), node if found and len(answers) == len(names) else None
+
+    def _walk(self, handle: int, size: int) -> Result:
+        return 0, self._steps(handle, size)[0], -1
+
+    def _walk_open(self, handle: int, size: int) -> Result:
+        data, node = self._steps(handle, size)
+        fd = -1
+        if node is not None and node.kind == S_IFREG:
+            try:
+                fd = self._reopen(node, os.O_RDONLY)
+            except OSError:
+                pass  # OPEN will tell why
+        return 0, data, fd
 
     def _readlink(self, handle: int, size: int) -> Result:
         node = self._table.get(handle)
@@ -567,7 +610,8 @@ class Server:
         valid, mode, uid, gid, length, atime, mtime = self._args(p.SETATTR_ARGS, size)
         if valid >= p.SET_MTIME_NOW << 1:
             raise ProtocolError
-        proc, directory = self._proc(node), self._self_fd
+        if valid & p.SET_MODE and node.kind == S_IFLNK:
+            raise OSError(ENOTSUP, "a symlink's mode")
         if valid & p.SET_SIZE:
             if length >= 1 << 63:
                 raise OSError(EINVAL, "size")
@@ -576,21 +620,15 @@ class Server:
                 os.ftruncate(fd, length)
             finally:
                 os.close(fd)
-        if valid & (p.SET_UID | p.SET_GID):
-            owner = self._uids.outside(uid) if valid & p.SET_UID else ANY
-            group = self._gids.outside(gid) if valid & p.SET_GID else ANY
-            os.chown(proc, owner, group, dir_fd=directory)
-        if valid & p.SET_MODE:
-            if node.kind == S_IFLNK:
-                raise OSError(ENOTSUP, "a symlink's mode")
-            os.chmod(proc, mode & 0o7777, dir_fd=directory)
-        if valid & (p.SET_ATIME | p.SET_MTIME | p.SET_ATIME_NOW | p.SET_MTIME_NOW):
-            host.utimensat(
-                directory,
-                proc,
-                _timespec(valid & p.SET_ATIME, valid & p.SET_ATIME_NOW, atime),
-                _timespec(valid & p.SET_MTIME, valid & p.SET_MTIME_NOW, mtime),
-            )
+        if valid & p.SET_UID:
+            uid = self._uids.outside(uid)
+        if valid & p.SET_GID:
+            gid = self._gids.outside(gid)
+        host.setattr(
+            self._self_fd, self._table.fd(node), valid & ~p.SET_SIZE, mode, uid, gid,
+            _timespec(valid & p.SET_ATIME, valid & p.SET_ATIME_NOW, atime),
+            _timespec(valid & p.SET_MTIME, valid & p.SET_MTIME_NOW, mtime),
+        )  # fmt: skip
         return 0, self._fresh_attributes(node), -1
 
     # Only `user.` attributes are the guest's to change. `security.capability` may be read: exec asks for it.

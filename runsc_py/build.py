@@ -215,6 +215,7 @@ def _bind(source: str, destination: str, flags: int, bundle: str) -> "Export":
         readonly=bool(flags & options.MS_RDONLY),
         exclusive=False,
         recursive=bool(flags & options.MS_REC),
+        noexec=bool(flags & options.MS_NOEXEC),
         kind="dir" if stat.S_ISDIR(mode) else "file",
     )
 

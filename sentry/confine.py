@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from native import filters, lib
 from sentry.boot import PR_SET_NO_NEW_PRIVS, Inherited, SandboxConfig, check, set_up_network
+from sentry.kernel import sigwatch
 from sentry.log import STDERR
 
 if TYPE_CHECKING:
@@ -25,12 +26,13 @@ ALLOWED = """
 read write readv writev pread64 pwrite64 preadv pwritev preadv2 pwritev2 lseek close close_range fstat
 newfstatat statx openat unlinkat utimensat fchmod fstatfs getdents64 readlinkat ftruncate fallocate fsync
 fdatasync sync_file_range fadvise64 readahead copy_file_range sendfile splice tee memfd_create dup dup2 dup3
-fcntl flock ioctl pipe2 eventfd2 munmap mremap madvise brk msync mincore membarrier poll ppoll
+fcntl flock ioctl pipe2 eventfd2 signalfd4 munmap mremap madvise brk msync mincore membarrier poll ppoll
 select pselect6 epoll_create1 epoll_ctl epoll_wait epoll_pwait futex rt_sigaction rt_sigprocmask rt_sigreturn
 rt_sigtimedwait sigaltstack rseq set_robust_list clock_gettime clock_getres clock_nanosleep gettimeofday
 nanosleep time timer_settime timer_gettime restart_syscall getpid gettid getppid getuid geteuid getgid getegid
 getpgid getsid getrusage times sched_yield sched_getaffinity sched_getscheduler sched_setaffinity getcpu
-getrandom sysinfo uname prlimit64 getpriority setpriority ptrace wait4 waitid process_vm_readv process_vm_writev
+getrandom sysinfo uname prlimit64 getpriority setpriority sched_setscheduler ioprio_get ioprio_set
+ptrace wait4 waitid process_vm_readv process_vm_writev
 kill tgkill rt_sigqueueinfo rt_tgsigqueueinfo pidfd_open bind listen
 accept accept4 connect getsockname getpeername sendto recvfrom sendmsg recvmsg sendmmsg recvmmsg shutdown
 setsockopt getsockopt exit exit_group
@@ -48,7 +50,8 @@ RULES: filters.Rules = (
 
 class Host(NamedTuple):
     """Descriptors kept: the control listener, the container's stdio and preserved files, the gofer's socket, the
-    report to whoever started us, log, strace log, the two procfs views and the store's directory. -1: none."""
+    report to whoever started us, log, strace log, the two procfs views and the store's directory, also by a noexec
+    mount. -1: none."""
 
     control: int
     stdio: list[int]
@@ -60,6 +63,7 @@ class Host(NamedTuple):
     proc: int
     fdinfo: int
     store: int
+    noexec_store: int
     facts: "Any"
 
     def pid_of(self, host_tid: int) -> int:
@@ -117,6 +121,7 @@ def gather(config: SandboxConfig, inherited: Inherited) -> Host:
         move(proc),
         move(fdinfo),
         -1,
+        -1,
         facts,
     )
     null = os.open("/dev/null", os.O_RDWR)
@@ -128,6 +133,7 @@ def gather(config: SandboxConfig, inherited: Inherited) -> Host:
         if fd >= start:
             os.closerange(start, fd) if fd < 1 << 30 else os.closerange(start, _hard_nofile())
             start = fd + 1
+    sigwatch.reserve_all()
     check(lib.nc_init(), "event loop")
     return host
 
@@ -148,12 +154,13 @@ def lock_down(config: SandboxConfig, host: Host, listener: int) -> Host:
     size = b"50%" if config.overlay_size is None else b"%d" % config.overlay_size
     check(lib.nc_empty_root(size, 0), "making an empty root")
     store = os.open("/", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    noexec_store = max(lib.nc_noexec_twin(b"/"), -1)  # Linux >= 5.12
     # With network "none" these are of a namespace that has nothing but its own loopback.
     keep = 1 << CAP_NET_BIND_SERVICE | 1 << CAP_NET_RAW
     check(lib.nc_drop_capabilities(keep), "dropping capabilities")
     check(lib.nc_prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no_new_privs")
     filters.load(own_filter())
-    return host._replace(store=store)
+    return host._replace(store=store, noexec_store=noexec_store)
 
 
 def _own_network(config: SandboxConfig) -> None:

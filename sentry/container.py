@@ -90,7 +90,7 @@ class Container:
 
 async def build(kernel: "Kernel", config: SandboxConfig, host: "Host") -> Container:
     """Mount everything and set the kernel's names. BootError says which mount can't be made, and why."""
-    kernel.store = Store(host.store)
+    kernel.store = Store(host.store, host.noexec_store)
     kernel.facts = host.facts
     Protected.take(host.facts.protected)
     _limits(kernel, config)

@@ -61,3 +61,9 @@ def make(folder: Path, root: Path, args: list[str], /, **changes: Any) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(config(root, args, **changes)))
     return folder
+
+
+def edit(folder: Path, **changes: Any) -> None:
+    """Replace members of a bundle's configuration."""
+    path = folder / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))

@@ -2,7 +2,7 @@
 
 The probes of a file in tests/guest/fs run one after the other, in one sandbox for each place (tests/places.py).
 
-Covers: sentry.fs.dnotify, sentry.fs.leases, sentry.fs.sigio, sentry.syscalls.ioctl, sentry.vfs.propagate
+Covers: sentry.fs.dnotify, sentry.fs.leases, sentry.syscalls.ioctl, sentry.vfs.propagate
 """
 
 from __future__ import annotations

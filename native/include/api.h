@@ -46,10 +46,9 @@ struct nc_regs {
         fs_base, gs_base, ds, es, fs, gs;
 };
 int nc_seize(int tid);
-/* Of a stopped thread: what it reports besides forks and execs; what it makes will do so too. */
+/* Of a stopped thread: what it reports besides forks, execs and exits; what it makes will do so too. */
 #define NC_TRACE_CLONE 1
-#define NC_TRACE_EXIT 2
-#define NC_TRACE_VFORK_DONE 4
+#define NC_TRACE_VFORK_DONE 2
 int nc_trace_more(int tid, int what);
 /* How nc_resume lets a thread go on, while it is not parked. */
 #define NC_RUN 0
@@ -60,7 +59,7 @@ int nc_task_set_watched(int tid, int on); /* another guest traces it: every stop
 int nc_task_set_waits(int tid, int on);   /* it traces others: its waits are Python's */
 int nc_interrupt(int tid);
 int nc_resume(int tid, int sig);
-int nc_resume_to_call(int tid); /* to the next entry to or exit from a call, a stop with SIGTRAP */
+int nc_resume_to_call(int tid, int sig); /* to the next entry to or exit from a call, a stop with SIGTRAP */
 int nc_listen(int tid);
 int nc_detach(int tid, int sig);
 int nc_getregs(int tid, struct nc_regs *regs);
@@ -68,8 +67,11 @@ int nc_setregs(int tid, const struct nc_regs *regs);
 uint64_t nc_stack_pointer(int tid); /* of a stopped thread; 0 when it is gone */
 int64_t nc_eventmsg(int tid);
 int nc_getsiginfo(int tid, void *buf128);
-int64_t nc_sigcookie(int tid); /* at a signal stop: the cookie of nc_signal, 0 for a signal that is not the sentry's */
 int nc_setsiginfo(int tid, const void *buf128);
+/* Sends a signal that carries `cookie`, as the value of one queued by pid 0; with 0 as kill(2) and tgkill(2) do. */
+int nc_signal(int tgid, int tid, int sig, uint64_t cookie);
+int64_t nc_sigcookie(int tid); /* at a signal stop: the cookie of nc_signal, 0 for a signal that is not the sentry's */
+int nc_set_many_users(void); /* from now on Python says which user's child it was that SIGCHLD tells of */
 int64_t nc_getsigmask(int tid);
 int nc_setsigmask(int tid, uint64_t mask);
 /* At a stop in a call: end it with `result`, which restarts call `nr` if it is one of -ERESTART* (nr -1: never); then run, stay
@@ -91,6 +93,15 @@ int nc_park(int tid, int stay);                   /* at a stop in a call answere
 int nc_set_pass(uint64_t pass);                   /* goes into the sixth argument of a parked task's pause(2) */
 int nc_unparked(int tid);                         /* it left pause(2) for good */
 int nc_restart(int tid, int nr, int64_t rax, int sig); /* at a signal stop in the parked pause: make it call nr, ended with rax */
+
+/* ---- signals that pend (sigwatch.c) ---- */
+int nc_signalfd(int host_fd, uint64_t mask); /* a new one (-1), or another mask for one there is */
+int nc_sigwatch_set(void);                   /* the epoll set that hears of signals: readable when some was sent */
+int nc_sigwatch_new(void);                   /* a signalfd for a process to put into the set */
+/* Once the process has done so: the set tells `cookie` after each signal. `host_fd` has the number that the process used. */
+int nc_sigwatch_arm(int host_fd, uint64_t cookie);
+int nc_sigwatch_disarm(int host_fd);
+int nc_sigwatch_take(uint64_t *cookies, int max);
 
 /* ---- guest memory (mem.c) ---- */
 int64_t nc_read_mem(int tid, uint64_t addr, void *buf, uint64_t n);        /* bytes read, short at a fault; -EFAULT if none */
@@ -116,14 +127,88 @@ int nc_load_filter(const void *program, int instructions); /* filter.c */
 int nc_empty_root(const char *size, int read_only);
 int nc_own_proc(void);
 int nc_detached(const char *path);  /* the directory at path as a mount of its own, of which nothing leads out */
+int nc_noexec_twin(const char *path); /* the same, and no file in it can be mapped for execution, now or later */
 int nc_pidfd_open(int pid);
 int nc_pidfd_getfd(int pidfd, int fd);
 int nc_pidfd_signal(int pidfd, int sig);
 int nc_setlimit(int resource, uint64_t soft, uint64_t hard);
 int nc_prlimit(int pid, int resource, uint64_t soft, uint64_t hard);
-int nc_signal(int tgid, int tid, int sig, int code, uint32_t uid, uint64_t value, uint64_t cookie);
+int nc_ioprio(int tid); /* of a thread of ours (ioprio_get(2)) */
+int nc_set_ioprio(int tid, int ioprio);
 int nc_new_user_namespace(void);
 int nc_zygote(void *page, const void *filter, int filter_len, int stub_fd, int own_net, uint64_t scratch_size);
+
+/* ---- names: what Python has found out about paths (names.c, walk.c) ---- */
+/* Python makes these and keeps them as long as C may see them: it takes a name out before it lets go of it, and a task
+ * holds its nc_fs and nc_rights. What is not in here, Python is asked for. */
+struct nc_node { /* what names lead to: an inode's attributes */
+    uint32_t mode, uid, gid; /* always true, as is the birth time */
+    uint8_t opaque;          /* its file system decides about permission: always ask Python */
+    uint8_t fresh;           /* the other attributes are true now */
+    uint8_t unmarked;        /* it has no extended attributes that a guest can see */
+    uint8_t leased;          /* somebody holds a lease: who opens it may have to wait */
+    uint32_t blksize;
+    uint64_t dev, ino, nlink, rdev, size, blocks;
+    int64_t atime_ns, mtime_ns, ctime_ns, btime_ns;
+    struct nc_inode *inode;  /* a regular file's host descriptors while it has some: they know better */
+    struct nc_node *below;   /* whose data is read while this one has none (overlay) */
+    const char *target;      /* of a symbolic link, when known */
+    uint32_t target_len;
+};
+struct nc_name { /* one name in one directory, or the root of a file system */
+    uint64_t id;
+    struct nc_node *node;   /* NULL: nothing has this name */
+    struct nc_name *parent; /* NULL: a root */
+    struct nc_name *next;   /* hash chain */
+    struct nc_mount *mounts; /* those that cover it, each in another parent mount */
+    const char *text;
+    uint32_t len, hash;
+    uint32_t uses; /* descriptions of which only C knows (open.c), as in nc_mount */
+    uint8_t hashed;
+    uint8_t complete; /* a directory that holds no other names than those in the cache */
+};
+struct nc_mount {
+    uint64_t id;
+    struct nc_name *root;       /* NULL: its names are not kept here */
+    struct nc_mount *parent;    /* NULL: at no place */
+    struct nc_name *mountpoint; /* NULL: not kept here */
+    struct nc_mount *next;      /* on the same mountpoint */
+    uint32_t uses;
+    uint8_t noexec, nosymfollow;
+};
+struct nc_place {
+    struct nc_mount *mount;
+    struct nc_name *name; /* NULL: not kept here */
+};
+int nc_name_hash(struct nc_name *name, struct nc_name *parent, const char *text, int len); /* `text` is kept, not copied */
+int nc_name_unhash(struct nc_name *name);
+int nc_names_count(void);
+int nc_mount_attach(struct nc_mount *mount, struct nc_mount *parent, struct nc_name *at);
+int nc_mount_detach(struct nc_mount *mount);
+int nc_node_set(struct nc_node *node, uint64_t dev, uint64_t ino, uint64_t nlink, uint64_t rdev, uint64_t size,
+                uint32_t blksize, uint64_t blocks, int64_t atime_ns, int64_t mtime_ns, int64_t ctime_ns);
+
+typedef struct nc_fs nc_fs;         /* a task's root and working directory */
+typedef struct nc_rights nc_rights; /* what decides about access to files */
+#define NC_DAC_OVERRIDE 1
+#define NC_DAC_READ_SEARCH 2
+#define NC_REAL_IDS 4 /* access(2), which asks for the real ids, sees the same */
+nc_fs *nc_fs_new(void);
+int nc_fs_free(nc_fs *fs); /* forgets the places: they may go */
+int nc_fs_set(nc_fs *fs, struct nc_mount *root_mount, struct nc_name *root, struct nc_mount *cwd_mount, struct nc_name *cwd);
+nc_rights *nc_rights_new(uint32_t fsuid, uint32_t fsgid, const uint32_t *groups, int n, int capabilities);
+int nc_rights_free(nc_rights *rights);
+
+#define NC_FOLLOW 1 /* a symbolic link at the end too */
+#define NC_PARENT 2 /* only to the directory that holds the last component */
+struct nc_found {
+    uint64_t mount, name; /* ids */
+    uint32_t last, last_len; /* NC_PARENT: where in `path` the last component is */
+};
+/* Walk `path` from `mount`, `name` (NULL: the working directory). 0; -ENOENT: some name in it is known to be absent;
+ * -EAGAIN: Python must look. */
+int nc_find(const nc_fs *fs, const nc_rights *rights, struct nc_mount *mount, struct nc_name *name, const char *path,
+            int len, int how, struct nc_found *out);
 
 /* ---- guest tasks and descriptor tables (task.c, fdt.c) ---- */
 typedef struct nc_file nc_file; /* an open file description */
@@ -133,12 +218,14 @@ nc_task *nc_task_new(int tid, nc_fdt *fdt); /* takes a reference to fdt */
 int nc_task_free(int tid);
 int nc_task_set_fdt(int tid, nc_fdt *fdt);
 int nc_task_set_ids(int tid, uint32_t uid, uint32_t euid, uint32_t gid, uint32_t egid);
+int nc_task_set_view(int tid, nc_fs *fs, nc_rights *rights); /* takes references */
 int nc_task_started(int tid); /* its first stop has been seen and answered */
 int nc_task_first_stop(int tid); /* its first stop is Python's to answer */
 int nc_task_stopped(int tid); /* the stop that nc_interrupt asked for has been seen */
 int nc_task_set_mixed(int tid, int on); /* it may differ from other threads of its process: Python looks at its clones */
 int nc_task_set_loading(int tid, int mappings); /* the loader stub makes so many next */
 int nc_task_set_aside(int tid, int on); /* its calls and stops are all Python's, who has it make a call again */
+int nc_task_interrupted(int tid); /* a call that the host ran for it has ended with -ERESTARTSYS */
 int nc_task_set_fast(int tid, int on); /* off: every intercepted call of this task reaches Python (--strace) */
 
 /* ---- objects of the hot calls (file.c, reg.c, pipe.c, eventfd.c, fdt.c, fast.c, ready.c) ---- */
@@ -154,7 +241,6 @@ typedef struct nc_eventfd nc_eventfd;
 #define NC_LIVE_SIZE 1  /* size and blocks come from fstat on the host descriptor */
 #define NC_LIVE_TIMES 2
 #define NC_LIVE_NLINK 4
-#define NC_FILE_CAPS 8  /* writing takes file capabilities away: Python's to do, as with setuid bits */
 
 /* Open file descriptions. nc_file_new takes a reference to the object; refs starts at 0 and the first descriptor
  * makes it 1. When refs falls to 0 the object is let go as the guest sees it, and the id is put on the released queue.
@@ -167,9 +253,14 @@ int nc_file_put(nc_file *file);  /* the references left */
 int nc_file_refs(const nc_file *file);
 int nc_file_flags(const nc_file *file);
 int nc_file_set_flags(nc_file *file, int flags); /* the status flags only */
+int nc_file_set_prompt(nc_file *file); /* its release is told at once */
 int nc_file_set_noexec(nc_file *file, int on);
 int nc_file_uncount(nc_file *file); /* it was born open (memfd_create), which is no open for writing */
-int nc_file_set_hooked(nc_file *file, int on); /* somebody waits for its release: it is told at once */
+/* Descriptions that C has made by itself (open.c): Python takes them up when it needs them, and frees them from then on. */
+nc_file *nc_lazy_find(const struct nc_name *name, const struct nc_mount *mount); /* one; where not NULL, of these; or NULL */
+int nc_file_where(const nc_file *file, struct nc_found *out);
+int nc_file_settle(nc_file *file); /* Python has it now */
+int nc_file_set_place(nc_file *file, struct nc_mount *mount, struct nc_name *name); /* for *at() calls */
 int64_t nc_file_pos(const nc_file *file);
 int nc_file_set_pos(nc_file *file, int64_t pos);
 /* One implementation of the data calls. tid 0 means the sentry's own memory. `offset` is INT64_MIN for "at the
@@ -185,6 +276,8 @@ int64_t nc_file_seek(nc_file *file, int64_t offset, int whence);
 uint32_t nc_file_poll(const nc_file *file);
 
 /* Regular files. The descriptors are the caller's to give (-1: none yet); `owns`: close them with the inode. */
+nc_inode *nc_file_inode(nc_file *file); /* with a reference more */
+int nc_inode_refs(const nc_inode *inode);
 nc_inode *nc_inode_new(int host_ro, int host_rw, int owns);
 int nc_inode_put(nc_inode *inode);
 int nc_inode_set_fds(nc_inode *inode, int host_ro, int host_rw);
@@ -192,7 +285,9 @@ int nc_inode_writers(const nc_inode *inode); /* open descriptions that may write
 int nc_inode_readers(const nc_inode *inode); /* open descriptions that only read */
 int nc_inode_fd(const nc_inode *inode, int which); /* 0 read-only, 1 read-write, 2 either; -1: not open */
 int nc_inode_set_attrs(nc_inode *inode, uint64_t dev, uint64_t ino, uint32_t mode, uint32_t uid, uint32_t gid,
-                       uint64_t nlink, uint64_t rdev, uint32_t live);
+                       uint64_t nlink, uint64_t rdev, uint32_t live, int unmarked, const struct nc_node *of);
+int nc_inode_set_node(nc_inode *inode, const struct nc_node *of); /* the attributes are its */
+int nc_inode_set_caps(nc_inode *inode, int on); /* writes are left to Python, which takes the capabilities away */
 /* Writes that end beyond the first `bytes` bytes are left to Python (at first none are). */
 int nc_inode_set_grant(nc_inode *inode, uint64_t bytes);
 /* size, blocks, atime, mtime, ctime (ns), nlink: as the host has them */
@@ -206,6 +301,7 @@ int nc_pipe_watch(nc_pipe *pipe, int on);
 int nc_pipe_size(const nc_pipe *pipe);
 int nc_pipe_resize(nc_pipe *pipe, uint32_t size); /* the new capacity; -EBUSY */
 int nc_pipe_used(const nc_pipe *pipe);
+int nc_pipe_room(const nc_pipe *pipe); /* bytes that go in now, whatever is in the last page */
 int nc_pipe_ends(const nc_pipe *pipe, int which); /* 0 readers, 1 writers, 2 readers ever, 3 writers ever */
 int64_t nc_pipe_peek(const nc_pipe *pipe, void *buf, uint64_t n); /* copies without taking */
 int64_t nc_pipe_discard(nc_pipe *pipe, uint64_t n);               /* takes without copying */
@@ -223,6 +319,7 @@ int nc_fdt_crowd(nc_fdt *fdt); /* threads that nobody has met may use it */
 int nc_fdt_free(nc_fdt *fdt);  /* lets go of the caller's reference */
 int nc_fdt_clear(nc_fdt *fdt); /* closes everything */
 int64_t nc_fdt_lookup(const nc_fdt *fdt, int fd, int path_ok); /* -EBADF; O_PATH files only if path_ok */
+nc_file *nc_fdt_file(const nc_fdt *fdt, int fd);
 int nc_fdt_install(nc_fdt *fdt, nc_file *file, int cloexec, int lowest); /* the descriptor; -EMFILE, -EINVAL */
 int nc_fdt_install_at(nc_fdt *fdt, int fd, nc_file *file, int cloexec);  /* -EBADF */
 int nc_fdt_close(nc_fdt *fdt, int fd); /* 1: the guest's host table holds a copy too */
@@ -231,23 +328,39 @@ int nc_fdt_cloexec(nc_fdt *fdt, int fd, int set); /* set < 0: ask */
 int nc_fdt_exec(nc_fdt *fdt);          /* closes what is close-on-exec */
 int nc_fdt_next(const nc_fdt *fdt, int fd); /* the lowest open descriptor >= fd; -1 */
 int nc_fdt_count(const nc_fdt *fdt);
+int nc_fdt_size(const nc_fdt *fdt);
 int nc_fdt_set_limit(nc_fdt *fdt, int limit);
 int nc_fdt_set_locks(nc_fdt *fdt, int on);
 int nc_fdt_set_fsize(nc_fdt *fdt, int on);
-/* Somebody watches files (inotify): writes to regular files are Python's; `reads`: reads as well. */
+/* Somebody watches files (inotify): opens and writes of regular files are Python's; `reads`: reads as well. */
 int nc_set_watched(int on, int reads);
 int nc_fdt_stub(const nc_fdt *fdt);
 int nc_fdt_set_stub(nc_fdt *fdt, int fd);
 int nc_fdt_injected(const nc_fdt *fdt, int fd);
+int nc_fdt_spare(const nc_fdt *fdt, int below); /* the highest number below it with nothing there, nor in the host table; -1 */
 /* After a close that gave 1, in that call: 0: the host shall run the close too; 1: done. */
 int nc_fdt_uninject(nc_fdt *fdt, uint64_t id, int fd);
 /* For a blocked mmap(2), notification `id`: puts host_fd at `fd` of the guest's host table, the stub out of its way. */
 int nc_fdt_inject(nc_fdt *fdt, uint64_t id, int host_fd, int fd);
 
-/* What happened to C objects since the last look. */
+/* What happened to C objects since the last look: EPOLL*, and NC_TAKEN of a pipe that signals (O_ASYNC). */
+#define NC_TAKEN 67108864 /* something was read, though it was not full: no event, but SIGIO to who may write */
 struct nc_ready { uint64_t id; uint32_t mask; };
 int nc_ready_take(struct nc_ready *out, int max);
 int nc_released_take(uint64_t *ids, int max);
+
+/* ---- host files, for the gofer; its socket, for the sentry (hostfs.c) ---- */
+int nc_host_open(int dirfd, const char *name, int flags, uint32_t mode, uint64_t resolve); /* openat2(2), close-on-exec */
+int nc_host_statx(int dirfd, const char *name, void *out); /* 256 bytes */
+int nc_host_getdents(int fd, void *out, uint32_t size);
+int nc_host_rename(int olddir, const char *old, int newdir, const char *new_name, unsigned flags);
+struct nc_host_times { int64_t atime_s, atime_ns, mtime_s, mtime_ns; }; /* as utimensat(2) takes them */
+int nc_host_setattr(int self_fd, int fd, uint32_t valid, uint32_t mode, uint32_t uid, uint32_t gid,
+                    const struct nc_host_times *times);
+/* Send a message, wait for one (as long as the socket's SO_RCVTIMEO). Its size, 0 at the end, or -errno: -EAGAIN when none
+ * has come, NC_NOT_SENT when there was no room. `donated`: the descriptor that came along, or -1. */
+#define NC_NOT_SENT -4096
+int nc_exchange(int fd, const void *message, uint32_t len, void *reply, uint32_t size, int32_t *donated);
 
 /* ---- host sockets for the guest's inet and netlink sockets (sock.c) ---- */
 struct nc_recv { uint8_t addr[128]; uint8_t control[4096]; uint32_t addr_len, control_len; int32_t flags; };

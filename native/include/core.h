@@ -25,9 +25,12 @@ struct nc_task {
     uint8_t watched;     /* another guest traces it */
     uint8_t waits;       /* it traces others */
     uint8_t passing;     /* r9 below is the guest's, its own register holds the pass */
+    uint8_t interrupted; /* a call of its that the host ran has just ended with -ERESTARTSYS */
     uint64_t r9;
     uint32_t uid, euid, gid, egid;
     nc_fdt *fdt;
+    nc_fs *fs;         /* NULL, as rights: paths are Python's */
+    nc_rights *rights;
     nc_task *next; /* hash chain */
 };
 nc_task *nc_task_find(int tid);

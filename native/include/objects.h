@@ -51,6 +51,7 @@ struct nc_file {
     int32_t noexec; /* on a noexec mount: no PROT_EXEC mapping */
     int64_t pos;
     uint64_t id;
+    struct nc_place place; /* of directories and O_PATH descriptions, when their names are kept */
     union {
         void *object;
         nc_inode *inode;
@@ -59,9 +60,12 @@ struct nc_file {
     };
     nc_file *next; /* on the released queue */
     int queued;
-    int hooked;    /* its release is waited for */
     int uncounted; /* not among the inode's readers and writers */
+    int prompt; /* Python minds when it is released */
+    int lazy; /* Python does not know of it yet (open.c) */
+    nc_file *lazy_next, **lazy_link;
 };
+extern int nc_watched; /* somebody watches files: opens, writes and closes are told */
 int64_t nc_read_iter(nc_file *file, struct nc_iter *to, int64_t offset, int rwf);
 int64_t nc_write_iter(nc_file *file, struct nc_iter *from, int64_t offset, int rwf);
 static inline bool nc_readable(const nc_file *file) {
@@ -73,40 +77,48 @@ static inline bool nc_writable(const nc_file *file) {
     return mode == O_WRONLY || mode == O_RDWR;
 }
 
-extern int nc_watched; /* somebody watches files (fast.c) */
-
 /* ---- regular files (reg.c) ---- */
 struct nc_inode {
     uint32_t refs;
     int host_ro, host_rw; /* -1: not open */
     int owns;             /* close them with the inode */
-    int readers, writers; /* descriptions open for reading only, and for writing */
+    int unmarked;         /* it has no extended attributes */
     uint32_t live;        /* NC_LIVE_*: what fstat on the host says better than the fields below */
     uint32_t mode, uid, gid;
     uint64_t dev, ino, nlink, rdev;
+    const struct nc_node *of; /* whose attributes these are; only compared */
     uint64_t grant;       /* writes that end beyond it are Python's (a file system with a size limit) */
+    uint32_t readers, writers; /* descriptions open for reading only, and for writing: no program then (ETXTBSY) */
+    uint32_t caps;        /* it has file capabilities */
 };
 void nc_inode_get(nc_inode *inode);
 int64_t nc_reg_read(nc_file *file, struct nc_iter *to, int64_t offset, int rwf);
 int64_t nc_reg_write(nc_file *file, struct nc_iter *from, int64_t offset, int rwf);
 int nc_reg_stat(nc_inode *inode, struct stat *out);
-/* Linux drops setuid and setgid bits when a file is written: Python does that, so C leaves such writes to it. */
+/* Linux drops setuid and setgid bits and capabilities when a file is written: Python does that, so C leaves such writes
+ * to it. */
 static inline bool nc_has_privs(const nc_inode *inode) {
-    return inode->mode & (S_ISUID | S_ISGID) || inode->live & NC_FILE_CAPS;
+    return inode->mode & (S_ISUID | S_ISGID) || inode->caps;
 }
 
 /* ---- pipes (pipe.c) ---- */
-struct nc_packet { uint64_t start, end; };
+struct nc_part {
+    uint16_t start; /* where in its page the unread bytes begin */
+    uint16_t len;
+    bool packet; /* of an O_DIRECT write: one read gives no more, and what it leaves is lost */
+    bool open;   /* later bytes may be added, as far as the page goes */
+};
 struct nc_pipe {
     struct nc_source source;
     uint32_t refs; /* files and the Python handle */
     uint32_t readers, writers;
     uint32_t r_counter, w_counter; /* opens ever: open(2) of a FIFO waits for the other side's to move */
+    bool signals; /* O_ASYNC was set once: who may write is told of every read */
     uint32_t capacity;
     char *buf;           /* a ring, allocated with the first write */
     uint64_t head, tail; /* bytes ever taken and put */
-    struct nc_packet *packets; /* O_DIRECT writes not yet read: a ring of capacity / NC_PAGE */
-    uint32_t packet_head, packet_count;
+    struct nc_part *parts; /* the bytes in the ring, in order: a ring of capacity / NC_PAGE, allocated with buf */
+    uint32_t part_head, part_count;
 };
 void nc_pipe_get(nc_pipe *pipe);
 void nc_pipe_attach(nc_file *file);
@@ -114,7 +126,7 @@ void nc_pipe_detach(nc_file *file);
 int64_t nc_pipe_read(nc_pipe *pipe, struct nc_iter *to);
 int64_t nc_pipe_write(nc_pipe *pipe, struct nc_iter *from, bool packets);
 uint32_t nc_pipe_poll(const nc_file *file);
-uint64_t nc_pipe_room(const nc_pipe *pipe);
+bool nc_pipe_fits(const nc_pipe *pipe, uint64_t n); /* whether all of a write of n bytes goes in now */
 
 /* ---- eventfds (eventfd.c) ---- */
 struct nc_eventfd {
@@ -144,7 +156,7 @@ struct nc_fdt {
     int32_t limit;      /* RLIMIT_NOFILE, soft */
     int32_t crowded;    /* threads that nobody has met may use it: no nc_task counts them */
     int32_t stub_fd;    /* the loader stub's number in the guest's host table */
-    int32_t locks;      /* the owner holds POSIX locks: a close must go to Python, which drops them */
+    int32_t locks;      /* a close may mean more (POSIX locks, mq_notify): it is Python's */
     int32_t fsize;      /* RLIMIT_FSIZE is finite: Python checks writes of regular files */
     struct nc_slot *slots;
 };

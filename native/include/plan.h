@@ -14,6 +14,7 @@ struct nc_segment {
 
 struct nc_plan {
     uint64_t n, entry, sp;
+    uint64_t forget_parent; /* PR_SET_PDEATHSIG no longer holds */
     uint64_t ready; /* tell before the program begins */
     char comm[16];
     struct nc_segment segment[NC_PLAN_MAX];

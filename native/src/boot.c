@@ -148,6 +148,15 @@ int nc_detached(const char *path) {
     return fd < 0 ? -errno : fd;
 }
 
+int nc_noexec_twin(const char *path) {
+    int fd = (int)syscall(SYS_open_tree, AT_FDCWD, path, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+    struct mount_attr attributes = {.attr_set = MOUNT_ATTR_NOEXEC};
+    if (fd >= 0 && !syscall(SYS_mount_setattr, fd, "", AT_EMPTY_PATH, &attributes, sizeof attributes)) return fd;
+    int failed = -errno;
+    if (fd >= 0) close(fd);
+    return failed;
+}
+
 int nc_pidfd_open(int pid) {
     int fd = (int)syscall(SYS_pidfd_open, pid, 0);
     return fd < 0 ? -errno : fd;
@@ -169,6 +178,15 @@ int nc_prlimit(int pid, int resource, uint64_t soft, uint64_t hard) {
     struct rlimit limit = {soft, hard};
     return prlimit(pid, (__rlimit_resource_t)resource, &limit, NULL) ? -errno : 0;
 }
+
+#define IOPRIO_WHO_PROCESS 1
+
+int nc_ioprio(int tid) {
+    int ioprio = (int)syscall(SYS_ioprio_get, IOPRIO_WHO_PROCESS, tid);
+    return ioprio < 0 ? -errno : ioprio;
+}
+
+int nc_set_ioprio(int tid, int ioprio) { return syscall(SYS_ioprio_set, IOPRIO_WHO_PROCESS, tid, ioprio) ? -errno : 0; }
 
 static int write_file(const char *path, const char *text) {
     int fd = open(path, O_WRONLY | O_CLOEXEC);
@@ -233,6 +251,8 @@ int nc_zygote(void *page, const void *filter, int filter_len, int stub_fd, int o
     if (unshare(CLONE_NEWPID)) zygote_failed(shared, "unshare pid", -errno);
     default_signals();
     nc_setlimit(RLIMIT_CORE, 0, 0);
+    struct rlimit files; /* the guest's own limit is the sentry's to check: the host table must have every number */
+    if (!getrlimit(RLIMIT_NOFILE, &files)) nc_setlimit(RLIMIT_NOFILE, files.rlim_max, files.rlim_max);
     nc_setlimit(RLIMIT_NPROC, TASKS_MAX, TASKS_MAX); /* a fork bomb ends in EAGAIN, whatever the cgroup says */
     void *scratch = mmap((void *)SCRATCH_ADDRESS, scratch_size, PROT_READ | PROT_WRITE,
                          MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE | MAP_NORESERVE, -1, 0);

@@ -1,9 +1,7 @@
-/* The calls answered without Python: those of the hot objects, when nothing has to wait and nothing is odd.
- *
- * A handler gives its result, or -errno, or PYTHON: then nothing has happened yet and Python answers the whole call, by
- * the same functions below. Argument registers are taken at the width the Linux prototype has. */
-#include "objects.h"
+/* The calls answered without Python: those of the hot objects, when nothing has to wait and nothing is odd (call.h). */
+#include "call.h"
 
+#include <linux/fs.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
@@ -15,30 +13,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define PYTHON INT64_MIN
-#define HOST (INT64_MIN + 1) /* let the host run it too: SECCOMP_USER_NOTIF_FLAG_CONTINUE */
-
 #define MAX_IOV 1024
 #define MAX_POLL 256
-
-/* One call in progress. */
-struct call {
-    nc_task *task;
-    nc_fdt *fdt;
-    uint64_t id;
-    const __u64 *args;
-};
-
-static nc_file *file_at(const struct call *call, int fd) {
-    struct nc_slot *slot = nc_fdt_slot(call->fdt, fd);
-    return slot ? slot->file : NULL;
-}
-
-/* Linux's fdget: an O_PATH description does not count. */
-static nc_file *open_file(const struct call *call) {
-    nc_file *file = file_at(call, (int)call->args[0]);
-    return file && !(file->flags & O_PATH) ? file : NULL;
-}
 
 /* ---- reading and writing ---- */
 
@@ -49,15 +25,19 @@ static int64_t would_block(const nc_file *file, int64_t result) {
 int nc_watched;
 static int reads_watched;
 
+int nc_set_watched(int on, int reads) {
+    nc_watched = on;
+    reads_watched = reads;
+    return 0;
+}
+
 static int64_t do_read(nc_file *file, struct nc_iter *to, int64_t offset) {
     if (reads_watched && file->kind == NC_REG) return PYTHON;
     return would_block(file, nc_read_iter(file, to, offset, 0));
 }
 
-int nc_set_watched(int on, int reads) {
-    nc_watched = on;
-    reads_watched = reads;
-    return 0;
+bool nc_write_is_python(const struct call *call, const nc_file *file) {
+    return call->fdt->fsize || nc_watched || nc_has_privs(file->inode);
 }
 
 /* A write for which the file system must first look whether there is room. */
@@ -70,13 +50,13 @@ static bool beyond_grant(const nc_file *file, const struct nc_iter *from, int64_
 
 static int64_t do_write(const struct call *call, nc_file *file, struct nc_iter *from, int64_t offset) {
     if (file->kind == NC_REG) {
-        if (call->fdt->fsize || nc_watched || nc_has_privs(file->inode)) return PYTHON;
+        if (nc_write_is_python(call, file)) return PYTHON;
         if (beyond_grant(file, from, offset)) return PYTHON;
     } else if (file->kind != NC_EVENTFD && nc_writable(file)) {
         if (!file->pipe->readers) return PYTHON; /* SIGPIPE */
         /* A blocking write puts everything: in one go, or else Python waits between the parts. */
         bool wait = !(file->flags & O_NONBLOCK);
-        if (wait && (from->left > nc_pipe_room(file->pipe) || (file->flags & O_DIRECT))) return PYTHON;
+        if (wait && !nc_pipe_fits(file->pipe, from->left)) return PYTHON;
     }
     int64_t put = nc_write_iter(file, from, offset, 0);
     return put == -EPIPE ? PYTHON : would_block(file, put);
@@ -126,27 +106,16 @@ static int64_t sys_lseek(const struct call *call) {
     return nc_file_seek(file, (int64_t)call->args[1], (int)call->args[2]);
 }
 
-static int64_t stat_file(const struct call *call, nc_file *file, uint64_t to) {
-    if (file->kind != NC_REG) return PYTHON;
-    struct stat stat;
-    int error = nc_reg_stat(file->inode, &stat);
-    if (error == -EAGAIN) return PYTHON;
-    if (error) return error;
-    return nc_write_mem(call->task->tid, to, &stat, sizeof stat) == sizeof stat ? 0 : -EFAULT;
+/* Advice, which is heard and not followed. */
+static int64_t sys_fadvise64(const struct call *call) {
+    nc_file *file = open_file(call);
+    if (!file || file->kind != NC_REG || (int64_t)call->args[2] < 0) return PYTHON;
+    return (uint32_t)call->args[3] <= POSIX_FADV_NOREUSE ? 0 : PYTHON;
 }
 
 static int64_t sys_fstat(const struct call *call) {
     nc_file *file = file_at(call, (int)call->args[0]);
-    return file ? stat_file(call, file, call->args[1]) : -EBADF;
-}
-
-/* C libraries make fstat of newfstatat(fd, "", buf, AT_EMPTY_PATH). */
-static int64_t sys_newfstatat(const struct call *call) {
-    char first;
-    nc_file *file = file_at(call, (int)call->args[0]);
-    if ((int)call->args[3] != AT_EMPTY_PATH || !file || file->kind != NC_REG) return PYTHON;
-    if (nc_read_mem(call->task->tid, call->args[1], &first, 1) != 1 || first) return PYTHON;
-    return stat_file(call, file, call->args[2]);
+    return file ? nc_stat_file(call, file, call->args[1]) : -EBADF;
 }
 
 /* ---- descriptors ---- */
@@ -212,6 +181,7 @@ static int64_t sys_ioctl(const struct call *call) {
     switch ((uint32_t)call->args[1]) {
     case TCGETS: return file->kind == NC_PY ? PYTHON : -ENOTTY;
     case FIOCLEX: nc_fdt_cloexec(call->fdt, (int)call->args[0], 1); return 0;
+    case FICLONE: return nc_clone(call, file);
     case FIONCLEX: nc_fdt_cloexec(call->fdt, (int)call->args[0], 0); return 0;
     }
     return PYTHON;
@@ -232,7 +202,7 @@ static int64_t sys_mmap(const struct call *call) {
     if (!shared && type != MAP_PRIVATE) return -EINVAL;
     if (shared && (prot & PROT_WRITE) && !nc_writable(file)) return -EACCES;
     if (!nc_readable(file)) return -EACCES;
-    if ((prot & PROT_EXEC) && file->noexec) return -EPERM;
+    if (file->noexec) return prot & PROT_EXEC ? -EPERM : PYTHON;
     /* A shared mapping may be made writable later: only a description open for writing gives the writable one. */
     int host_fd = file->inode->host_ro;
     if (nc_writable(file) && (shared || host_fd < 0)) host_fd = file->inode->host_rw;
@@ -326,7 +296,6 @@ static int64_t answer(const struct call *call, int nr) {
     case SYS_pwritev: return rwv(call, true, true);
     case SYS_lseek: return sys_lseek(call);
     case SYS_fstat: return sys_fstat(call);
-    case SYS_newfstatat: return sys_newfstatat(call);
     case SYS_close: return sys_close(call);
     case SYS_dup: return sys_dup(call);
     case SYS_dup2: return sys_dup2(call);
@@ -339,6 +308,8 @@ static int64_t answer(const struct call *call, int nr) {
     case SYS_clone: return sys_clone(call);
     case SYS_fork:
     case SYS_vfork: return HOST;
+    case SYS_fadvise64: return sys_fadvise64(call);
+    case SYS_copy_file_range: return nc_copy_file_range(call);
     case SYS_wait4:
     case SYS_waitid: return call->task->waits || (nr == SYS_waitid && call->args[0] > P_PGID) ? PYTHON : HOST;
     case SYS_getuid: return call->task->uid;
@@ -346,7 +317,7 @@ static int64_t answer(const struct call *call, int nr) {
     case SYS_getgid: return call->task->gid;
     case SYS_getegid: return call->task->egid;
     }
-    return PYTHON;
+    return nc_path_call(call, nr);
 }
 
 int nc_fast(nc_task *task, const struct seccomp_notif *req, struct seccomp_notif_resp *resp) {

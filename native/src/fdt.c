@@ -78,6 +78,11 @@ int64_t nc_fdt_lookup(const nc_fdt *fdt, int fd, int path_ok) {
     return (int64_t)slot->file->id;
 }
 
+nc_file *nc_fdt_file(const nc_fdt *fdt, int fd) {
+    const struct nc_slot *slot = nc_fdt_slot(fdt, fd);
+    return slot ? slot->file : NULL;
+}
+
 static int find_free(const nc_fdt *fdt, int from) {
     if (from < fdt->next_free) from = fdt->next_free;
     while (from < fdt->size && fdt->slots[from].file) from++;
@@ -161,6 +166,9 @@ int nc_fdt_count(const nc_fdt *fdt) {
     return count;
 }
 
+/* Numbers the table has places for; a power of two, as on Linux. */
+int nc_fdt_size(const nc_fdt *fdt) { return fdt->size; }
+
 int nc_fdt_set_limit(nc_fdt *fdt, int limit) {
     fdt->limit = limit;
     return 0;
@@ -221,4 +229,10 @@ int nc_fdt_uninject(nc_fdt *fdt, uint64_t id, int fd) {
 
 int nc_fdt_injected(const nc_fdt *fdt, int fd) {
     return (uint32_t)fd < (uint32_t)fdt->size && fdt->slots[fd].injected;
+}
+
+int nc_fdt_spare(const nc_fdt *fdt, int below) {
+    for (int fd = below - 1; fd >= 0; fd--)
+        if (fd != fdt->stub_fd && !nc_fdt_slot(fdt, fd) && !nc_fdt_injected(fdt, fd)) return fd;
+    return -1;
 }

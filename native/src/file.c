@@ -13,9 +13,9 @@
 static void count_opens(nc_file *file, int by) {
     if (file->uncounted) return;
     if (nc_writable(file))
-        file->inode->writers += by;
+        file->inode->writers += (uint32_t)by;
     else if (nc_readable(file))
-        file->inode->readers += by;
+        file->inode->readers += (uint32_t)by;
 }
 
 nc_file *nc_file_new(int kind, int flags, void *object) {
@@ -48,6 +48,7 @@ static void release(nc_file *file) {
 }
 
 int nc_file_free(nc_file *file) {
+    nc_file_settle(file);
     nc_released_forget(file);
     release(file);
     switch (file->kind) {
@@ -63,11 +64,19 @@ int nc_file_get(nc_file *file) { return (int)++file->refs; }
 
 int nc_file_put(nc_file *file) {
     if (--file->refs) return (int)file->refs;
+    if (file->lazy) return nc_file_free(file);
     release(file);
     if (file->queued) return 0;
-    /* A deleted file's blocks should not wait for other releases, nor who watches it or hopes for its locks. */
-    nc_released_push(file, file->kind == NC_REG && file->inode->nlink && !file->hooked && !nc_watched);
+    /* Nobody minds when a regular file's release is told, but for one whose blocks are freed by it, those who watch, and
+     * who hopes for its locks. */
+    nc_released_push(file, file->kind == NC_REG && file->inode->nlink && !file->prompt && !nc_watched);
     return 0;
+}
+
+nc_inode *nc_file_inode(nc_file *file) {
+    if (file->kind != NC_REG) return NULL;
+    nc_inode_get(file->inode);
+    return file->inode;
 }
 
 uint64_t nc_file_id(const nc_file *file) { return file->id; }
@@ -77,6 +86,7 @@ int64_t nc_file_pos(const nc_file *file) { return file->pos; }
 
 int nc_file_set_flags(nc_file *file, int flags) {
     file->flags = (file->flags & ~STATUS_FLAGS) | (flags & STATUS_FLAGS);
+    if (file->kind == NC_PIPE && flags & O_ASYNC) file->pipe->signals = true;
     return 0;
 }
 
@@ -86,13 +96,19 @@ int nc_file_set_noexec(nc_file *file, int on) {
 }
 
 int nc_file_uncount(nc_file *file) {
+    if (file->kind != NC_REG || file->uncounted) return -EINVAL;
     count_opens(file, -1);
     file->uncounted = 1;
     return 0;
 }
 
-int nc_file_set_hooked(nc_file *file, int on) {
-    file->hooked = on;
+int nc_file_set_prompt(nc_file *file) {
+    file->prompt = 1;
+    return 0;
+}
+
+int nc_file_set_place(nc_file *file, struct nc_mount *mount, struct nc_name *name) {
+    file->place = (struct nc_place){mount, name};
     return 0;
 }
 

@@ -1,6 +1,9 @@
-/* Pipes and FIFOs: a byte ring; writes of up to PIPE_BUF bytes are atomic; O_DIRECT writes keep their bounds (pipe(7)).
+/* Pipes and FIFOs (pipe(7)): a byte ring, and beside it what Linux's pages of a pipe would hold: parts of at most a page.
  *
- * Nothing here blocks: -EAGAIN is where the guest waits. Guest memory is copied straight to and from the ring. */
+ * A pipe is full when as many parts are in it as its capacity has pages, however few bytes they hold; a write that ends
+ * inside a page leaves it open for the next one. That makes writes of up to PIPE_BUF bytes atomic and keeps the bounds of
+ * O_DIRECT writes. Nothing here blocks: -EAGAIN is where the guest waits. Guest memory is copied straight to and from the
+ * ring. */
 #include "objects.h"
 
 #include <limits.h>
@@ -29,7 +32,7 @@ int nc_pipe_put(nc_pipe *pipe) {
     if (--pipe->refs) return (int)pipe->refs;
     nc_source_forget(&pipe->source);
     free(pipe->buf);
-    free(pipe->packets);
+    free(pipe->parts);
     free(pipe);
     return 0;
 }
@@ -45,7 +48,11 @@ int nc_pipe_size(const nc_pipe *pipe) { return (int)pipe->capacity; }
 
 int nc_pipe_used(const nc_pipe *pipe) { return (int)(pipe->tail - pipe->head); }
 
-uint64_t nc_pipe_room(const nc_pipe *pipe) { return pipe->capacity - (pipe->tail - pipe->head); }
+static uint32_t max_parts(const nc_pipe *pipe) { return pipe->capacity / NC_PAGE; }
+
+static bool is_full(const nc_pipe *pipe) { return pipe->part_count >= max_parts(pipe); }
+
+int nc_pipe_room(const nc_pipe *pipe) { return (int)((max_parts(pipe) - pipe->part_count) * NC_PAGE); }
 
 int nc_pipe_ends(const nc_pipe *pipe, int which) {
     const uint32_t values[] = {pipe->readers, pipe->writers, pipe->r_counter, pipe->w_counter};
@@ -74,16 +81,10 @@ void nc_pipe_detach(nc_file *file) {
     if (nc_writable(file) && !--pipe->writers) nc_source_wake(&pipe->source, IN | EPOLLHUP | EPOLLRDHUP);
 }
 
-static uint32_t max_packets(const nc_pipe *pipe) { return pipe->capacity / NC_PAGE; }
-
-static bool full_of_packets(const nc_pipe *pipe) { return pipe->packet_count >= max_packets(pipe); }
-
-static struct nc_packet *packet(const nc_pipe *pipe, uint32_t i) {
-    return &pipe->packets[(pipe->packet_head + i) % max_packets(pipe)];
+/* Part number i of those not yet read. */
+static struct nc_part *part_at(const nc_pipe *pipe, uint32_t i) {
+    return &pipe->parts[(pipe->part_head + i) % max_parts(pipe)];
 }
-
-/* Linux has a writer ready when a whole page of the ring is free. */
-static bool is_writable(const nc_pipe *pipe) { return nc_pipe_room(pipe) >= PIPE_BUF && !full_of_packets(pipe); }
 
 uint32_t nc_pipe_poll(const nc_file *file) {
     const nc_pipe *pipe = file->pipe;
@@ -93,7 +94,7 @@ uint32_t nc_pipe_poll(const nc_file *file) {
         if (!pipe->writers && file->pos != (int64_t)pipe->w_counter) mask |= EPOLLHUP;
     }
     if (nc_writable(file)) {
-        if (is_writable(pipe)) mask |= OUT;
+        if (!is_full(pipe)) mask |= OUT;
         if (!pipe->readers) mask |= EPOLLERR;
     }
     return mask;
@@ -103,32 +104,28 @@ int nc_pipe_resize(nc_pipe *pipe, uint32_t size) {
     if (size > MAX_CAPACITY) return -EINVAL;
     uint32_t capacity = NC_PAGE;
     while (capacity < size) capacity *= 2;
-    uint64_t used = pipe->tail - pipe->head;
-    if (used > capacity || pipe->packet_count > capacity / NC_PAGE) return -EBUSY;
+    if (pipe->part_count > capacity / NC_PAGE) return -EBUSY;
     if (pipe->buf) {
+        uint64_t used = pipe->tail - pipe->head, offset = pipe->head % pipe->capacity, first = pipe->capacity - offset;
         char *buf = malloc(capacity);
-        if (!buf) return -ENOMEM;
-        uint64_t offset = pipe->head % pipe->capacity, first = pipe->capacity - offset;
+        struct nc_part *parts = malloc(capacity / NC_PAGE * sizeof *parts);
+        if (!buf || !parts) {
+            free(buf);
+            free(parts);
+            return -ENOMEM;
+        }
         if (first > used) first = used;
         memcpy(buf, pipe->buf + offset, first);
         memcpy(buf + first, pipe->buf, used - first);
+        for (uint32_t i = 0; i < pipe->part_count; i++) parts[i] = *part_at(pipe, i);
         free(pipe->buf);
+        free(pipe->parts);
         pipe->buf = buf;
+        pipe->parts = parts;
+        pipe->part_head = 0;
+        pipe->head = 0;
+        pipe->tail = used;
     }
-    if (pipe->packets) {
-        struct nc_packet *packets = malloc(capacity / NC_PAGE * sizeof *packets);
-        if (!packets) return -ENOMEM;
-        for (uint32_t i = 0; i < pipe->packet_count; i++) {
-            packets[i] = *packet(pipe, i);
-            packets[i].start -= pipe->head;
-            packets[i].end -= pipe->head;
-        }
-        free(pipe->packets);
-        pipe->packets = packets;
-        pipe->packet_head = 0;
-    }
-    pipe->head = 0;
-    pipe->tail = used;
     pipe->capacity = capacity;
     nc_source_wake(&pipe->source, OUT);
     return (int)capacity;
@@ -141,52 +138,65 @@ static char *span(const nc_pipe *pipe, uint64_t at, uint64_t *n) {
     return pipe->buf + offset;
 }
 
-/* Where the next read ends at most: packets and the bytes between them are read apart. */
-static uint64_t read_limit(const nc_pipe *pipe, bool *one_packet) {
-    *one_packet = false;
-    if (!pipe->packet_count) return pipe->tail;
-    const struct nc_packet *first = packet(pipe, 0);
-    *one_packet = first->start == pipe->head;
-    return *one_packet ? first->end : first->start;
+/* How many of the next `want` bytes one read gives: up to the end of the first packet. */
+static uint64_t readable(const nc_pipe *pipe, uint64_t want) {
+    uint64_t n = 0;
+    for (uint32_t i = 0; i < pipe->part_count && n < want; i++) {
+        const struct nc_part *part = part_at(pipe, i);
+        n += part->len < want - n ? part->len : want - n;
+        if (part->packet) break;
+    }
+    return n;
 }
 
-/* Something was taken: of a packet, what was not is thrown away. */
-static void taken(nc_pipe *pipe, uint64_t end, bool one_packet) {
-    if (one_packet) {
-        pipe->head = end;
-        pipe->packet_head = (pipe->packet_head + 1) % max_packets(pipe);
-        pipe->packet_count--;
+/* Takes `want` bytes, of which `moved` were copied: parts whose copying faulted stay, and what a read leaves of a packet
+ * is thrown away. Gives the bytes taken. */
+static uint64_t take(nc_pipe *pipe, uint64_t want, uint64_t moved) {
+    uint64_t taken = 0;
+    bool was_full = is_full(pipe);
+    while (taken < want) {
+        struct nc_part *part = part_at(pipe, 0);
+        uint32_t n = part->len < want - taken ? part->len : (uint32_t)(want - taken);
+        if (n > moved - taken) break;
+        taken += n;
+        if (n == part->len || part->packet) {
+            pipe->head += part->len;
+            pipe->part_head = (pipe->part_head + 1) % max_parts(pipe);
+            pipe->part_count--;
+        } else {
+            pipe->head += n;
+            part->start += n;
+            part->len -= n;
+        }
     }
     if (pipe->head == pipe->tail) pipe->head = pipe->tail = 0; /* stay on pages that are in the cache */
-    nc_source_wake(&pipe->source, OUT);
+    if (was_full && !is_full(pipe))
+        nc_source_wake(&pipe->source, OUT);
+    else if (pipe->signals)
+        nc_source_wake(&pipe->source, NC_TAKEN);
+    return taken;
 }
 
 int64_t nc_pipe_read(nc_pipe *pipe, struct nc_iter *to) {
     if (!to->left) return 0;
-    if (pipe->head == pipe->tail) return pipe->writers ? -EAGAIN : 0;
-    bool one_packet;
-    uint64_t end = read_limit(pipe, &one_packet), start = pipe->head;
-    while (pipe->head < end && to->left) {
-        uint64_t n = end - pipe->head;
-        if (n > to->left) n = to->left;
-        const char *from = span(pipe, pipe->head, &n);
-        size_t moved = nc_copy_out(to, from, n);
-        pipe->head += moved;
-        if (moved < n) break;
+    if (!pipe->part_count) return pipe->writers ? -EAGAIN : 0;
+    uint64_t want = readable(pipe, to->left), moved = 0;
+    while (moved < want) {
+        uint64_t n = want - moved;
+        const char *from = span(pipe, pipe->head + moved, &n);
+        size_t now = nc_copy_out(to, from, n);
+        moved += now;
+        if (now < n) break;
     }
-    int64_t got = (int64_t)(pipe->head - start);
-    if (!got) return -EFAULT;
-    taken(pipe, end, one_packet);
-    return got;
+    uint64_t taken = take(pipe, want, moved);
+    return taken ? (int64_t)taken : -EFAULT;
 }
 
 int64_t nc_pipe_peek(const nc_pipe *pipe, void *buf, uint64_t n) {
-    bool one_packet;
-    uint64_t end = read_limit(pipe, &one_packet), at = pipe->head;
-    if (n > end - at) n = end - at;
+    n = readable(pipe, n);
     for (uint64_t done = 0; done < n;) {
         uint64_t part = n - done;
-        const char *from = span(pipe, at + done, &part);
+        const char *from = span(pipe, pipe->head + done, &part);
         memcpy((char *)buf + done, from, part);
         done += part;
     }
@@ -194,16 +204,11 @@ int64_t nc_pipe_peek(const nc_pipe *pipe, void *buf, uint64_t n) {
 }
 
 int64_t nc_pipe_discard(nc_pipe *pipe, uint64_t n) {
-    bool one_packet;
-    uint64_t end = read_limit(pipe, &one_packet);
-    if (n > end - pipe->head) n = end - pipe->head;
-    if (!n) return 0;
-    pipe->head += n;
-    taken(pipe, end, one_packet);
-    return (int64_t)n;
+    n = readable(pipe, n);
+    return (int64_t)take(pipe, n, n);
 }
 
-static int64_t put_bytes(nc_pipe *pipe, struct nc_iter *from, uint64_t n) {
+static uint64_t put_bytes(nc_pipe *pipe, struct nc_iter *from, uint64_t n) {
     uint64_t start = pipe->tail, end = start + n;
     while (pipe->tail < end) {
         uint64_t part = end - pipe->tail;
@@ -212,65 +217,85 @@ static int64_t put_bytes(nc_pipe *pipe, struct nc_iter *from, uint64_t n) {
         pipe->tail += moved;
         if (moved < part) break;
     }
-    return (int64_t)(pipe->tail - start);
+    return pipe->tail - start;
 }
 
-/* Each at most a page, and a packet of its own. */
-static int64_t put_packets(nc_pipe *pipe, struct nc_iter *from) {
-    int64_t total = 0;
-    if (!pipe->packets) pipe->packets = malloc(max_packets(pipe) * sizeof *pipe->packets);
-    if (!pipe->packets) return -ENOMEM;
-    while (from->left) {
-        uint64_t n = from->left < PIPE_BUF ? from->left : PIPE_BUF, start = pipe->tail;
-        if (full_of_packets(pipe) || nc_pipe_room(pipe) < n) return total ? total : -EAGAIN;
-        int64_t put = put_bytes(pipe, from, n);
-        if (put) {
-            *packet(pipe, pipe->packet_count) = (struct nc_packet){start, pipe->tail};
-            pipe->packet_count++;
-            total += put;
-        }
-        if ((uint64_t)put < n) return total ? total : -EFAULT;
-    }
-    return total;
+/* The part that the odd bytes of a write of n, those beyond its whole pages, go into; NULL: they need one of their own. */
+static struct nc_part *open_part(const nc_pipe *pipe, uint64_t n) {
+    uint64_t odd = n % NC_PAGE;
+    if (!odd || !pipe->part_count) return NULL;
+    struct nc_part *last = part_at(pipe, pipe->part_count - 1);
+    return last->open && last->start + last->len + odd <= NC_PAGE ? last : NULL;
 }
 
+bool nc_pipe_fits(const nc_pipe *pipe, uint64_t n) {
+    if (open_part(pipe, n)) n -= n % NC_PAGE;
+    return n <= (uint64_t)nc_pipe_room(pipe);
+}
+
+static void add_part(nc_pipe *pipe, uint32_t len, bool packet, bool open) {
+    *part_at(pipe, pipe->part_count) = (struct nc_part){.len = len, .packet = packet, .open = open};
+    pipe->part_count++;
+}
+
+static bool has_memory(nc_pipe *pipe) {
+    if (!pipe->buf) pipe->buf = malloc(pipe->capacity);
+    if (!pipe->parts) pipe->parts = malloc(max_parts(pipe) * sizeof *pipe->parts);
+    return pipe->buf && pipe->parts;
+}
+
+/* anon_pipe_write(): first the odd bytes are added to the last page, if they fit; then pages of their own are filled. */
 int64_t nc_pipe_write(nc_pipe *pipe, struct nc_iter *from, bool packets) {
     if (!from->left) return 0;
     if (!pipe->readers) return -EPIPE;
-    if (!pipe->buf) pipe->buf = malloc(pipe->capacity);
-    if (!pipe->buf) return -ENOMEM;
-    int64_t put;
-    if (packets) {
-        put = put_packets(pipe, from);
-    } else {
-        uint64_t room = nc_pipe_room(pipe), n = from->left;
-        if (full_of_packets(pipe) || !room || (n > room && n <= PIPE_BUF)) return -EAGAIN;
-        if (n > room) n = room;
-        put = put_bytes(pipe, from, n);
-        if ((uint64_t)put < n) { /* Linux fills page by page, and throws the one away whose copy faults */
-            int64_t lost = put % NC_PAGE;
-            pipe->tail -= (uint64_t)lost;
+    if (!has_memory(pipe)) return -ENOMEM;
+    uint64_t total = 0;
+    struct nc_part *last = open_part(pipe, from->left);
+    if (last) {
+        uint64_t odd = from->left % NC_PAGE, put = put_bytes(pipe, from, odd);
+        if (put < odd) {
+            pipe->tail -= put;
+            return -EFAULT;
+        }
+        last->len += (uint32_t)odd;
+        total = odd;
+    }
+    uint64_t room = (uint64_t)nc_pipe_room(pipe), n = from->left < room ? from->left : room;
+    if (n) {
+        uint64_t put = put_bytes(pipe, from, n);
+        if (put < n) { /* the page whose copying faults is thrown away */
+            uint64_t lost = put % NC_PAGE;
+            pipe->tail -= lost;
             put -= lost;
         }
-        if (!put) return -EFAULT;
+        for (uint64_t left = put; left; left -= left < NC_PAGE ? left : NC_PAGE)
+            add_part(pipe, left < NC_PAGE ? (uint32_t)left : NC_PAGE, packets, !packets);
+        total += put;
+        if (!total) return -EFAULT;
     }
-    if (put > 0) nc_source_wake(&pipe->source, IN);
-    return put;
+    if (!total) return -EAGAIN;
+    nc_source_wake(&pipe->source, IN);
+    return (int64_t)total;
 }
 
-/* tee(2): copies without taking. */
+/* tee(2): copies parts without taking them; nothing is added to them later. */
 int64_t nc_pipe_tee(nc_pipe *from, nc_pipe *to, uint64_t n) {
-    uint64_t used = from->tail - from->head;
     if (!to->readers) return -EPIPE;
-    if (!used) return from->writers ? -EAGAIN : 0;
-    if (n > used) n = used;
-    uint64_t first = n;
-    char *start = span(from, from->head, &first);
-    struct nc_iov iov[2] = {{(uintptr_t)start, first}, {(uintptr_t)from->buf, n - first}};
-    struct nc_iter it;
-    nc_iter_init(&it, 0, iov, 2);
-    uint64_t room = nc_pipe_room(to);
-    if (!room) return -EAGAIN;
-    if (it.left > room) it.left = room;
-    return nc_pipe_write(to, &it, false);
+    if (!from->part_count) return from->writers ? -EAGAIN : 0;
+    if (is_full(to)) return -EAGAIN;
+    if (!has_memory(to)) return -ENOMEM;
+    uint64_t total = 0;
+    for (uint32_t i = 0; i < from->part_count && total < n && !is_full(to); i++) {
+        const struct nc_part *part = part_at(from, i);
+        uint64_t len = part->len < n - total ? part->len : n - total, first = len;
+        char *start = span(from, from->head + total, &first);
+        struct nc_iov iov[2] = {{(uintptr_t)start, first}, {(uintptr_t)from->buf, len - first}};
+        struct nc_iter it;
+        nc_iter_init(&it, 0, iov, 2);
+        put_bytes(to, &it, len);
+        add_part(to, (uint32_t)len, part->packet, false);
+        total += len;
+    }
+    nc_source_wake(&to->source, IN);
+    return (int64_t)total;
 }

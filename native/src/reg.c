@@ -33,6 +33,13 @@ int nc_inode_set_grant(nc_inode *inode, uint64_t bytes) {
     return 0;
 }
 
+int nc_inode_refs(const nc_inode *inode) { return (int)inode->refs; }
+
+int nc_inode_set_caps(nc_inode *inode, int on) {
+    inode->caps = on != 0;
+    return 0;
+}
+
 void nc_inode_get(nc_inode *inode) { inode->refs++; }
 
 static void close_fds(nc_inode *inode) {
@@ -64,11 +71,11 @@ int nc_inode_fd(const nc_inode *inode, int which) {
     return inode->host_rw;
 }
 
-int nc_inode_writers(const nc_inode *inode) { return inode->writers; }
-int nc_inode_readers(const nc_inode *inode) { return inode->readers; }
+int nc_inode_writers(const nc_inode *inode) { return (int)inode->writers; }
+int nc_inode_readers(const nc_inode *inode) { return (int)inode->readers; }
 
 int nc_inode_set_attrs(nc_inode *inode, uint64_t dev, uint64_t ino, uint32_t mode, uint32_t uid, uint32_t gid,
-                       uint64_t nlink, uint64_t rdev, uint32_t live) {
+                       uint64_t nlink, uint64_t rdev, uint32_t live, int unmarked, const struct nc_node *of) {
     inode->dev = dev;
     inode->ino = ino;
     inode->mode = mode;
@@ -77,6 +84,13 @@ int nc_inode_set_attrs(nc_inode *inode, uint64_t dev, uint64_t ino, uint32_t mod
     inode->nlink = nlink;
     inode->rdev = rdev;
     inode->live = live;
+    inode->unmarked = unmarked;
+    inode->of = of;
+    return 0;
+}
+
+int nc_inode_set_node(nc_inode *inode, const struct nc_node *of) {
+    inode->of = of;
     return 0;
 }
 

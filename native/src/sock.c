@@ -49,7 +49,8 @@ int nc_sock_getopt(int host_fd, int level, int name, void *value, uint32_t *len)
 int nc_sock_ioctl(int host_fd, uint64_t cmd, void *arg) { return RESULT(ioctl(host_fd, cmd, arg)); }
 
 int nc_sock_poll(int host_fd) {
-    struct pollfd one = {.fd = host_fd, .events = POLLIN | POLLPRI | POLLOUT | POLLRDHUP | POLLRDNORM | POLLWRNORM};
+    struct pollfd one = {.fd = host_fd, .events = POLLIN | POLLPRI | POLLOUT | POLLRDHUP | POLLRDNORM | POLLRDBAND |
+                                                 POLLWRNORM | POLLWRBAND};
     int n = poll(&one, 1, 0);
     return n < 0 ? -errno : n ? one.revents : 0;
 }

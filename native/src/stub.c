@@ -8,6 +8,7 @@
 #define SYS_PAUSE 34
 #define SYS_PRCTL 157
 #define SYS_EXIT_GROUP 231
+#define PR_SET_PDEATHSIG 1
 #define PR_SET_NAME 15
 #define ENOSYS 38
 
@@ -34,6 +35,7 @@ __attribute__((used, noreturn)) void stub_main(unsigned long *sp) {
     while (failed == -ENOSYS) call(SYS_PAUSE, 0, 0, 0, 0, 0, (long)pass);
     if (failed) call(SYS_EXIT_GROUP, 127, 0, 0, 0, 0, (long)pass);
     call(SYS_PRCTL, PR_SET_NAME, (long)plan.comm, 0, 0, 0, (long)pass);
+    if (plan.forget_parent) call(SYS_PRCTL, PR_SET_PDEATHSIG, 0, 0, 0, 0, (long)pass);
     for (unsigned long i = 0; i < plan.n; i++) {
         const struct nc_segment *s = &plan.segment[i];
         long at = call(SYS_MMAP, (long)s->addr, (long)s->len, (long)s->prot, (long)s->flags, (long)s->fd,

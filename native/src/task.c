@@ -1,7 +1,7 @@
 /* Guest threads, hashed by host thread id. Python creates and frees them; the fast path and the loop look them up. */
 #include <stdlib.h>
 
-#include "core.h"
+#include "names.h"
 
 #define BUCKETS 1024 /* a power of two */
 
@@ -34,6 +34,8 @@ int nc_task_free(int tid) {
         if (task->tid != tid) continue;
         *link = task->next;
         if (task->fdt) nc_fdt_put(task->fdt);
+        if (task->fs) nc_fs_put(task->fs);
+        if (task->rights) nc_rights_put(task->rights);
         free(task);
         return 0;
     }
@@ -57,6 +59,20 @@ int nc_task_set_ids(int tid, uint32_t uid, uint32_t euid, uint32_t gid, uint32_t
     task->euid = euid;
     task->gid = gid;
     task->egid = egid;
+    return 0;
+}
+
+int nc_task_set_view(int tid, nc_fs *fs, nc_rights *rights) {
+    nc_task *task = nc_task_find(tid);
+    if (!task) return -ESRCH;
+    nc_fs *old_fs = task->fs;
+    nc_rights *old_rights = task->rights;
+    nc_fs_get(fs);
+    nc_rights_get(rights);
+    task->fs = fs;
+    task->rights = rights;
+    if (old_fs) nc_fs_put(old_fs);
+    if (old_rights) nc_rights_put(old_rights);
     return 0;
 }
 
@@ -95,5 +111,12 @@ int nc_task_stopped(int tid) {
     nc_task *task = nc_task_find(tid);
     if (!task) return -ESRCH;
     task->stop_wanted = 0;
+    return 0;
+}
+
+int nc_task_interrupted(int tid) {
+    nc_task *task = nc_task_find(tid);
+    if (!task) return -ESRCH;
+    task->interrupted = 1;
     return 0;
 }

@@ -15,6 +15,8 @@
 
 #define ERESTARTSYS 512
 #define ERESTARTNOINTR 513
+#define SYS_FUTEX_WAITV 449 /* newer than some headers */
+#define SYS_FUTEX_WAIT 455
 
 static int trace(long request, int tid, void *addr, long data) {
     return ptrace(request, tid, addr, data) < 0 ? -errno : 0;
@@ -22,14 +24,19 @@ static int trace(long request, int tid, void *addr, long data) {
 
 /* A clone that is neither a fork nor a vfork (to ptrace: whose exit signal is not SIGCHLD) is mostly a thread, which costs
  * too much when two stops and a wait go with it: it is reported by those only who were told to. */
-#define OPTIONS (PTRACE_O_TRACEFORK | PTRACE_O_TRACEVFORK | PTRACE_O_TRACEEXEC | PTRACE_O_TRACESYSGOOD | PTRACE_O_EXITKILL)
+#define REPORTED (PTRACE_O_TRACEFORK | PTRACE_O_TRACEVFORK | PTRACE_O_TRACEEXEC | PTRACE_O_TRACESYSGOOD | PTRACE_O_EXITKILL)
+
+/* A copy of ours keeps the memory it goes to, whoever dies meanwhile. When the copy's own page is one too many for a memory
+ * cgroup, the host's OOM killer takes the guest, and its death frees nothing until the copy is over: were it gone by then, the
+ * killer would see no victim any more and take the next, which is us. A victim that stops on its way out stays one, and what it
+ * has is taken from it (mm/oom_kill.c: oom_evaluate_task, oom_reaper), so the copy ends. */
+#define OPTIONS (REPORTED | PTRACE_O_TRACEEXIT)
 
 int nc_seize(int tid) { return trace(PTRACE_SEIZE, tid, NULL, OPTIONS); }
 
 int nc_trace_more(int tid, int what) {
     long options = OPTIONS;
     if (what & NC_TRACE_CLONE) options |= PTRACE_O_TRACECLONE;
-    if (what & NC_TRACE_EXIT) options |= PTRACE_O_TRACEEXIT;
     if (what & NC_TRACE_VFORK_DONE) options |= PTRACE_O_TRACEVFORKDONE;
     return trace(PTRACE_SETOPTIONS, tid, NULL, options);
 }
@@ -46,7 +53,7 @@ int nc_resume(int tid, int sig) {
     return trace(task && !task->parked ? requests[task->mode] : PTRACE_CONT, tid, NULL, sig);
 }
 
-int nc_resume_to_call(int tid) { return trace(PTRACE_SYSCALL, tid, NULL, 0); }
+int nc_resume_to_call(int tid, int sig) { return trace(PTRACE_SYSCALL, tid, NULL, sig); }
 
 int nc_listen(int tid) { return trace(PTRACE_LISTEN, tid, NULL, 0); }
 
@@ -199,33 +206,37 @@ int nc_restart(int tid, int nr, int64_t rax, int sig) {
     return failed ? failed : nc_resume(tid, sig);
 }
 
-/* The sentry's signals carry a cookie in the part of siginfo that their kind does not use but the kernel keeps (it holds 48
- * bytes), so a receiver that the host kernel serves (sigtimedwait) still reads the right code and value. */
-#define COOKIE_AT 32
+/* The sentry's signals carry a cookie as their value, and a mark in the part of siginfo that their kind does not use but the
+ * kernel keeps (it holds 48 bytes). Nobody else can send a guest a signal that is queued. */
 #define MAGIC_AT 40
 #define MAGIC 0x79702d6373736e75ULL
 
-int nc_signal(int tgid, int tid, int sig, int code, uint32_t uid, uint64_t value, uint64_t cookie) {
+int nc_signal(int tgid, int tid, int sig, uint64_t cookie) {
+    if (!cookie) return (tid ? syscall(SYS_tgkill, tgid, tid, sig) : kill(tgid, sig)) ? -errno : 0;
     siginfo_t info;
     const uint64_t magic = MAGIC;
     memset(&info, 0, sizeof info);
     info.si_signo = sig;
-    info.si_code = code < 0 && code != SI_TKILL ? code : SI_QUEUE; /* the others only the kernel may use */
-    info.si_uid = uid;
-    info.si_value.sival_ptr = (void *)value;
-    memcpy((char *)&info + COOKIE_AT, &cookie, sizeof cookie);
+    info.si_code = SI_QUEUE;
+    info.si_value.sival_ptr = (void *)cookie;
     memcpy((char *)&info + MAGIC_AT, &magic, sizeof magic);
     long result = tid ? syscall(SYS_rt_tgsigqueueinfo, tgid, tid, sig, &info) : syscall(SYS_rt_sigqueueinfo, tgid, sig, &info);
     return result ? -errno : 0;
 }
 
+static int many_users;
+
+int nc_set_many_users(void) {
+    many_users = 1;
+    return 0;
+}
+
 int64_t nc_sigcookie(int tid) {
     siginfo_t info;
-    uint64_t cookie, magic;
-    if (nc_getsiginfo(tid, &info) || info.si_code >= 0) return 0;
-    memcpy(&cookie, (char *)&info + COOKIE_AT, sizeof cookie);
+    uint64_t magic;
+    if (nc_getsiginfo(tid, &info) || info.si_code != SI_QUEUE) return 0;
     memcpy(&magic, (char *)&info + MAGIC_AT, sizeof magic);
-    return magic == MAGIC ? (int64_t)cookie : 0;
+    return magic == MAGIC ? (int64_t)(uintptr_t)info.si_value.sival_ptr : 0;
 }
 
 static int fault_signal(int sig) {
@@ -235,12 +246,22 @@ static int fault_signal(int sig) {
 /* A signal that comes before the listener has received a notification ends the call with -ERESTARTSYS, which a handler
  * without SA_RESTART would turn into an EINTR that calls such as pipe2(2) never give. Nothing has happened yet, so the call is
  * made again whatever the handler asks for. Calls of the host kernel's own that end so are left alone. */
-static void make_unreceived_call_again(int tid) {
+static void make_unreceived_call_again(nc_task *task) {
     struct nc_regs regs;
+    int tid = task->tid;
     if (nc_getregs(tid, &regs) || (int64_t)regs.rax != -ERESTARTSYS) return;
-    if (regs.orig_rax == SYS_wait4 || regs.orig_rax == SYS_waitid || regs.orig_rax == SYS_futex ||
-        regs.orig_rax == (uint64_t)-1)
+    if (task->interrupted) {
+        task->interrupted = 0;
         return;
+    }
+    switch (regs.orig_rax) {
+    case SYS_wait4:
+    case SYS_waitid:
+    case SYS_futex:
+    case SYS_FUTEX_WAITV:
+    case SYS_FUTEX_WAIT:
+    case (uint64_t)-1: return;
+    }
     regs.rax = (uint64_t)-ERESTARTNOINTR;
     nc_setregs(tid, &regs);
 }
@@ -248,9 +269,13 @@ static void make_unreceived_call_again(int tid) {
 int nc_stop_answered(int tid, int status) {
     if (!WIFSTOPPED(status)) return 0;
     nc_task *task = nc_task_find(tid);
-    if (!task) return 0;
     int event = status >> 16, sig = WSTOPSIG(status);
-    if (!event && !task->parked) make_unreceived_call_again(tid);
+    if (event == PTRACE_EVENT_EXIT && !(task && task->watched)) {
+        nc_resume(tid, 0); /* whether or not it still can: its death is next */
+        return 1;
+    }
+    if (!task) return 0;
+    if (!event && !(sig & 0x80) && !task->parked) make_unreceived_call_again(task);
     if (task->stop_wanted || task->aside || task->watched) return 0;
     if (event == PTRACE_EVENT_STOP) {
         if (task->fresh) {
@@ -263,6 +288,7 @@ int nc_stop_answered(int tid, int status) {
     }
     if (event || sig & 0x80) return 0;
     if (task->parked || fault_signal(sig) || nc_sigcookie(tid)) return 0;
+    if (sig == SIGCHLD && many_users) return 0;
     return nc_resume(tid, sig) == 0;
 }
 

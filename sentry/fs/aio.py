@@ -44,7 +44,8 @@ class Poll:
         hold(file)
         if notify is not None:
             hold(notify)
-        file.wait_queue.add(self._woken)
+        self.queue = file.wait_queue
+        self.queue.add(self._woken)
 
     def _woken(self, mask: int) -> None:
         now = self.file.poll()
@@ -53,7 +54,7 @@ class Poll:
 
     def end(self, result: int | None) -> None:
         """`result` None: nobody will ask."""
-        self.file.wait_queue.remove(self._woken)
+        self.queue.remove(self._woken)
         self.context.polls.pop(self.iocb, None)
         if result is not None:
             self.context.complete(Completion(self.data, self.iocb, result), self.notify)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from sentry.abi.linux import S_IFIFO
 from sentry.errors import EOPNOTSUPP
+from sentry.vfs.file import File
 from sentry.vfs.inode import Filesystem, Inode
 
 if TYPE_CHECKING:
@@ -57,3 +58,12 @@ class AnonInode(Inode):
 
     async def setattr(self, task: Task, attrs: SetAttr) -> None:
         raise EOPNOTSUPP
+
+
+class AnonFile(File):
+    """A file of that inode which answers lseek(2), though it has no position (noop_llseek)."""
+
+    __slots__ = ()
+
+    def seek(self, offset: int, whence: int) -> int:
+        return self.pos

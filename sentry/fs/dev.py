@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, NamedTuple
 
-from sentry.abi.linux import S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFMT, TMPFS_MAGIC
+from sentry.abi.linux import EPOLLIN, EPOLLRDNORM, S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFMT, TMPFS_MAGIC
 from sentry.abi.x86_64 import makedev
 from sentry.errors import EINVAL, ENODEV, ENOENT, ENOSPC, ENOTTY, EPERM, LinuxError
 from sentry.vfs.dentry import Dentry
@@ -130,7 +130,16 @@ def _opener(cls: type[File]) -> object:
     return open_it
 
 
-for _minor, _cls in ((3, NullFile), (5, ZeroFile), (7, FullFile), (8, RandomFile), (9, RandomFile)):
+class SeededFile(RandomFile):
+    """/dev/random, which can be waited for: it has been seeded long ago."""
+
+    __slots__ = ()
+
+    def poll(self) -> int:
+        return EPOLLIN | EPOLLRDNORM
+
+
+for _minor, _cls in ((3, NullFile), (5, ZeroFile), (7, FullFile), (8, SeededFile), (9, RandomFile)):
     register(1, _minor, _opener(_cls))  # type: ignore[arg-type]
 
 
@@ -181,6 +190,7 @@ async def populate_dev(
 ) -> None:
     """Fill the /dev at `place`: default devices, links, mount points, and `devices` on top."""
     root = place.inode
+    place.dentry.is_incomplete()
     wanted = {each.path: each for each in DEFAULT_DEVICES}
     if terminal:
         wanted[CONSOLE.path] = CONSOLE

@@ -19,11 +19,12 @@ from sentry.abi.linux import (
     IN_MODIFY,
     IN_MOVED_FROM,
     IN_MOVED_TO,
+    POLL_MSG,
     S_IFDIR,
     S_IFMT,
 )
 from sentry.errors import ENOTDIR
-from sentry.fs.sigio import F_OWNER_PID, POLL_MSG, owner_of
+from sentry.kernel import sigio
 from sentry.vfs import notify
 
 if TYPE_CHECKING:
@@ -45,10 +46,12 @@ _EVENTS = {
 class _Watch:
     """One open directory that is watched by one process, until it closes any descriptor of it (`FdTable.noted`)."""
 
-    __slots__ = ("fds", "file", "inode", "mask", "once")
+    __slots__ = ("fd", "fds", "file", "inode", "kernel", "mask", "once")
 
-    def __init__(self, fds: FdTable, file: File) -> None:
-        self.fds = fds
+    def __init__(self, task: Task, file: File) -> None:
+        self.kernel = task.kernel
+        self.fds: FdTable = task.fds
+        self.fd = -1
         self.file = file
         self.inode: Inode = file.inode
         self.mask = 0
@@ -58,10 +61,9 @@ class _Watch:
         """Only what happens to a name in the directory counts."""
         if not name or not mask & self.mask:
             return
-        owner = owner_of(self.file)
         if self.once:
             self.drop()
-        owner.tell(POLL_MSG)
+        sigio.tell(self.kernel, self.file, self.fd, POLL_MSG)
 
     def unmounted(self) -> None:
         self.drop()
@@ -82,13 +84,11 @@ def set_notify(task: Task, fd: int, file: File, mask: int) -> None:
     if file.inode.mode & S_IFMT != S_IFDIR:
         raise ENOTDIR
     if watch is None:
-        watch = task.fds.noted[file] = _Watch(task.fds, file)
+        watch = task.fds.noted[file] = _Watch(task, file)
         task.fds.mind_closes()
         notify.add(watch)
-    owner = owner_of(file)
-    if not owner.pid:
-        owner.set(task, F_OWNER_PID, task.group.tgid)
-    owner.fd = fd
+    watch.fd = fd
+    sigio.own_unless_owned(task, file)
     wanted = watch.mask
     for bit, events in _EVENTS.items():
         if mask & bit:

@@ -19,8 +19,9 @@ from sentry.abi.linux import (
     O_RDWR,
 )
 from sentry.errors import EEXIST, EINVAL, ELOOP, ENOENT, EPERM
-from sentry.fs.anon import anon_inode
+from sentry.fs.anon import AnonFile, anon_inode
 from sentry.kernel.fdtable import at_release, file_id, forget_at_release
+from sentry.kernel.sched import KNOWN
 from sentry.vfs.file import File
 
 _PRIVATE = EPOLLWAKEUP | EPOLLONESHOT | EPOLLET | EPOLLEXCLUSIVE
@@ -32,26 +33,31 @@ MAX_WAYS_UP = 1000
 class Item:
     """One descriptor watched. Disarmed (EPOLLONESHOT has fired) when `events` has only private bits."""
 
-    __slots__ = ("data", "epoll", "events", "fd", "file")
+    __slots__ = ("data", "epoll", "events", "fd", "file", "queue")
 
     def __init__(self, epoll: Epoll, fd: int, file: File, events: int, data: int) -> None:
         self.epoll = epoll
         self.fd = fd
         self.file = file
+        self.queue = file.wait_queue  # of a signalfd it is that of the task which adds it
         self.events = events
         self.data = data
 
     def wake(self, mask: int) -> None:
         """The file's queue has something to tell."""
-        if mask & self.events & ~_PRIVATE:
+        if mask & self.events & ~_PRIVATE and not mask & KNOWN:
             self.epoll.may_be_ready(self)
+
+    def released(self, file: File) -> None:
+        """The file's last descriptor was closed."""
+        self.epoll.drop(self)
 
     def ready(self) -> int:
         events = self.events & ~_PRIVATE
         return self.file.poll() & events if events else 0
 
 
-class Epoll(File):
+class Epoll(AnonFile):
     """An epoll instance. Items hold no reference to their file: its last close takes them off."""
 
     __slots__ = ("_items", "_ready")
@@ -76,8 +82,8 @@ class Epoll(File):
         if isinstance(file, Epoll):
             self._check_nesting(file)
         item = self._items[key] = Item(self, fd, file, _always(events), data)
-        file.wait_queue.add(item.wake)
-        at_release(file, self._file_released)
+        item.queue.add(item.wake)
+        at_release(file, item.released)
         if item.ready():
             self.may_be_ready(item)
 
@@ -91,9 +97,9 @@ class Epoll(File):
             self.may_be_ready(item)
 
     def delete(self, fd: int, file: File) -> None:
-        self._drop(self._find(fd, file))
-        if not any(item.file is file for item in self._items.values()):
-            forget_at_release(file, self._file_released)
+        item = self._find(fd, file)
+        self.drop(item)
+        forget_at_release(file, item.released)
 
     def _find(self, fd: int, file: File) -> Item:
         if not can_poll(file):
@@ -105,14 +111,11 @@ class Epoll(File):
             raise ENOENT
         return item
 
-    def _drop(self, item: Item) -> None:
-        item.file.wait_queue.remove(item.wake)
+    def drop(self, item: Item) -> None:
+        """The item is watched no longer."""
+        item.queue.remove(item.wake)
         del self._items[item.fd, file_id(item.file)]
         self._ready.pop(item, None)
-
-    def _file_released(self, file: File) -> None:
-        for item in [item for item in self._items.values() if item.file is file]:
-            self._drop(item)
 
     def _check_nesting(self, target: Epoll) -> None:
         """ELOOP for a circle, and for a chain of more than MAX_NESTS links; EINVAL when an event would have too many
@@ -183,9 +186,6 @@ class Epoll(File):
             self._ready[item] = None
         return found
 
-    def seek(self, offset: int, whence: int) -> int:
-        return 0  # noop_llseek
-
     def poll(self) -> int:
         """Readable while an item is ready."""
         for item in list(self._ready):
@@ -196,8 +196,8 @@ class Epoll(File):
 
     def release(self) -> None:
         for item in list(self._items.values()):
-            forget_at_release(item.file, self._file_released)
-            self._drop(item)
+            forget_at_release(item.file, item.released)
+            self.drop(item)
 
     def targets(self) -> list[tuple[int, int, int]]:
         """(fd, events, data) of each item, for /proc/PID/fdinfo."""

@@ -15,7 +15,6 @@ exclusive tree, and asked again in a shared one.
 from __future__ import annotations
 
 import os
-from collections import deque
 from struct import Struct
 from sys import getrefcount
 from time import monotonic_ns
@@ -44,11 +43,13 @@ from sentry.abi.linux import (
     S_IFMT,
     S_IFREG,
 )
-from sentry.errors import EACCES, EINVAL, EIO, ENODATA, EPERM, from_errno, from_host
+from sentry.errors import EACCES, EINVAL, EIO, ENFILE, ENODATA, ENOENT, EPERM, from_errno, from_host
+from sentry.fs.goferdir import Ahead, all_names, keep_listing
 from sentry.fs.hostfile import AT_POS, LIVE, HostBacking, HostFile, IoVec
-from sentry.fs.regular import XATTR_NAME_CAPS
+from sentry.fs.keptopen import kept_open
 from sentry.kernel.sched import Future, sched
-from sentry.vfs.inode import ALWAYS, REVALIDATE, Filesystem, Inode
+from sentry.vfs import filecaps
+from sentry.vfs.inode import ALWAYS, ASK, REVALIDATE, Filesystem, Inode
 from sentry.vfs.special import Directory, open_special
 from sentry.vfs.stat import DirEntry, SetAttr, Stat, StatFs
 
@@ -59,13 +60,10 @@ if TYPE_CHECKING:
 
 FRESH_NS = 1_000_000  # in a shared tree, attributes that came this recently need not be asked again
 FORGET_AT = 64  # dropped inodes before the gofer hears of it
-AHEAD = 32  # names looked up together when a listing is walked in its order
 AHEAD_KEPT_NS = 1_000_000_000
-LISTINGS = 32  # directories whose listing is kept for that
 
 _statfs = Struct("=QQQQQQQiiQQQ")
 _LIVE: int = LIVE | lib.NC_LIVE_NLINK
-KEPT_MAX = 512  # inodes with host descriptors before idle ones lose theirs
 
 
 def connect(socket_fd: int) -> Client:
@@ -75,37 +73,6 @@ def connect(socket_fd: int) -> Client:
     sched().watch(host_fd, EPOLLIN, lambda events: client.on_readable())
     client.on_close = lambda: sched().unwatch(host_fd)
     return client
-
-
-_listed: deque[ref[GoferInode]] = deque()  # whose listings are kept, oldest first
-
-
-class _Ahead:
-    """A listing just read, and answers for its names that came before they were asked for."""
-
-    __slots__ = ("index", "last", "names", "ready", "when_ns")
-
-    def __init__(self, names: list[bytes]) -> None:
-        self.names = names
-        self.index: dict[bytes, int] | None = None
-        self.last = -1
-        self.ready: dict[bytes, tuple[int, int, bytes]] = {}  # name -> errno, handle, data
-        self.when_ns = 0
-
-    def wanted(self, name: bytes) -> list[bytes] | None:
-        """The names to look up together with this one, if names are asked for in the listing's order."""
-        if self.index is None:
-            self.index = {known: number for number, known in enumerate(self.names)}
-        number = self.index.get(name)
-        if number is None:
-            return None
-        in_order = number == self.last + 1
-        self.last = number
-        if not in_order:
-            return None
-        names = self.names[number : number + AHEAD]
-        self.last = number + len(names) - 1
-        return names
 
 
 class GoferFs(Filesystem):
@@ -119,6 +86,7 @@ class GoferFs(Filesystem):
         self.export = export
         self.inodes: dict[int, ref[GoferInode]] = {}  # by handle
         self.forgotten: list[tuple[int, int]] = []
+        self.changes = 0  # of names, since the start
         try:
             reply = client.call_sync(p.ATTACH, 0, p.ATTACH_ARGS.pack(p.VERSION, export), timeout_ms=10_000)
         except OSError as error:
@@ -137,8 +105,8 @@ class GoferFs(Filesystem):
         client = self.client
         if len(self.forgotten) >= FORGET_AT:
             self.forget()
-        pending = client.send(op, handle, payload)
-        if not client.poll(pending):
+        pending = client.exchange(op, handle, payload)
+        if not pending.done:
             await self._settle(pending)
         if pending.errno:
             if pending.data:  # only a bug has more to say
@@ -211,23 +179,64 @@ class GoferFs(Filesystem):
         self.forget()
 
 
+#: modes of fallocate(2) that RLIMIT_FSIZE does not hold
+_WITHIN = FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE | FALLOC_FL_COLLAPSE_RANGE | FALLOC_FL_INSERT_RANGE
+
+
+class GoferFile(HostFile):
+    """An open regular file. Only what may take the disk's time goes through the gofer."""
+
+    __slots__ = ()
+
+    async def write_from(
+        self, task: Task, tid: int, iov: IoVec, offset: int = AT_POS, rwf: int = 0, nowait: bool = False
+    ) -> int:
+        put = await super().write_from(task, tid, iov, offset, rwf, nowait)
+        await self._keep_mode()
+        return put
+
+    async def fallocate(self, task: Task, mode: int, offset: int, length: int) -> None:
+        await super().fallocate(task, mode, offset, length)
+        await self._keep_mode()
+
+    def counts(self, mode: int) -> bool:
+        return not mode & _WITHIN
+
+    async def _keep_mode(self) -> None:
+        """We have no CAP_FSETID: to our writes the host takes setuid and setgid away, when the guest may keep them."""
+        inode = self.inode
+        if inode.mode & 0o6000:
+            assert isinstance(inode, GoferInode)
+            args = p.SETATTR_ARGS.pack(p.SET_MODE, inode.mode & 0o7777, 0, 0, 0, 0, 0)
+            await inode.fs.ask(p.SETATTR, inode.handle, args)
+
+    async def fsync(self, task: Task, datasync: bool) -> None:
+        inode = self.inode
+        assert isinstance(inode, GoferInode)
+        await inode.fsync(datasync)
+
+
 class GoferInode(Inode):
     """A host inode behind a handle."""
 
-    __slots__ = ("ahead", "blocks", "fresh_ns", "handle", "lookups", "stale", "target")
+    __slots__ = ("ahead", "blocks", "fresh_ns", "handle", "lookups", "names", "stale", "target", "unmarked")
 
     fs: GoferFs
     host: HostBacking | None
+    open_file = GoferFile
 
     def __init__(self, fs: GoferFs, handle: int) -> None:
         self.fs = fs
         self.handle = handle
         self.lookups = 1  # what the gofer counts for us
         self.target: bytes | None = None  # of a symbolic link
-        self.ahead: _Ahead | None = None
+        self.ahead: Ahead | None = None
+        self.names: set[bytes] | None = None  # every name in this directory, when all are known (goferdir.py)
+        self.unmarked = False  # known to have no extended attributes that a guest can see
         self.stale = False  # something changed that only the host knows
         self.fresh_ns = 0
-        self.host = self.locks = self.socket = self.pipe = self.watches = None
+        self.host = self.locks = self.socket = self.pipe = self.watches = self.node = self.caps = None
+        self.caps_known = False
 
     def __del__(self) -> None:
         fs = self.fs
@@ -236,7 +245,7 @@ class GoferInode(Inode):
             del fs.inodes[self.handle]
         fs.forgotten.append((self.handle, self.lookups))
         if self.ahead is not None:
-            self._drop_ahead()
+            self.drop_ahead()
 
     # --- attributes
 
@@ -268,6 +277,7 @@ class GoferInode(Inode):
         self.stale = False
         if fs.cache_policy == REVALIDATE:
             self.fresh_ns = monotonic_ns()
+        self.owner_changed()
         if self.host is not None:
             self.changed()
 
@@ -327,8 +337,13 @@ class GoferInode(Inode):
 
     # --- names
 
+    def lookup_now(self, name: bytes) -> Inode | None:
+        return None if self.names is not None and name not in self.names else ASK
+
     async def lookup(self, name: bytes) -> Inode:
         fs = self.fs
+        if self.names is not None and name not in self.names:
+            raise ENOENT
         ahead = self.ahead
         if ahead is not None:
             found = ahead.ready.pop(name, None)
@@ -343,64 +358,90 @@ class GoferInode(Inode):
         reply = await fs.ask(p.LOOKUP, self.handle, name)
         return fs.inode(reply.value, reply.data)
 
-    async def _look_ahead(self, ahead: _Ahead, names: list[bytes]) -> tuple[int, int, bytes] | None:
+    async def walk(self, names: list[bytes], opening: bool) -> list[Inode | None]:
+        fs = self.fs
+        if self.ahead is not None or (len(names) == 1 and not opening):
+            return []
+        reply = await fs.ask(p.WALK_OPEN if opening else p.WALK, self.handle, b"\0".join(names[: p.MAX_BATCH]))
+        found: list[Inode | None] = []
+        for errno, handle, attributes in p.parse_batch(reply.data):
+            if errno == ENOENT.errno:
+                found.append(None)
+            elif not errno:
+                inode = fs.inode(handle, attributes)
+                found.append(inode)
+        if reply.fd >= 0:
+            inode.offered(reply.fd, False)
+        return found
+
+    async def _look_ahead(self, ahead: Ahead, names: list[bytes]) -> tuple[int, int, bytes] | None:
         """Look up `names` in one request; the answer for the first, the others to ahead.ready."""
         data = (await self.fs.ask(p.LOOKUPN, self.handle, b"\0".join(names))).data
-        self._drop_ahead(keep=ahead)
-        offset, end, size = 0, len(data), p.BATCH.size
+        self.drop_ahead(keep=ahead)
         ready = ahead.ready
         ahead.when_ns = monotonic_ns()
-        for name in names:
-            if offset >= end:
-                break
-            errno, _zero, length, handle = p.BATCH.unpack_from(data, offset)
-            ready[name] = (errno, handle, data[offset + size : offset + size + length])
-            offset += size + length
+        ready.update(zip(names, p.parse_batch(data), strict=False))
         if self.ahead is not ahead:  # the listing was read again meanwhile
             first = ready.pop(names[0], None)
             self._give_back(ahead)
             return first
         return ready.pop(names[0], None)
 
-    def _drop_ahead(self, keep: _Ahead | None = None) -> None:
+    def drop_ahead(self, keep: Ahead | None = None) -> None:
         if self.ahead is not None:
             self._give_back(self.ahead)
             if self.ahead is not keep:
                 self.ahead = None
 
-    def _give_back(self, ahead: _Ahead) -> None:
+    def _give_back(self, ahead: Ahead) -> None:
         for errno, handle, _data in ahead.ready.values():
             if not errno:
                 self.fs.forgotten.append((handle, 1))
         ahead.ready.clear()
 
-    def _changed(self, name: bytes) -> None:
-        """`name` in this directory is another now."""
-        self.stale = True
-        self.fresh_ns = 0
+    def _changed(self, name: bytes, there: bool) -> None:
+        """`name` in this directory is another now, or gone."""
+        _mark(self)
+        self.fs.changes += 1
+        if self.names is not None:
+            if there:
+                self.names.add(name)
+                all_names.added()
+            else:
+                self.names.discard(name)
         if self.ahead is not None:
             found = self.ahead.ready.pop(name, None)
             if found is not None and not found[0]:
                 self.fs.forgotten.append((found[1], 1))
 
+    def holds_nothing(self) -> bool:
+        return self.names is not None and not self.names
+
     async def create(self, name: bytes, mode: int, uid: int, gid: int) -> Inode:
         args = p.CREATE_ARGS.pack(O_RDWR, mode & 0o7777, uid, gid)
         reply = await self.fs.ask(p.CREATE, self.handle, args + name)
-        self._changed(name)
-        inode = self.fs.inode(reply.value, reply.data)
-        inode.take_fds(-1, reply.fd)
+        inode = self._made(name, reply)
+        inode.offered(reply.fd, True)
         return inode
 
     async def tmpfile(self, mode: int, uid: int, gid: int) -> Inode:
         reply = await self.fs.ask(p.TMPFILE, self.handle, p.OWNER_ARGS.pack(mode & 0o7777, uid, gid))
         inode = self.fs.inode(reply.value, reply.data)
-        inode.take_fds(-1, reply.fd)
+        inode.offered(reply.fd, True)
         return inode
 
-    async def _make(self, op: int, name: bytes, payload: bytes) -> Inode:
-        reply = await self.fs.ask(op, self.handle, payload)
-        self._changed(name)
-        return self.fs.inode(reply.value, reply.data)
+    async def _make(self, op: int, name: bytes, payload: bytes) -> GoferInode:
+        return self._made(name, await self.fs.ask(op, self.handle, payload))
+
+    def _made(self, name: bytes, reply: Pending) -> GoferInode:
+        self._changed(name, True)
+        fs = self.fs
+        inode = fs.inode(reply.value, reply.data)
+        if fs.cache_policy == ALWAYS:
+            inode.unmarked = True
+            if inode.mode & S_IFMT == S_IFDIR:
+                all_names.learn(inode, set())
+        return inode
 
     async def mknod(self, name: bytes, mode: int, rdev: int, uid: int, gid: int) -> Inode:
         return await self._make(p.MKNOD, name, p.OWNER_ARGS.pack(mode, uid, gid) + name)
@@ -411,24 +452,24 @@ class GoferInode(Inode):
     async def symlink(self, name: bytes, target: bytes, uid: int, gid: int) -> Inode:
         args = p.SYMLINK_ARGS.pack(uid, gid, len(name))
         inode = await self._make(p.SYMLINK, name, args + name + target)
-        assert isinstance(inode, GoferInode)
         inode.target = target
+        inode.publish_target()
         return inode
 
     async def link(self, name: bytes, inode: Inode) -> None:
         assert isinstance(inode, GoferInode)
         reply = await self.fs.ask(p.LINK, self.handle, p.HANDLE.pack(inode.handle) + name)
-        self._changed(name)
+        self._changed(name, True)
         inode.adopt(reply.data)
 
     async def unlink(self, name: bytes, inode: Inode) -> None:
         await self.fs.ask(p.UNLINK, self.handle, name)
-        self._changed(name)
+        self._changed(name, False)
         _lost_a_name(inode)
 
     async def rmdir(self, name: bytes, inode: Inode) -> None:
         await self.fs.ask(p.RMDIR, self.handle, name)
-        self._changed(name)
+        self._changed(name, False)
         inode.nlink = 0
         _mark(inode)
 
@@ -440,8 +481,8 @@ class GoferInode(Inode):
             raise EINVAL("no whiteouts on the host")
         args = p.RENAME_ARGS.pack(newdir.handle, flags, len(old))
         await self.fs.ask(p.RENAME, self.handle, args + old + new)
-        self._changed(old)
-        newdir._changed(new)
+        self._changed(old, bool(flags & RENAME_EXCHANGE))
+        newdir._changed(new, True)
         _mark(inode)
         if target is not None:
             if flags & RENAME_EXCHANGE:
@@ -454,6 +495,7 @@ class GoferInode(Inode):
 
     async def readdir(self) -> list[DirEntry]:
         entries: list[DirEntry] = []
+        changes = self.fs.changes
         cookie = 0
         while True:
             reply = await self.fs.ask(p.READDIR, self.handle, p.COOKIE.pack(cookie))
@@ -461,14 +503,13 @@ class GoferInode(Inode):
             if reply.value == p.EOF_COOKIE:
                 break
             cookie = reply.value
-        self._drop_ahead()
-        if self.fs.cache_policy == ALWAYS and len(entries) > 3:
-            self.ahead = _Ahead([entry.name for entry in entries])
-            _listed.append(ref(self))
-            if len(_listed) > LISTINGS:
-                oldest = _listed.popleft()()
-                if oldest is not None and oldest is not self:
-                    oldest._drop_ahead()
+        self.drop_ahead()
+        if self.fs.cache_policy == ALWAYS:
+            names = [entry.name for entry in entries]
+            if self.fs.changes == changes:  # else some name may have missed all parts of the listing
+                all_names.learn(self, set(names))
+            if len(names) > 3:
+                keep_listing(self, names)
         return entries
 
     # --- content
@@ -481,15 +522,17 @@ class GoferInode(Inode):
             raise EINVAL
         if self.target is None:
             self.target = (await self.fs.ask(p.READLINK, self.handle)).data
+            self.publish_target()
         return self.target
 
     def take_fds(self, host_ro: int, host_rw: int) -> HostBacking:
-        """Descriptors that the gofer donated; -1 for none. If another task was faster, its stay."""
+        """Descriptors that the gofer donated, as admitted; -1 for none. If another task was faster, its stay."""
         backing = self.host
         if backing is None:
-            self.host = backing = HostBacking(host_ro, host_rw)
+            backing = HostBacking(host_ro, host_rw)
+            self.set_host(backing)
             self.changed()
-            _keep_open(self)
+            kept_open.add(self)
             return backing
         had_ro, had_rw = backing.host_fds()
         for host_fd, had in ((host_ro, had_ro), (host_rw, had_rw)):
@@ -497,6 +540,14 @@ class GoferInode(Inode):
                 os.close(host_fd)
         backing.set_fds(had_ro if had_ro >= 0 else host_ro, had_rw if had_rw >= 0 else host_rw)
         return backing
+
+    def offered(self, host_fd: int, writable: bool) -> None:
+        """A descriptor that came with something else: without it, the next open asks for one."""
+        try:
+            host_fd = kept_open.admit(host_fd)
+        except ENFILE:
+            return
+        self.take_fds(-1 if writable else host_fd, host_fd if writable else -1)
 
     async def backing(self, access: int) -> HostBacking:
         """The host file with the descriptor that `access` (O_RDONLY, ...) needs, asked for if it is missing.
@@ -510,14 +561,14 @@ class GoferInode(Inode):
         fs = self.fs
         if access == O_RDONLY:
             reply = await fs.ask(p.OPEN, self.handle, p.FLAGS.pack(O_RDONLY))
-            return self.take_fds(reply.fd, -1)
+            return self.take_fds(kept_open.admit(reply.fd), -1)
         try:
             reply = await fs.ask(p.OPEN, self.handle, p.FLAGS.pack(O_RDWR))
         except (EACCES, EPERM):
             if access != O_WRONLY:
                 raise
             reply = await fs.ask(p.OPEN, self.handle, p.FLAGS.pack(O_WRONLY))
-        return self.take_fds(-1, reply.fd)
+        return self.take_fds(-1, kept_open.admit(reply.fd))
 
     async def host_backing(self, task: Task, write: bool) -> HostBacking:
         """For those who put another inode over this one (overlay) and make the description themselves."""
@@ -528,12 +579,12 @@ class GoferInode(Inode):
         """Close the host descriptors unless the file is open."""
         backing = self.host
         if backing is not None:
-            if getrefcount(backing) > 3:  # the inode's, `backing`, and getrefcount's own
+            if getrefcount(backing) > 3 or backing.in_use():  # the inode's, `backing`, and getrefcount's own
                 return False
             if self.fs.cache_policy == ALWAYS:
                 self._take_live(backing)  # the last that they tell
             self.fresh_ns = 0
-            self.host = None
+            self.set_host(None)
         return True
 
     def open_now(self, task: Task, path: Path, flags: int) -> File | None:
@@ -558,82 +609,49 @@ class GoferInode(Inode):
 
     async def connect(self, kind: int) -> int:
         """A host descriptor, connected to the unix socket that this inode is on the host (SOCK_*)."""
-        return (await self.fs.ask(p.CONNECT, self.handle, p.FLAGS.pack(kind))).fd
+        return kept_open.admit((await self.fs.ask(p.CONNECT, self.handle, p.FLAGS.pack(kind))).fd)
 
     # --- extended attributes
 
     async def getxattr(self, task: Task, name: bytes) -> bytes:
-        if not name.startswith(b"user.") and name != XATTR_NAME_CAPS:
+        if not name.startswith(b"user.") and name != filecaps.NAME:
             raise ENODATA  # the host's own, which no guest can set
         return (await self.fs.ask(p.GETXATTR, self.handle, name)).data
 
     async def setxattr(self, task: Task, name: bytes, value: bytes, flags: int) -> None:
         args = p.XATTR_ARGS.pack(flags, len(name))
+        self._mark(False)
         await self.fs.ask(p.SETXATTR, self.handle, args + name + value)
         _mark(self)
 
     async def listxattr(self, task: Task) -> list[bytes]:
-        return (await self.fs.ask(p.LISTXATTR, self.handle)).data.split(b"\0")[:-1]
+        if self.unmarked:
+            return []
+        names = (await self.fs.ask(p.LISTXATTR, self.handle)).data.split(b"\0")[:-1]
+        if not names and self.fs.cache_policy == ALWAYS:
+            self._mark(True)
+        return names
+
+    def has_no_xattrs(self) -> bool:
+        return self.unmarked
+
+    def _mark(self, unmarked: bool) -> None:
+        self.unmarked = unmarked
+        if self.node is not None:
+            self.node.unmarked = unmarked
+        if self.host is not None:
+            self.changed()
 
     async def removexattr(self, task: Task, name: bytes) -> None:
         await self.fs.ask(p.REMOVEXATTR, self.handle, name)
         _mark(self)
 
 
-_kept_open: deque[ref[GoferInode]] = deque()
-
-
-def _keep_open(inode: GoferInode) -> None:
-    """`inode` got host descriptors; when too many have some, idle ones lose theirs, the oldest first."""
-    _kept_open.append(ref(inode))
-    for _ in range(min(len(_kept_open) - KEPT_MAX, 8)):
-        oldest = _kept_open.popleft()
-        idle = oldest()
-        if idle is not None and not idle.close_idle():
-            _kept_open.append(oldest)
-
-
-#: modes of fallocate(2) that RLIMIT_FSIZE does not hold
-_WITHIN = FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE | FALLOC_FL_COLLAPSE_RANGE | FALLOC_FL_INSERT_RANGE
-
-
-class GoferFile(HostFile):
-    """An open regular file. Only what may take the disk's time goes through the gofer."""
-
-    __slots__ = ()
-
-    async def write_from(
-        self, task: Task, tid: int, iov: IoVec, offset: int = AT_POS, rwf: int = 0, nowait: bool = False
-    ) -> int:
-        put = await super().write_from(task, tid, iov, offset, rwf, nowait)
-        await self._keep_mode()
-        return put
-
-    async def fallocate(self, task: Task, mode: int, offset: int, length: int) -> None:
-        await super().fallocate(task, mode, offset, length)
-        await self._keep_mode()
-
-    def counts(self, mode: int) -> bool:
-        return not mode & _WITHIN
-
-    async def _keep_mode(self) -> None:
-        """We have no CAP_FSETID: to our writes the host takes setuid and setgid away, when the guest may keep them."""
-        inode = self.inode
-        if inode.mode & 0o6000:
-            assert isinstance(inode, GoferInode)
-            args = p.SETATTR_ARGS.pack(p.SET_MODE, inode.mode & 0o7777, 0, 0, 0, 0, 0)
-            await inode.fs.ask(p.SETATTR, inode.handle, args)
-
-    async def fsync(self, task: Task, datasync: bool) -> None:
-        inode = self.inode
-        assert isinstance(inode, GoferInode)
-        await inode.fsync(datasync)
-
-
 def _mark(inode: Inode) -> None:
     assert isinstance(inode, GoferInode)
     inode.stale = True
     inode.fresh_ns = 0
+    inode.touched()
 
 
 def _lost_a_name(inode: Inode) -> None:

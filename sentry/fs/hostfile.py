@@ -57,13 +57,16 @@ class CFile(File):
     KIND = lib.NC_PY
 
     def __init__(self, inode: Inode, path: Path | None, flags: int, nc_object: Any) -> None:
-        self.nc = new_twin(self.KIND, flags, nc_object)
+        self._begin(new_twin(self.KIND, flags, nc_object), inode, path)
+        self.pos = 0
+
+    def _begin(self, nc: Any, inode: Inode, path: Path | None) -> None:
+        self.nc = nc
         self.inode = inode
         self.path = path
-        self.pos = 0
         self.locks = None
         self.queue = None
-        self.nc_id: int = lib.nc_file_id(self.nc)
+        self.nc_id: int = lib.nc_file_id(nc)
 
     @property
     def flags(self) -> int:  # type: ignore[override]
@@ -184,6 +187,17 @@ class HostBacking:
     def __init__(self, host_ro: int, host_rw: int, owns: bool = True) -> None:
         self.nc: Any = ffi.gc(lib.nc_inode_new(host_ro, host_rw, owns), lib.nc_inode_put)
 
+    @classmethod
+    def of(cls, nc_inode: Any) -> HostBacking:
+        """What C already has; takes the reference."""
+        backing = cls.__new__(cls)
+        backing.nc = ffi.gc(nc_inode, lib.nc_inode_put)
+        return backing
+
+    def in_use(self) -> bool:
+        """Some description has it open."""
+        return lib.nc_inode_refs(self.nc) > 1
+
     def set_fds(self, host_ro: int, host_rw: int) -> None:
         """Other descriptors from now on, for open descriptions too; those replaced are closed."""
         lib.nc_inode_set_fds(self.nc, host_ro, host_rw)
@@ -211,11 +225,12 @@ class HostBacking:
     def publish(self, inode: Inode, live: int = LIVE) -> None:
         """Tell C the attributes. `live`: what the host's fstat knows better (LIVE, and NC_LIVE_NLINK for
         nlink too); 0 leaves fstat(2) to Python."""
-        if inode.has_file_caps():
-            live |= lib.NC_FILE_CAPS
         lib.nc_inode_set_attrs(
-            self.nc, inode.fs.dev, inode.ino, inode.mode, inode.uid, inode.gid, inode.nlink, inode.rdev, live
-        )
+            self.nc, inode.fs.dev, inode.ino, inode.mode, inode.uid, inode.gid, inode.nlink, inode.rdev, live,
+            inode.has_no_xattrs(), ffi.NULL if inode.node is None else inode.node,
+        )  # fmt: skip
+        if inode.caps_known:
+            lib.nc_inode_set_caps(self.nc, inode.caps is not None)
 
     def set_grant(self, size: int) -> None:
         """C may write the first `size` bytes by itself; beyond them, `Inode.reserve` is asked."""
@@ -246,6 +261,14 @@ class HostFile(CFile):
         if noexec:
             lib.nc_file_set_noexec(self.nc, 1)
 
+    @classmethod
+    def take_up(cls, nc: Any, inode: Inode, path: Path, backing: HostBacking) -> HostFile:
+        """One that C has opened."""
+        file = cls.__new__(cls)
+        file.backing = backing
+        file._begin(ffi.gc(nc, lib.nc_file_free), inode, path)
+        return file
+
     @property
     def direct(self) -> bool:
         return self.inode.fs.direct_io
@@ -266,7 +289,7 @@ class HostFile(CFile):
             iov = self._within_limit(task, iov, start)
             if self.inode.fs.limited:
                 iov = self._within_room(iov, start)
-            await remove_privileges(task, self.inode)
+            await self._drop_privileges(task)
         return await super().write_from(task, tid, iov, offset, rwf, nowait)
 
     def _start(self, offset: int, rwf: int) -> int:
@@ -274,6 +297,20 @@ class HostFile(CFile):
         if rwf & RWF_APPEND or (self.flags & O_APPEND and not rwf & RWF_NOAPPEND):
             return self.backing.host_stat()[0]
         return self.pos if offset == AT_POS else offset
+
+    async def _drop_privileges(self, task: Task) -> None:
+        """A file that is changed loses its set-id bits and capabilities (file_remove_privs)."""
+        inode = self.inode
+        if inode.mode & 0o6000:
+            from sentry.vfs.perm import killed_mode
+            from sentry.vfs.stat import SetAttr
+
+            if (mode := killed_mode(task, inode)) is not None:
+                await inode.setattr(task, SetAttr(mode=mode))
+        if inode.caps is not None:
+            from sentry.vfs.filecaps import drop_caps
+
+            await drop_caps(task, inode)
 
     def _within_room(self, iov: IoVec, start: int) -> IoVec:
         """A file system with a size limit: cut at what still fits, ENOSPC if nothing does."""
@@ -295,8 +332,8 @@ class HostFile(CFile):
         return cut(iov, limit - start)
 
     def limited(self, task: Task) -> bool:
-        """Whether RLIMIT_FSIZE, O_APPEND, a size limit, setuid bits or a watch must be minded at each write."""
-        if self.inode.fs.limited or notify.watching or self.inode.mode & 0o6000:
+        """Whether RLIMIT_FSIZE, O_APPEND, a size limit, setuid bits, capabilities or a watch count at each write."""
+        if self.inode.fs.limited or notify.watching or self.inode.mode & 0o6000 or self.inode.caps is not None:
             return True
         return bool(self.flags & O_APPEND) or task.group.rlimits.get(RLIMIT_FSIZE)[0] != RLIM_INFINITY
 
@@ -306,6 +343,9 @@ class HostFile(CFile):
         if host_fd < 0:
             raise ENODEV
         return host_fd
+
+    def being_written(self) -> bool:
+        return self.backing.writers() > 0
 
     async def fsync(self, task: Task, datasync: bool) -> None:
         host_fd = self.backing.host_fd(self.backing.host_fd(True) >= 0)
@@ -337,80 +377,9 @@ class HostFile(CFile):
         error = lib.nc_fallocate(host_fd, mode, offset, length)
         if error < 0:
             raise from_errno(-error)
-        await remove_privileges(task, self.inode)
+        await self._drop_privileges(task)
         if notify.watching:
             notify.file_event(self, IN_MODIFY)
-
-
-class SharedHostFile(HostFile):
-    """For inodes that own their host descriptors themselves (-1: none) and close them when asked to.
-
-    `inode.host` is the HostBacking while there is one; `inode.live_stat` is what it is published with;
-    `inode.close_idle()` is called for inodes that nobody has open, longest idle first, when there are many.
-    """
-
-    __slots__ = ()
-
-    def __init__(
-        self,
-        inode: Inode,
-        path: Path | None,
-        flags: int,
-        host_ro: int = -1,
-        host_rw: int = -1,
-        noexec: bool = False,
-    ) -> None:
-        backing = inode.host
-        if backing is None:
-            backing = inode.host = HostBacking(host_ro, host_rw, owns=False)
-            backing.publish(inode, inode.live_stat)  # type: ignore[attr-defined]
-        else:
-            backing.set_fds(host_ro, host_rw)
-        _idle.pop(inode, None)
-        _opens[inode] = _opens.get(inode, 0) + 1
-        super().__init__(inode, path, flags, backing, noexec)
-
-    def release(self) -> None:
-        super().release()
-        inode = self.inode
-        left = _opens[inode] - 1
-        if left:
-            _opens[inode] = left
-            return
-        del _opens[inode]
-        if inode.nlink:
-            _idle[inode] = None
-            if len(_idle) > IDLE_MAX:
-                close_idle_files(IDLE_MAX - 8)
-
-
-IDLE_MAX = 256
-_opens: dict[Inode, int] = {}
-_idle: dict[Inode, None] = {}  # longest idle first
-
-
-def forget_idle(inode: Inode) -> None:
-    """The inode lost its last name: nothing is kept for the next open."""
-    _idle.pop(inode, None)
-
-
-def close_idle_files(keep: int = 0) -> None:
-    """Have inodes that nobody has open close their host descriptors, but for the `keep` used last."""
-    while len(_idle) > keep:
-        inode = next(iter(_idle))
-        del _idle[inode]
-        inode.close_idle()  # type: ignore[attr-defined]
-
-
-async def remove_privileges(task: Task, inode: Inode) -> None:
-    """What changes a file takes its setuid and setgid bits and its capabilities away (file_remove_privs)."""
-    if inode.mode & 0o6000:
-        from sentry.vfs.perm import killed_mode
-        from sentry.vfs.stat import SetAttr
-
-        if (mode := killed_mode(task, inode)) is not None:
-            await inode.setattr(task, SetAttr(mode=mode))
-    inode.drop_file_caps()
 
 
 def cut(iov: IoVec, size: int) -> IoVec:

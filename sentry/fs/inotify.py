@@ -22,10 +22,9 @@ from sentry.abi.linux import (
     O_RDONLY,
 )
 from sentry.errors import EAGAIN, EEXIST, EINVAL
-from sentry.fs.anon import anon_inode
+from sentry.fs.anon import AnonFile, anon_inode
 from sentry.kernel.sched import wait
 from sentry.vfs import notify
-from sentry.vfs.file import File
 
 if TYPE_CHECKING:
     from sentry.kernel.task import Task
@@ -60,7 +59,7 @@ class Watch:
         self.instance.drop(self)
 
 
-class Inotify(File):
+class Inotify(AnonFile):
     """An inotify instance."""
 
     __slots__ = ("_events", "_last_wd", "_watches")
@@ -115,9 +114,6 @@ class Inotify(File):
         self._events.append(event)
         if self.queue is not None:
             self.queue.wake(_EPOLLIN)
-
-    def seek(self, offset: int, whence: int) -> int:
-        return 0  # noop_llseek
 
     async def read(self, task: Task, size: int) -> bytes:
         while not self._events:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from sentry.abi.linux import IN_ACCESS, IN_MODIFY, O_NONBLOCK, RWF_NOWAIT
 from sentry.errors import EBADF, EINVAL, Interrupted, LinuxError
 from sentry.fs.hostfile import AT_POS, MAX_COPY, CFile, HostFile, IoVec
+from sentry.fs.signalfd import SignalFd
 from sentry.vfs import notify
 
 if TYPE_CHECKING:
@@ -26,17 +27,19 @@ MAX_RW_COUNT = 0x7FFFF000  # Linux's, for one call
 _CHUNK = 1 << 18
 
 
-async def read_iov(task: Task, file: File, iov: IoVec, offset: int = AT_POS, rwf: int = 0) -> int:
-    """readv(2), preadv(2) into the task's memory."""
+async def read_iov(task: Task, file: File, iov: IoVec, offset: int = AT_POS, rwf: int = 0) -> Any:
+    """readv(2), preadv(2) into the task's memory: the bytes read, or what the host shall do for it."""
     got = await _read_iov(task, file, iov, offset, rwf)
     if got and notify.watching:
         notify.file_event(file, IN_ACCESS)
     return got
 
 
-async def _read_iov(task: Task, file: File, iov: IoVec, offset: int, rwf: int) -> int:
+async def _read_iov(task: Task, file: File, iov: IoVec, offset: int, rwf: int) -> Any:
     if isinstance(file, CFile):
         return await file.read_into(task, task.mem.host_tid, iov, offset, rwf, bool(rwf & RWF_NOWAIT))
+    if isinstance(file, SignalFd) and offset == AT_POS:
+        return file.read_by_host(task, iov, rwf)
     if not file.readable:
         raise EBADF
     size = min(sum(length for _, length in iov), MAX_COPY)

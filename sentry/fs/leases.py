@@ -1,17 +1,28 @@
 """File leases: fcntl(F_SETLEASE). Who opens or truncates a leased file waits until its holder lets go.
 
 A lease belongs to an open description; all of an inode's hang on its locks (`InodeLocks.leases`). The holder is
-signalled (fs/sigio.py) and has /proc/sys/fs/lease-break-time to answer.
+signalled (kernel/sigio.py) and has /proc/sys/fs/lease-break-time to answer.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sentry.abi.linux import CAP_LEASE, F_RDLCK, F_UNLCK, F_WRLCK, O_ACCMODE, O_NONBLOCK, O_RDONLY, S_IFMT, S_IFREG
+from sentry.abi.linux import (
+    CAP_LEASE,
+    F_RDLCK,
+    F_UNLCK,
+    F_WRLCK,
+    O_ACCMODE,
+    O_NONBLOCK,
+    O_RDONLY,
+    POLL_MSG,
+    S_IFMT,
+    S_IFREG,
+)
 from sentry.errors import EACCES, EAGAIN, EINVAL
 from sentry.fs.locks import locks_of
-from sentry.fs.sigio import F_OWNER_PID, POLL_MSG, owner_of
+from sentry.kernel import sigio
 from sentry.kernel.fdtable import at_release
 from sentry.kernel.sched import Timer, sched, wait
 
@@ -28,9 +39,11 @@ BREAK_TIME_S = 45
 class Lease:
     """`kind` is F_RDLCK or F_WRLCK; while it is being broken, `becomes` is what may be left of it."""
 
-    __slots__ = ("becomes", "file", "kind", "timer")
+    __slots__ = ("becomes", "fd", "file", "kernel", "kind", "timer")
 
-    def __init__(self, file: File, kind: int) -> None:
+    def __init__(self, task: Task, fd: int, file: File, kind: int) -> None:
+        self.kernel = task.kernel
+        self.fd = fd
         self.file = file
         self.kind = kind
         self.becomes: int | None = None
@@ -71,12 +84,10 @@ def set_lease(task: Task, fd: int, file: File, kind: int) -> None:
     if lease is not None:
         _change(lease, kind)
         return
-    locks_of(inode).leases.append(Lease(file, kind))
+    locks_of(inode).leases.append(Lease(task, fd, file, kind))
+    _tell_core(inode)
     at_release(file, _released)
-    owner = owner_of(file)
-    owner.fd = fd
-    if not owner.pid:
-        owner.set(task, F_OWNER_PID, task.group.tgid)
+    sigio.own_unless_owned(task, file)
 
 
 async def break_leases(inode: Inode, flags: int) -> None:
@@ -90,7 +101,7 @@ async def break_leases(inode: Inode, flags: int) -> None:
             if lease.becomes is None:
                 lease.becomes = F_UNLCK if writing else F_RDLCK
                 lease.timer = sched().call_at(sched().now_ns() + BREAK_TIME_S * 1_000_000_000, _overdue(lease))
-                owner_of(lease.file).tell(POLL_MSG)
+                sigio.tell(lease.kernel, lease.file, lease.fd, POLL_MSG)
             elif writing:
                 lease.becomes = F_UNLCK
         if flags & O_NONBLOCK:
@@ -116,7 +127,14 @@ def _change(lease: Lease, kind: int) -> None:
     lease.kind = kind
     if kind == F_UNLCK and lease in locks.leases:
         locks.leases.remove(lease)
+        _tell_core(lease.file.inode)
     locks.queue.wake()
+
+
+def _tell_core(inode: Inode) -> None:
+    """C opens nothing by itself that somebody holds a lease on."""
+    if inode.node is not None:
+        inode.node.leased = bool(locks_of(inode).leases)
 
 
 def _find(file: File) -> Lease | None:

@@ -16,7 +16,6 @@ from sentry.kernel.sched import WaitQueue, wait
 
 if TYPE_CHECKING:
     from sentry.fs.leases import Lease
-    from sentry.kernel.fdtable import FdTable
     from sentry.vfs.file import File
     from sentry.vfs.inode import Inode
 
@@ -134,22 +133,8 @@ def _check_deadlock(owner: Any, blocker: Any) -> None:
             return
 
 
-def posix_locked(fds: FdTable, inode: Inode) -> None:
-    """The table owns locks on `inode` now: its closes must come to Python."""
-    fds.locked.add(inode)
-    fds.mind_closes()
-
-
-def drop_posix(fds: FdTable, inode: Inode) -> None:
-    """A descriptor of `inode` is closed: the table's POSIX locks on it go."""
-    if inode not in fds.locked:
-        return
-    fds.locked.discard(inode)
-    fds.mind_closes()
-    _drop_owner(inode, fds)
-
-
-def _drop_owner(inode: Inode, owner: Any) -> None:
+def drop_owner(inode: Inode, owner: Any) -> None:
+    """The record locks of a table or a description on `inode` go."""
     locks = inode.locks
     if locks is not None:
         locks.records = [held for held in locks.records if held.owner is not owner]
@@ -164,7 +149,7 @@ def own_until_release(file: File) -> None:
 
 
 def _released(file: File) -> None:
-    _drop_owner(file.inode, file)
+    drop_owner(file.inode, file)
     locks = file.inode.locks
     if locks is not None and locks.flocks.pop(file, None) is not None:
         locks.queue.wake()

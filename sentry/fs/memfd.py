@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class MemfdFs(Filesystem):
-    """The kernel's internal tmpfs mount; mounted nowhere."""
+    """The kernel's internal tmpfs; mounted nowhere."""
 
     name = b"tmpfs"
     magic = TMPFS_MAGIC
@@ -36,15 +36,19 @@ class MemfdFs(Filesystem):
 _fs: MemfdFs | None = None
 
 
-def create_memfd(task: Task, name: bytes, sealable: bool, mode: int) -> File:
-    """An open, empty memfd. Unless `sealable`, it is born with F_SEAL_SEAL."""
+def kernel_mount() -> MemfdFs:
+    """The file system of memfds and of shared memory that has no name, made at first use (Linux: shm_mnt)."""
     global _fs
     if _fs is None:
         _fs = MemfdFs()
-    _fs.last_ino += 1
-    inode = StoredFile(
-        _fs, _fs.last_ino, S_IFREG | mode, task.creds.fsuid, task.creds.fsgid, _fs.store, nlink=0
-    )
+    return _fs
+
+
+def create_memfd(task: Task, name: bytes, sealable: bool, mode: int) -> File:
+    """An open, empty memfd. Unless `sealable`, it is born with F_SEAL_SEAL."""
+    fs = kernel_mount()
+    fs.last_ino += 1
+    inode = StoredFile(fs, fs.last_ino, S_IFREG | mode, task.creds.fsuid, task.creds.fsgid, fs.store, nlink=0)
     path = anonymous_path(inode, b"/memfd:" + name)
     path.dentry.dead = True
     file = inode.describe(path, O_RDWR | O_LARGEFILE)

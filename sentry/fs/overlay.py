@@ -16,9 +16,10 @@ stay hard links (index=on). The lower file system must not change (cache policy 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
+from native import ffi
 from sentry.abi.linux import (
     MS_NOEXEC,
     O_ACCMODE,
@@ -32,10 +33,11 @@ from sentry.abi.linux import (
     S_IFREG,
 )
 from sentry.errors import EINVAL, ENODATA, ENOENT, EOPNOTSUPP, EPERM
+from sentry.fs.hostfile import LIVE, HostFile
 from sentry.fs.regular import KeptXattrs
 from sentry.fs.store import Store
 from sentry.fs.tmpfs import Tmpfs, TmpfsDirectory, TmpfsFile, TmpfsNode, TmpfsSymlink
-from sentry.vfs.inode import Inode
+from sentry.vfs.inode import ASK, Inode
 from sentry.vfs.stat import DirEntry, SetAttr, Stat
 
 if TYPE_CHECKING:
@@ -204,6 +206,11 @@ async def _load_xattrs(inode: KeptXattrs, fs: Overlay, task: Task) -> None:
                 inode.xattrs[name] = await lower.getxattr(task, name)
         except (EOPNOTSUPP, ENODATA):
             pass
+    inode.mark()
+
+
+def _has_no_xattrs(inode: KeptXattrs, fs: Overlay) -> bool:
+    return not inode.xattrs if inode.xattrs is not None else fs.lower_of(inode) is None
 
 
 class OverlayNode(TmpfsNode):
@@ -215,6 +222,9 @@ class OverlayNode(TmpfsNode):
     def changed(self) -> None:
         super().changed()
         self.fs.pin(self)
+
+    def has_no_xattrs(self) -> bool:
+        return _has_no_xattrs(self, self.fs)
 
     async def load_xattrs(self, task: Task) -> None:
         await _load_xattrs(self, self.fs, task)
@@ -229,6 +239,9 @@ class OverlaySymlink(TmpfsSymlink):
     def changed(self) -> None:
         super().changed()
         self.fs.pin(self)
+
+    def has_no_xattrs(self) -> bool:
+        return _has_no_xattrs(self, self.fs)
 
     async def load_xattrs(self, task: Task) -> None:
         await _load_xattrs(self, self.fs, task)
@@ -254,11 +267,21 @@ class OverlayFile(TmpfsFile):
         self.lower_blocks = blocks
         super().__init__(fs, mode, uid, gid, ino)
 
+    def twin(self) -> Any:
+        made = self.node is None
+        node = super().twin()
+        if made and self.lower is not None:
+            node.below = self.lower.twin()
+        return node
+
     def changed(self) -> None:
         super().changed()
         self.fs.pin(self)
         if self.lower is not None and self.lower.host is not None:
             self.lower.host.publish(self, 0)  # C's fstat(2) of those who have it open: ask Python
+
+    def has_no_xattrs(self) -> bool:
+        return _has_no_xattrs(self, self.fs)
 
     async def load_xattrs(self, task: Task) -> None:
         await _load_xattrs(self, self.fs, task)
@@ -293,12 +316,14 @@ class OverlayFile(TmpfsFile):
         host = await lower.host_backing(task, False) if size else None
         if self.lower is None:
             return  # another task did it meanwhile
-        self.fs.room_for(size)
+        self.fs.room_for(self, size)
         if host is not None:
             self.fill_from(host.any_fd(), size)
         elif self.host is None:
             self.backing(False, True)
         self.lower = None
+        if self.node is not None:
+            self.node.below = ffi.NULL
         self._set_times(self.atime_ns, self.mtime_ns)
         self.changed()
         self.fs.forget_lower(self)
@@ -321,8 +346,6 @@ class OverlayFile(TmpfsFile):
         return await super().open(task, path, flags)
 
     def _open_lower(self, path: Path, flags: int, host: HostBacking) -> File:
-        from sentry.fs.hostfile import LIVE, HostFile
-
         times = host.host_stat()
         live = LIVE if times[3] == self.mtime_ns and times[4] == self.ctime_ns else 0
         host.publish(self, live)
@@ -353,8 +376,30 @@ class OverlayDirectory(TmpfsDirectory):
         super().changed()
         self.fs.pin(self)
 
+    def has_no_xattrs(self) -> bool:
+        return _has_no_xattrs(self, self.fs)
+
     async def load_xattrs(self, task: Task) -> None:
         await _load_xattrs(self, self.fs, task)
+
+    async def walk(self, names: list[bytes], opening: bool) -> list[Inode | None]:
+        if self.lower is None:
+            return []
+        found: list[Inode | None] = []
+        directory: Inode = self
+        for name, lower in zip(names, await self.lower.walk(names, opening), strict=False):
+            if not isinstance(directory, OverlayDirectory) or directory.lookup_now(name) is not ASK:
+                break
+            if lower is None:
+                found.append(None)
+                break
+            directory = await self.fs.wrap(lower, directory, name)
+            found.append(directory)
+        return found
+
+    def lookup_now(self, name: bytes) -> Inode | None:
+        inode = self.entries.get(name)
+        return ASK if inode is None and self.lower is not None and name not in self.covered else inode
 
     async def lookup(self, name: bytes) -> Inode:
         inode = self.entries.get(name)
@@ -374,6 +419,9 @@ class OverlayDirectory(TmpfsDirectory):
                 if entry.name not in hidden and entry.name not in own:
                     entries.append(entry)
         return entries
+
+    def holds_nothing(self) -> bool:
+        return self.lower is None and not self.entries
 
     async def is_empty(self) -> bool:
         return not self.entries and not await self.readdir()

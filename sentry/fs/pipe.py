@@ -54,6 +54,10 @@ class Pipe:
         """Bytes in the pipe."""
         return lib.nc_pipe_used(self.nc)
 
+    def room(self) -> int:
+        """Bytes that a write puts in now without waiting, at least."""
+        return lib.nc_pipe_room(self.nc)
+
     def capacity(self) -> int:
         return lib.nc_pipe_size(self.nc)
 
@@ -158,7 +162,8 @@ def make_pipe(task: Task | None, flags: int = 0) -> tuple[PipeEnd, PipeEnd]:
     pipe = Pipe()
     inode = pipe_inode(task)
     inode.pipe = pipe
-    return PipeEnd(inode, None, O_RDONLY | flags, pipe), PipeEnd(inode, None, O_WRONLY | flags, pipe)
+    reader = PipeEnd(inode, None, O_RDONLY | (flags & O_NONBLOCK), pipe)
+    return reader, PipeEnd(inode, None, O_WRONLY | flags, pipe)
 
 
 async def open_fifo(task: Task, inode: Inode, path: Path, flags: int) -> PipeEnd:

@@ -41,6 +41,11 @@ def create(name: bytes, source: bytes, options: bytes, flags: int, guest: bool =
     return entry.factory(source, options, flags)
 
 
+def names() -> list[bytes]:
+    """Every type, in the order of registration."""
+    return list(_types)
+
+
 def proc_filesystems() -> bytes:
     """The text of /proc/filesystems."""
     return b"".join((b"nodev" if kind.nodev else b"") + b"\t" + name + b"\n" for name, kind in _types.items())

@@ -10,26 +10,23 @@ and the later change time counts.
 from __future__ import annotations
 
 import os
-from collections import deque
 from sys import getrefcount
 from time import time_ns
 from typing import TYPE_CHECKING
-from weakref import ref
 
 from sentry.abi.linux import MS_NOEXEC, O_ACCMODE, O_RDONLY, O_WRONLY, XATTR_CREATE, XATTR_REPLACE
 from sentry.errors import EEXIST, ENODATA, ENOSPC, ENXIO, from_host
+from sentry.fs.hostfile import HostBacking, HostFile
+from sentry.fs.keptopen import kept_open
 from sentry.vfs.inode import Filesystem, Inode
 from sentry.vfs.stat import SetAttr, Stat
 
 if TYPE_CHECKING:
-    from sentry.fs.hostfile import HostBacking
     from sentry.fs.store import Store
     from sentry.kernel.task import Task
     from sentry.vfs.file import File
     from sentry.vfs.mount import Path
 
-MAX_OPEN = 512  #: files that keep their host descriptors while no guest has them open
-XATTR_NAME_CAPS = b"security.capability"
 XATTRS_MAX = 1 << 20  #: bytes of extended attributes of one inode, names included
 _FRESH_NS = 2_000_000  # a host file made this soon after its inode has the right times
 
@@ -68,6 +65,7 @@ class KeptXattrs(Inode):
         if self.xattrs is None:
             self.xattrs = {}
         self.xattrs[name] = value
+        self.mark()
         self.changed()
 
     async def setattr(self, task: Task, attrs: SetAttr) -> None:
@@ -82,18 +80,21 @@ class KeptXattrs(Inode):
         await self.load_xattrs(task)
         if self.xattrs is None or self.xattrs.pop(name, None) is None:
             raise ENODATA
+        self.mark()
         self.changed()
 
-    def has_file_caps(self) -> bool:
-        return self.xattrs is not None and XATTR_NAME_CAPS in self.xattrs
+    def has_no_xattrs(self) -> bool:
+        return not self.xattrs
 
-    def drop_file_caps(self) -> None:
-        if self.xattrs is not None and self.xattrs.pop(XATTR_NAME_CAPS, None) is not None:
-            self.changed()
+    def mark(self) -> None:
+        """Tell C whether there are extended attributes."""
+        if self.node is not None:
+            self.node.unmarked = self.has_no_xattrs()
 
     def changed(self) -> None:
         """Mode, owner, links or extended attributes changed: the change time moves."""
         self.ctime_ns = time_ns()
+        self.touched()
 
 
 class StoredFile(KeptXattrs):
@@ -101,6 +102,7 @@ class StoredFile(KeptXattrs):
 
     __slots__ = ("number", "store")
     host: HostBacking | None
+    open_file = HostFile
 
     def __init__(
         self, fs: Filesystem, ino: int, mode: int, uid: int, gid: int, store: Store, nlink: int = 1
@@ -124,33 +126,36 @@ class StoredFile(KeptXattrs):
         return host
 
     def _open_backing(self, write: bool) -> HostBacking:
-        from sentry.fs.hostfile import HostBacking
-
         if not self.number:
             self.number, host_rw = self.store.create()
-            self.host = host = HostBacking(-1, host_rw)
+            host = HostBacking(-1, host_rw)
+            self.set_host(host)
             if time_ns() - self.btime_ns > _FRESH_NS or self.mtime_ns != self.btime_ns:
                 self._set_times(self.atime_ns, self.mtime_ns)
         else:
             host_fd = self.store.reopen(self.number, write)
-            self.host = host = HostBacking(-1, host_fd) if write else HostBacking(host_fd, -1)
+            host = HostBacking(-1, host_fd) if write else HostBacking(host_fd, -1)
+            self.set_host(host)
         host.publish(self)
         if self.store.reopens:
-            _keep_open(self)
+            kept_open.add(self)
         return host
+
+    def noexec_fd(self, write: bool) -> int:
+        return self.store.reopen_noexec(self.number, write) if self.number else -1
 
     def changed(self) -> None:
         """The host file's change time moves too, and C's fstat(2) learns of it."""
         super().changed()
-        if self.host is not None:
+        if self.host is not None and (self.nlink or self.host.in_use()):
             os.fchmod(self.host.any_fd(), 0o600)  # changes nothing but the host file's change time
             self.host.publish(self)
 
     def close_idle(self) -> bool:
         """Give the host descriptors back unless the file is open; it can be opened again by its number."""
-        if self.host is not None and getrefcount(self.host) > 2:
+        if self.host is not None and (getrefcount(self.host) > 2 or self.host.in_use()):
             return False
-        self.host = None
+        self.set_host(None)
         return True
 
     def __del__(self) -> None:
@@ -178,10 +183,6 @@ class StoredFile(KeptXattrs):
             atime_ns, mtime_ns, ctime_ns, self.btime_ns,
         )  # fmt: skip
 
-    def stored_blocks(self) -> int:
-        """512-byte blocks the data takes in the store."""
-        return StoredFile.stat_now(self).blocks
-
     async def setattr(self, task: Task, attrs: SetAttr) -> None:
         if attrs.size is not None:
             try:
@@ -189,17 +190,25 @@ class StoredFile(KeptXattrs):
             except OSError as error:
                 raise from_host(error)
         self.apply(attrs)
-        if self.number and (attrs.atime_ns is not None or attrs.mtime_ns is not None):
+        atime_ns, mtime_ns = attrs.atime_ns, attrs.mtime_ns
+        if not self.number or (atime_ns is None and mtime_ns is None):
+            self.changed()
+            return
+        if atime_ns is None or mtime_ns is None:
             stat = self.stat_now()
-            self._set_times(
-                stat.atime_ns if attrs.atime_ns is None else attrs.atime_ns,
-                stat.mtime_ns if attrs.mtime_ns is None else attrs.mtime_ns,
-            )
-        self.changed()
+            atime_ns = stat.atime_ns if atime_ns is None else atime_ns
+            mtime_ns = stat.mtime_ns if mtime_ns is None else mtime_ns
+        self._set_times(atime_ns, mtime_ns)  # moves the host file's change time
+        self.touched()
+        if self.host is not None:
+            self.host.publish(self)
 
     def _set_times(self, atime_ns: int, mtime_ns: int) -> None:
+        if self.host is None:
+            self.store.set_times(self.number, atime_ns, mtime_ns)
+            return
         try:
-            os.utime(self.backing(False, False).any_fd(), ns=(atime_ns, mtime_ns))
+            os.utime(self.host.any_fd(), ns=(atime_ns, mtime_ns))
         except OSError as error:
             raise from_host(error)
 
@@ -214,8 +223,6 @@ class StoredFile(KeptXattrs):
 
     def describe(self, path: Path, flags: int) -> File:
         """An open file description."""
-        from sentry.fs.hostfile import HostFile
-
         access = flags & O_ACCMODE
         host = self.backing(access != O_WRONLY, access != O_RDONLY)
         return HostFile(self, path, flags, host, bool(path.mount.flags & MS_NOEXEC))
@@ -248,16 +255,3 @@ def copy_range(source: int, target: int, start: int, end: int) -> int:
             return end
         start += copied
     return start
-
-
-_kept_open: deque[ref[StoredFile]] = deque()
-
-
-def _keep_open(inode: StoredFile) -> None:
-    """`inode` got host descriptors; when too many have some, idle ones lose theirs, the oldest first."""
-    _kept_open.append(ref(inode))
-    for _ in range(min(len(_kept_open) - MAX_OPEN, 8)):
-        oldest = _kept_open.popleft()
-        idle = oldest()
-        if idle is not None and not idle.close_idle():
-            _kept_open.append(oldest)

@@ -12,29 +12,28 @@ from sentry.abi.linux import (
     CLOCK_REALTIME,
     CLOCK_REALTIME_ALARM,
     EPOLLIN,
-    EPOLLRDNORM,
     O_NONBLOCK,
     O_RDWR,
     TFD_IOC_SET_TICKS,
+    TFD_TIMER_ABSTIME,
 )
 from sentry.errors import EAGAIN, EINVAL
-from sentry.fs.anon import anon_inode
+from sentry.fs.anon import AnonFile, anon_inode
 from sentry.kernel.sched import Timer, sched, wait
-from sentry.vfs.file import File
 
 if TYPE_CHECKING:
     from sentry.kernel.task import Task
 
-CLOCKS = frozenset(
-    (CLOCK_REALTIME, CLOCK_MONOTONIC, CLOCK_BOOTTIME, CLOCK_REALTIME_ALARM, CLOCK_BOOTTIME_ALARM)
-)
-_IN = EPOLLIN | EPOLLRDNORM
+ALARM_CLOCKS = frozenset((CLOCK_REALTIME_ALARM, CLOCK_BOOTTIME_ALARM))
+CLOCKS = ALARM_CLOCKS | {CLOCK_REALTIME, CLOCK_MONOTONIC, CLOCK_BOOTTIME}
+NS = 1_000_000_000
+_IN = EPOLLIN
 
 
-class TimerFd(File):
+class TimerFd(AnonFile):
     """Armed while `_next_ns` (in its own clock) is set; `_ticks` are the expirations not yet read."""
 
-    __slots__ = ("_clock", "_interval_ns", "_next_ns", "_ticks", "_timer")
+    __slots__ = ("_clock", "_interval_ns", "_next_ns", "_settime_flags", "_ticks", "_timer")
 
     nowait = True
 
@@ -44,6 +43,7 @@ class TimerFd(File):
         self._interval_ns = 0
         self._next_ns: int | None = None
         self._ticks = 0
+        self._settime_flags = 0
         self._timer: Timer | None = None
 
     def _now_ns(self) -> int:
@@ -54,9 +54,10 @@ class TimerFd(File):
             return clock_gettime_ns(CLOCK_BOOTTIME)
         return clock_gettime_ns(CLOCK_REALTIME)
 
-    def settime(self, value_ns: int, interval_ns: int, absolute: bool) -> tuple[int, int]:
-        """Arm (value 0: disarm). Gives what gettime() gave before."""
+    def settime(self, value_ns: int, interval_ns: int, flags: int) -> tuple[int, int]:
+        """Arm (value 0: disarm); `flags`: TFD_TIMER_*. Gives what gettime() gave before."""
         old = self.gettime()
+        self._settime_flags = flags
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -64,7 +65,7 @@ class TimerFd(File):
         self._interval_ns = interval_ns
         self._next_ns = None
         if value_ns:
-            self._next_ns = value_ns if absolute else self._now_ns() + value_ns
+            self._next_ns = value_ns if flags & TFD_TIMER_ABSTIME else self._now_ns() + value_ns
             self._arm()
         return old
 
@@ -114,9 +115,6 @@ class TimerFd(File):
             self._arm()
         return _IN if self._ticks else 0
 
-    def seek(self, offset: int, whence: int) -> int:
-        return 0  # noop_llseek
-
     async def read(self, task: Task, size: int) -> bytes:
         if size < 8:
             raise EINVAL
@@ -145,3 +143,10 @@ class TimerFd(File):
 
     def describe(self) -> bytes | None:
         return b"anon_inode:[timerfd]"
+
+    def fdinfo(self) -> bytes:
+        """Its lines in /proc/PID/fdinfo/N."""
+        left_ns, interval_ns = self.gettime()
+        return b"clockid: %d\nticks: %d\nsettime flags: 0%o\nit_value: (%d, %d)\nit_interval: (%d, %d)\n" % (
+            self._clock, self._ticks, self._settime_flags, *divmod(left_ns, NS), *divmod(interval_ns, NS)
+        )  # fmt: skip

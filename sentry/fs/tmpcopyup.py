@@ -9,8 +9,7 @@ from stat import S_ISDIR, S_ISLNK, S_ISREG
 from typing import TYPE_CHECKING
 
 from sentry.errors import ENODATA, EOPNOTSUPP
-from sentry.fs.regular import StoredFile
-from sentry.fs.tmpfs import Tmpfs, TmpfsDirectory
+from sentry.fs.tmpfs import TmpfsDirectory, TmpfsFile
 from sentry.vfs.stat import SetAttr
 
 if TYPE_CHECKING:
@@ -47,9 +46,9 @@ async def _copy_one(task: Task, inode: Inode, stat: Stat, into: Inode, name: byt
     if not S_ISREG(mode):
         return await into.mknod(name, mode, stat.rdev, uid, gid)
     copy = await into.create(name, mode, uid, gid)
-    assert isinstance(copy, StoredFile) and isinstance(copy.fs, Tmpfs)
+    assert isinstance(copy, TmpfsFile)
     if stat.size:
-        copy.fs.room_for(stat.size)
+        copy.fs.room_for(copy, stat.size)
         copy.fill_from((await inode.host_backing(task, False)).any_fd(), stat.size)
     return copy
 

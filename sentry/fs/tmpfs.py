@@ -10,6 +10,7 @@ from collections.abc import Callable
 from stat import S_ISDIR
 from time import time_ns
 from typing import TYPE_CHECKING
+from weakref import WeakSet
 
 from sentry.abi.linux import (
     RAMFS_MAGIC,
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from sentry.fs.hostfile import HostBacking
 
 PAGE = 4096
-_ADVANCE = 1 << 18  # bytes that C may write beyond what was counted against a size limit
+_ADVANCE = 1 << 18  # bytes that C may write at most beyond what was asked for under a size limit
 _FEW_INODES = 1024
 _DIRENT_SIZE = 20  # what a name adds to a directory's st_size (mm/shmem.c BOGO_DIRENT_SIZE)
 
@@ -55,6 +56,8 @@ class Tmpfs(Filesystem):
         self.store = store
         self.max_bytes = max_bytes
         self.limited = max_bytes is not None
+        self.charged = 0  # at least what all files hold, when there is a limit: the sum of their `charged`
+        self.orphans: WeakSet[TmpfsFile] = WeakSet()  # files without a name that may be open still
         self.max_inodes = max_inodes
         self.told: dict[bytes, int] = {}  # limits as they were asked for, 0 being none
         self.inodes = 0
@@ -135,10 +138,10 @@ class Tmpfs(Filesystem):
         return TmpfsSymlink(self, target, uid, gid)
 
     def used_bytes(self) -> int:
-        """What all reachable files hold, in whole pages."""
+        """What all files hold, in whole pages; they are charged no more than they must be."""
         seen: set[int] = set()
         used = 0
-        todo: list[Inode] = [self.root]
+        todo: list[Inode] = [self.root, *self.orphans]
         while todo:
             inode = todo.pop()
             if inode.ino in seen:
@@ -146,14 +149,30 @@ class Tmpfs(Filesystem):
             seen.add(inode.ino)
             if isinstance(inode, TmpfsDirectory):
                 todo += inode.entries.values()
-            elif isinstance(inode, StoredFile):
-                used += inode.stored_blocks() * 512
+            elif isinstance(inode, TmpfsFile):
+                used += inode.recount()
+        self.charged = used
         return used
 
-    def room_for(self, more_bytes: int) -> None:
-        """ENOSPC unless `more_bytes` fit under the limit."""
-        if self.max_bytes is not None and self.used_bytes() + more_bytes > self.max_bytes:
-            raise ENOSPC
+    def charge(self, file: TmpfsFile, size: int, force: bool = False) -> bool:
+        """Let `file` hold `size` bytes; False if they are not surely below the limit. Files are charged in advance and
+        counted only when that does not fit, so that a write costs the same however many there are.
+        """
+        assert self.max_bytes is not None
+        more = _pages(size) - file.charged
+        if more > 0:
+            if self.charged + more > self.max_bytes and not force:
+                return False
+            file.charged += more
+            self.charged += more
+        return True
+
+    def room_for(self, file: TmpfsFile, size: int) -> None:
+        """ENOSPC unless `file`, which holds nothing, may hold `size` bytes."""
+        if self.max_bytes is not None and not self.charge(file, size):
+            if self.used_bytes() + size > self.max_bytes:
+                raise ENOSPC
+            self.charge(file, size, force=True)
 
     async def statfs(self) -> StatFs:
         if self.max_bytes is None:
@@ -233,6 +252,10 @@ def parse_options(options: bytes) -> list[tuple[bytes, bytes]]:
     return pairs
 
 
+def _pages(size: int) -> int:
+    return (size + PAGE - 1) // PAGE * PAGE
+
+
 def _number(text: bytes, base: int = 10, suffixes: bool = False) -> int:
     factor = 1
     if suffixes and text[-1:].lower() in (b"k", b"m", b"g"):
@@ -256,7 +279,7 @@ def _size(text: bytes) -> int:
         size = memory * _number(text[:-1]) // 100
     else:
         size = _number(text, suffixes=True)
-    return (size + PAGE - 1) // PAGE * PAGE
+    return _pages(size)
 
 
 def _uncharge(inode: Inode) -> None:
@@ -295,36 +318,63 @@ class TmpfsSymlink(TmpfsNode):
 
 
 class TmpfsFile(StoredFile):
-    """A regular file; its data is in the store."""
+    """A regular file; its data is in the store.
 
-    __slots__ = ()
+    `charged` is what it counts against a size limit: all its data lies before that offset, unless it is `sparse`; then
+    it is what the file holds, and each write is counted.
+    """
+
+    __slots__ = ("charged", "sparse")
     fs: Tmpfs
 
     def __init__(self, fs: Tmpfs, mode: int, uid: int, gid: int, ino: int = 0) -> None:
+        self.charged = 0
+        self.sparse = False
         super().__init__(fs, ino or fs.next_ino(), mode, uid, gid, fs.store)
 
     def _open_backing(self, write: bool) -> HostBacking:
         host = super()._open_backing(write)
-        if self.fs.max_bytes is not None:
-            host.set_grant(0)
+        self.grant()
         return host
 
     def reserve(self, start: int, size: int) -> int:
-        """What the limit leaves. C gets a little in advance, so that not every write is counted here."""
-        limit = self.fs.max_bytes
+        """What the limit leaves. C gets as much again in advance, so that not every write is counted here."""
+        fs = self.fs
+        limit = fs.max_bytes
         if limit is None or not size:
             return size
-        have = self.stored_blocks() * 512
-        free = max(0, limit - self.fs.used_bytes())
-        room = min(size, free + max(0, have - start))
+        end = start + size
+        self.sparse = self.sparse or start > self.charged
+        if not self.sparse and fs.charge(self, end + min(end, _ADVANCE)):
+            self.grant()
+            return size
+        free = (limit - fs.used_bytes()) // PAGE * PAGE
+        have = 0 if self.sparse else StoredFile.stat_now(self).blocks * 512
+        room = min(size, max(0, free + max(0, have - start) - (0 if start < have else start % PAGE)))
         if not room:
             raise ENOSPC
-        if self.host is not None and start <= have:
-            self.host.set_grant(max(have, start + room + min(_ADVANCE, (free - room) // 8)))
+        fs.charge(self, self.charged + room + PAGE if self.sparse else start + room, force=True)
+        self.grant()
         return room
+
+    def recount(self) -> int:
+        """Bytes it holds; charges it anew."""
+        stat = StoredFile.stat_now(self)
+        self.charged = stat.blocks * 512
+        self.sparse = self.charged < _pages(stat.size)
+        self.grant()
+        return self.charged
+
+    def grant(self) -> None:
+        """C may write what is charged."""
+        if self.host is not None and self.fs.limited:
+            self.host.set_grant(0 if self.sparse else self.charged)
 
     def __del__(self) -> None:
         super().__del__()
+        fs = getattr(self, "fs", None)
+        if isinstance(fs, Tmpfs):
+            fs.charged -= self.charged
         _uncharge(self)
 
 
@@ -340,6 +390,9 @@ class TmpfsDirectory(TmpfsNode):
         self.size = 2 * _DIRENT_SIZE
 
     # --- reading
+
+    def lookup_now(self, name: bytes) -> Inode | None:
+        return self.entries.get(name)
 
     async def lookup(self, name: bytes) -> Inode:
         inode = self.entries.get(name)
@@ -362,6 +415,7 @@ class TmpfsDirectory(TmpfsNode):
 
     def _changed(self) -> None:
         self.mtime_ns = self.ctime_ns = time_ns()
+        self.touched()
 
     async def create(self, name: bytes, mode: int, uid: int, gid: int) -> Inode:
         return self._add(name, self.fs.new_file(mode, uid, gid))
@@ -378,6 +432,7 @@ class TmpfsDirectory(TmpfsNode):
     async def tmpfile(self, mode: int, uid: int, gid: int) -> Inode:
         inode = self.fs.new_file(mode, uid, gid)
         inode.nlink = 0
+        _links_changed(inode)
         return inode
 
     async def link(self, name: bytes, inode: Inode) -> None:
@@ -400,6 +455,9 @@ class TmpfsDirectory(TmpfsNode):
     async def is_empty(self) -> bool:
         return not self.entries
 
+    def holds_nothing(self) -> bool:
+        return not self.entries
+
     async def unlink(self, name: bytes, inode: Inode) -> None:
         self._take(name, inode)
         inode.nlink -= 1
@@ -412,6 +470,7 @@ class TmpfsDirectory(TmpfsNode):
         self._take(name, inode)
         inode.nlink = 0
         inode.ctime_ns = self.ctime_ns
+        inode.touched()
 
     async def rename(
         self, old: bytes, inode: Inode, newdir: Inode, new: bytes, target: Inode | None, flags: int
@@ -432,6 +491,7 @@ class TmpfsDirectory(TmpfsNode):
                 raise ENOTEMPTY
             newdir._take(new, target)
             target.nlink = 0
+            target.touched()
         elif target is not None:
             newdir._take(new, target)
             target.nlink -= 1
@@ -454,6 +514,8 @@ class TmpfsDirectory(TmpfsNode):
 def _links_changed(inode: Inode) -> None:
     assert isinstance(inode, KeptXattrs)
     inode.changed()
+    if not inode.nlink and isinstance(inode, TmpfsFile):
+        inode.fs.orphans.add(inode)
 
 
 def factory(store: Store) -> Callable[[bytes, bytes, int], Filesystem]:

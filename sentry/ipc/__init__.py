@@ -1,1 +1,1 @@
-"""System V IPC: semaphore sets and message queues (sysvipc(7)). The calls are in sentry/syscalls/ipc.py."""
+"""System V IPC: semaphore sets, message queues, shared memory (sysvipc(7)). The calls are in sentry/syscalls."""

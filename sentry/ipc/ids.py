@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from struct import Struct
 from time import time
 from typing import TYPE_CHECKING, Generic, TypeVar
@@ -16,17 +17,22 @@ if TYPE_CHECKING:
     from sentry.kernel.task import Task
 
 INDEX_BITS = 15
+_INDEX_MASK = (1 << INDEX_BITS) - 1
+_SEQUENCE_MAX = (1 << 31) - 1 >> INDEX_BITS
+_CYCLE_MIN = 64  # so many identifiers are used before an index comes again
+_NOBODY = 0xFFFFFFFF  # no valid uid or gid
 PERM = Struct("<iIIIIIHH4x16x")  # struct ipc64_perm
+PERMISSIONS = 0o777  # of `mode`; the rest says what has become of the object
 
 
 class IpcObject:
-    """A semaphore set or a message queue."""
+    """A semaphore set, a message queue or a segment of shared memory."""
 
     def __init__(self, task: Task, key: int, mode: int) -> None:
         creds = task.creds
         self.key = key
         self.id = -1
-        self.mode = mode & 0o777
+        self.mode = mode & PERMISSIONS
         self.uid = self.cuid = creds.euid
         self.gid = self.cgid = creds.egid
         self.ctime = int(time())
@@ -57,9 +63,12 @@ class IpcObject:
             raise EPERM
 
     def set_perm(self, data: bytes) -> None:
-        """IPC_SET."""
-        _, self.uid, self.gid, _, _, mode, _, _ = PERM.unpack(data[: PERM.size])
-        self.mode = mode & 0o777
+        """IPC_SET; EINVAL for an owner that there can't be."""
+        _, uid, gid, _, _, mode, _, _ = PERM.unpack(data[: PERM.size])
+        if _NOBODY in (uid, gid):
+            raise EINVAL
+        self.uid, self.gid = uid, gid
+        self.mode = self.mode & ~PERMISSIONS | mode & PERMISSIONS
         self.ctime = int(time())
 
 
@@ -69,55 +78,71 @@ T = TypeVar("T", bound=IpcObject)
 class Registry(Generic[T]):
     """All objects of one kind in a kernel."""
 
-    def __init__(self, most: int) -> None:
-        self.most = most
+    def __init__(self) -> None:
         self.by_index: dict[int, T] = {}
         self._sequence = 0
         self._last = -1
 
-    def get(self, task: Task, key: int, flags: int, make: Callable[[], T]) -> T:
-        """semget(2), msgget(2): find by key, or make. The caller checks sizes of what was found."""
+    def get(
+        self,
+        task: Task,
+        key: int,
+        flags: int,
+        most: int,
+        make: Callable[[], T],
+        check: Callable[[T], None] = lambda found: None,
+    ) -> T:
+        """semget(2), msgget(2), shmget(2): find by key, or make if there are not `most` yet. `check` says whether what
+        was found is what is asked for."""
         if key != IPC_PRIVATE:
             for found in self.by_index.values():
                 if found.key == key:
                     if flags & IPC_CREAT and flags & IPC_EXCL:
                         raise EEXIST
-                    found.check(task, flags & 0o777)
+                    check(found)
+                    found.check(task, flags & PERMISSIONS)
                     return found
             if not flags & IPC_CREAT:
                 raise ENOENT
-        if len(self.by_index) >= self.most:
-            raise ENOSPC
         made = make()
-        index = 0
-        while index in self.by_index:
-            index += 1
+        if len(self.by_index) >= most:
+            raise ENOSPC
+        self._add(made)
+        return made
+
+    def _add(self, made: T) -> None:
+        """Indices go round, and a round is a new sequence number (ipc_idr_alloc)."""
+        end = min(max(len(self.by_index) * 3 // 2, _CYCLE_MIN), 1 << INDEX_BITS)
+        index = next(each for each in chain(range(self._last + 1, end), range(end)) if each not in self.by_index)
         if index <= self._last:
-            self._sequence = (self._sequence + 1) & 0xFFFF
+            self._sequence = (self._sequence + 1) % _SEQUENCE_MAX
         self._last = index
         made.id = self._sequence << INDEX_BITS | index
         self.by_index[index] = made
-        return made
 
     def find(self, ident: int) -> T:
         """By identifier; EINVAL for one that is not in use."""
-        found = self.by_index.get(ident & ((1 << INDEX_BITS) - 1)) if ident >= 0 else None
+        found = self.by_index.get(ident & _INDEX_MASK) if ident >= 0 else None
         if found is None or found.id != ident:
             raise EINVAL
         return found
 
     def at(self, index: int) -> T:
-        """By place in the table (SEM_STAT, MSG_STAT)."""
-        found = self.by_index.get(index)
+        """By place in the table (SEM_STAT, MSG_STAT, SHM_STAT)."""
+        found = self.by_index.get(index & _INDEX_MASK) if index >= 0 else None
         if found is None:
             raise EINVAL
         return found
 
     def remove(self, gone: T) -> None:
         """IPC_RMID: whoever waits on it gets EIDRM."""
-        self.by_index.pop(gone.id & ((1 << INDEX_BITS) - 1), None)
+        self.by_index.pop(gone.id & _INDEX_MASK, None)
         gone.removed = True
         gone.queue.wake()
+
+    def in_order(self) -> list[T]:
+        """By place in the table."""
+        return [self.by_index[index] for index in sorted(self.by_index)]
 
     @property
     def highest(self) -> int:

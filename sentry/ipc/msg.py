@@ -6,16 +6,19 @@ from time import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from sentry.abi.linux import IPC_NOWAIT, MSG_EXCEPT, MSG_NOERROR
-from sentry.errors import E2BIG, EAGAIN, EIDRM, ENOMSG
+from sentry.errors import E2BIG, EAGAIN, EIDRM, EINVAL, ENOMSG
+from sentry.fs.proc import sysctl
 from sentry.ipc.ids import IpcObject, Registry
 from sentry.kernel.sched import wait
 
 if TYPE_CHECKING:
+    from sentry.kernel.kernel import Kernel
     from sentry.kernel.task import Task
 
-MSGMNI = 32000
-MSGMAX = 8192
-MSGMNB = 16384
+
+def limit(kernel: Kernel, name: bytes) -> int:
+    """/proc/sys/kernel/NAME: msgmni queues, of msgmnb bytes at first, in messages of at most msgmax."""
+    return int(sysctl.read(kernel, b"kernel/" + name))
 
 
 class Message(NamedTuple):
@@ -28,7 +31,7 @@ class MessageQueue(IpcObject):
         super().__init__(task, key, mode)
         self.messages: list[Message] = []
         self.bytes = 0
-        self.max_bytes = MSGMNB
+        self.max_bytes = limit(task.kernel, b"msgmnb")
         self.stime = self.rtime = 0
         self.last_sender = self.last_receiver = 0
 
@@ -72,6 +75,16 @@ class MessageQueue(IpcObject):
         self.queue.wake()
         return Message(message.type, message.data[:size])
 
+    def peek(self, task: Task, size: int, number: int, flags: int) -> Message:
+        """MSG_COPY: message `number` of the queue, which stays there."""
+        self.check(task, 0o444)
+        if not 0 <= number < len(self.messages):
+            raise ENOMSG
+        message = self.messages[number]
+        if len(message.data) > size:
+            raise EINVAL if flags & MSG_NOERROR else E2BIG
+        return message
+
     def _choose(self, kind: int, flags: int) -> int | None:
         """Which message a receiver of `kind` gets."""
         best: int | None = None
@@ -86,4 +99,4 @@ class MessageQueue(IpcObject):
         return best
 
 
-queues: Registry[MessageQueue] = Registry(MSGMNI)
+queues: Registry[MessageQueue] = Registry()

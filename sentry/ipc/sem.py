@@ -5,13 +5,28 @@ from __future__ import annotations
 from time import time
 from typing import TYPE_CHECKING, NamedTuple
 
-from sentry.abi.linux import IPC_NOWAIT, SEM_UNDO, SEMMNI, SEMVMX
+from sentry.abi.linux import IPC_NOWAIT, SEM_UNDO, SEMVMX
 from sentry.errors import EAGAIN, EFBIG, EIDRM, ERANGE
+from sentry.fs.proc import sysctl
 from sentry.ipc.ids import IpcObject, Registry
 from sentry.kernel.sched import sched, wait
 
 if TYPE_CHECKING:
+    from sentry.kernel.kernel import Kernel
     from sentry.kernel.task import Task, ThreadGroup
+
+
+class Limits(NamedTuple):
+    """/proc/sys/kernel/sem: semaphores a set and in all, operations a call, sets."""
+
+    per_set: int
+    in_all: int
+    operations: int
+    sets: int
+
+
+def limits(kernel: Kernel) -> Limits:
+    return Limits(*map(int, sysctl.read(kernel, b"kernel/sem").split()))
 
 
 class Operation(NamedTuple):
@@ -123,15 +138,21 @@ class SemaphoreSet(IpcObject):
         for number, adjust in undo.items():
             if adjust:
                 self.values[number] = max(0, min(SEMVMX, self.values[number] + adjust))
+                self.pids[number] = group.tgid
         self.otime = int(time())
         self.queue.wake()
 
 
-sets: Registry[SemaphoreSet] = Registry(SEMMNI)
+sets: Registry[SemaphoreSet] = Registry()
+
+
+def in_use() -> int:
+    """Semaphores of all sets."""
+    return sum(len(each.values) for each in sets.by_index.values())
 
 
 def group_exited(group: ThreadGroup) -> None:
-    """To be called when a process is gone (exit_sem)."""
+    """To be called when a process is gone, or wants no more to do with its adjustments (exit_sem)."""
     for each in sets.by_index.values():
         if each.undo:
             each.exited(group)

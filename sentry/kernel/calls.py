@@ -27,8 +27,8 @@ from sentry.abi.linux import (
     SIGTTOU,
 )
 from sentry.abi.x86_64 import FRAME_SIGMASK
-from sentry.errors import EFAULT, Interrupted, LinuxError
-from sentry.kernel.rewrite import Rewritten
+from sentry.errors import EFAULT, EINTR, Interrupted, LinuxError
+from sentry.kernel.rewrite import Rewritten, StoppedCall
 
 if TYPE_CHECKING:
     from sentry.kernel.kernel import Kernel
@@ -65,6 +65,10 @@ class Call:
         self.stopped = False  # PAUSED in a group stop (SIGSTOP and its like)
         self.signal = 0  # SIGNALED: the signal the task is stopped with
         self.saved_mask: int | None = None  # the task's own mask, while the wait has another
+
+    @property
+    def is_stopped(self) -> bool:
+        return self.stopped
 
 
 class Waiting:
@@ -199,7 +203,8 @@ class Waiting:
         if event_stop:
             call.stopped = signal in STOP_SIGNALS
             if call.stopped:
-                call.job.freeze()
+                if not self._stop_ends(call):
+                    call.job.freeze()
             elif call.job.frozen:
                 call.job.thaw()  # its result, if it has one now, comes after the resume below
             if state == HANDLER:
@@ -235,6 +240,15 @@ class Waiting:
         call.job.interrupt()  # when it can't be interrupted now, its end finishes the stop
         self.kernel.scheduler.run_ready()
         return True
+
+    def _stop_ends(self, call: Call) -> bool:
+        """At a group stop: whether the call ends because of it: some fail with EINTR even without a handler."""
+        sleeper = call.job.sleeper
+        if sleeper is None or not (sleeper.stop_ends or call.entry.restart == EINTR.errno):
+            return call.ended
+        if call.job.interrupt():
+            self.kernel.scheduler.run_ready()
+        return call.ended
 
     def _finish(self, call: Call) -> None:
         """At a stop in the parked pause(2): the call's result, which a guest's tracer may want to see."""
@@ -290,11 +304,12 @@ class Waiting:
     def drop(self, task: "Task") -> None:
         """The task is gone: end its call without an answer."""
         call = task.call
-        if call is not None:
+        if isinstance(call, StoppedCall):
+            call.over()
+        elif call is not None:
             task.call = None
             call.ended = True
-            if call.job is not None:
-                call.job.cancel()
+            call.job.cancel()
 
     def make_again(self, task: "Task") -> None:
         """At a signal stop in a parked call: it is over, and the task makes it once more."""

@@ -3,14 +3,13 @@
 Copies are shared between tasks after fork, and the name cache may key its permission checks by identity.
 """
 
-from struct import unpack
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from sentry.abi.linux import CAP_LAST_CAP, CAP_SETUID
-from sentry.errors import EINVAL, EPERM
+from sentry.errors import EPERM
 
 ALL_CAPS = (1 << (CAP_LAST_CAP + 1)) - 1
-_SECBIT_NOROOT, _SECBIT_KEEP_CAPS = 1, 0x10
+SECBIT_NOROOT, SECBIT_KEEP_CAPS = 0x01, 0x10
 
 
 class Credentials(NamedTuple):
@@ -41,37 +40,28 @@ class Credentials(NamedTuple):
         return gid == self.fsgid or gid in self.groups
 
 
-class FileCaps(NamedTuple):
-    """What a file's security.capability says."""
+class FileCapabilities(Protocol):
+    """What a program file grants: sentry/vfs/filecaps.py."""
 
-    permitted: int
-    inheritable: int
-    effective: bool
-
-
-_REVISION_MASK, _EFFECTIVE = 0xFF000000, 1
-_SIZES = {0x01000000: 12, 0x02000000: 20, 0x03000000: 24}  # by revision (linux/capability.h)
-
-
-def parse_file_caps(data: bytes) -> FileCaps | None:
-    """struct vfs_ns_cap_data (get_vfs_caps_from_disk); None if they are another user namespace's. EINVAL."""
-    words = unpack(f"<{len(data) // 4}I", data[: len(data) & ~3])
-    if not words or _SIZES.get(words[0] & _REVISION_MASK) != len(data):
-        raise EINVAL("file capabilities")
-    if len(data) == 24 and words[5]:
-        return None
-    high = words[3:5] if len(data) > 12 else (0, 0)
-    permitted, inheritable = words[1] | high[0] << 32, words[2] | high[1] << 32
-    return FileCaps(permitted & ALL_CAPS, inheritable & ALL_CAPS, bool(words[0] & _EFFECTIVE))
+    @property
+    def permitted(self) -> int: ...
+    @property
+    def inheritable(self) -> int: ...
+    @property
+    def effective(self) -> bool: ...
 
 
 def exec_credentials(
-    old: Credentials, uid: int | None, gid: int | None, caps: FileCaps | None = None, traced: bool = False
+    old: Credentials,
+    uid: int | None,
+    gid: int | None,
+    caps: FileCapabilities | None = None,
+    unsafe: bool = False,
 ) -> tuple[Credentials, bool]:
-    """Credentials after execve(2) of a file whose set-id bits ask for `uid`, `gid` (None: not set), and whether the new
-    program runs with more than its caller had (AT_SECURE). capabilities(7), "Transformation during execve()"; the steps
-    are those of cap_bprm_creds_from_file(). EPERM: the program must not run without a capability it can't have.
-    `traced`: by somebody who must not get at what the program would gain, so it gains nothing."""
+    """Credentials after execve(2) of a file whose set-id bits ask for `uid`, `gid` (None: not set) and that has `caps`;
+    and whether the new program runs with more than its caller had (AT_SECURE). `unsafe`: another process could lead the
+    program astray, one with the same root and working directory or a tracer. EPERM: the bounding set holds back what an
+    effective file needs. capabilities(7), "Transformation during execve()"; cap_bprm_creds_from_file."""
     euid = old.euid if uid is None else uid
     egid = old.egid if gid is None else gid
     permitted, effective = 0, False
@@ -79,23 +69,31 @@ def exec_credentials(
         permitted = old.cap_bounding & caps.permitted | old.cap_inheritable & caps.inheritable
         effective = caps.effective
         if effective and caps.permitted & ~permitted:
-            raise EPERM("a capability of the file is not in the bounding set")
-    # What capabilities a set-user-id-root program has of its own are all that it gives to a user.
-    limited = caps is not None and euid == 0 and old.uid != 0
-    if not old.securebits & _SECBIT_NOROOT and not limited:
+            raise EPERM
+    set_root_with_caps = caps is not None and old.uid != 0 and euid == 0
+    if not old.securebits & SECBIT_NOROOT and not set_root_with_caps:
         if euid == 0 or old.uid == 0:
-            permitted = old.cap_inheritable | old.cap_bounding
+            permitted = old.cap_bounding | old.cap_inheritable
         effective = effective or euid == 0
-    set_id = euid != old.uid or egid != old.gid
-    if (old.no_new_privs or traced) and (set_id or permitted & ~old.cap_permitted):
+    changed = euid != old.euid or not old.in_group(egid)
+    if (changed or permitted & ~old.cap_permitted) and (old.no_new_privs or unsafe):
         if old.no_new_privs or not old.has_cap(CAP_SETUID):
             euid, egid = old.uid, old.gid
         permitted &= old.cap_permitted
-    ambient = 0 if caps is not None or set_id else old.cap_ambient
+    ambient = 0 if changed or caps is not None else old.cap_ambient
     permitted |= ambient
     new = old._replace(
         euid=euid, suid=euid, fsuid=euid, egid=egid, sgid=egid, fsgid=egid,
         cap_permitted=permitted, cap_effective=permitted if effective else ambient, cap_ambient=ambient,
-        securebits=old.securebits & ~_SECBIT_KEEP_CAPS,
+        securebits=old.securebits & ~SECBIT_KEEP_CAPS,
     )  # fmt: skip
-    return new, set_id or (old.uid != 0 and (effective or bool(permitted & ~ambient)))
+    secure = changed or euid != old.uid or egid != old.gid
+    return new, secure or (old.uid != 0 and (effective or bool(permitted & ~ambient)))
+
+
+def gains(old: Credentials, new: Credentials) -> bool:
+    """Whether a change of credentials hides the process from its like: other effective or file system ids, or new
+    capabilities (commit_creds)."""
+    return (old.euid, old.egid, old.fsuid, old.fsgid) != (new.euid, new.egid, new.fsuid, new.fsgid) or bool(
+        new.cap_permitted & ~old.cap_permitted
+    )

@@ -47,6 +47,16 @@ class Elf(NamedTuple):
         high = max(segment.vaddr + segment.mem_size for segment in self.segments)
         return low, (high + PAGE - 1) & -PAGE
 
+    def places(self, base: int) -> tuple[int, int, int, int]:
+        """Where code begins and ends, and data, loaded at `base`, as proc_pid_stat(5) tells it."""
+        file_ends = [(segment.vaddr + segment.file_size, segment.flags) for segment in self.segments]
+        return (
+            base + min(segment.vaddr for segment in self.segments),
+            base + max((end for end, flags in file_ends if flags & PF_X), default=0),
+            base + max(segment.vaddr for segment in self.segments),
+            base + max(end for end, _ in file_ends),
+        )
+
 
 def header(data: bytes) -> tuple[int, int]:
     """(offset, size) of the program headers of a file that begins with `data`. ENOEXEC: not one we run."""

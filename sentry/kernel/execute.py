@@ -15,8 +15,10 @@ from sentry.abi.linux import AT_EMPTY_PATH, PTRACE_EVENT_EXEC, SI_USER, SIGKILL,
 from sentry.abi.x86_64 import NUMBERS
 from sentry.errors import E2BIG, EINVAL, EIO, ENOSYS
 from sentry.fs import aio
+from sentry.ipc import shm
 from sentry.kernel import loader
-from sentry.kernel.program import Program, find, new_credentials
+from sentry.kernel.creds import gains
+from sentry.kernel.program import Program, find
 from sentry.kernel.ptrace import SIGNAL
 from sentry.kernel.rewrite import Rewritten, RewrittenCall, StoppedCall
 from sentry.kernel.signals import SigInfo
@@ -149,19 +151,19 @@ class Executor:
         ):
             # Nothing of ours was under way, or another thread has put a file of its own where the stub's descriptor
             # was: it must not run with the program's credentials.
-            self.kernel.platform.signal(task.group.host_tgid, 0, SIGKILL, 0, 0, 0, 0)
+            self.kernel.platform.signal(task.group.host_tgid, 0, SIGKILL, 0)
             return
         call.over()
         if self.kernel.seccomp_pass:
             self._give_pass(task.host_tid)
         self.kernel.trace_end(task, call)
         task.spawn = None
-        program = call.what.program
+        task.loading = program = call.what.program
         if task.tracee is not None:
-            task.tracee.apply_mode(off=True)
-            creds, secure = new_credentials(task, program.privileges)  # the tracer may have come meanwhile
-            program = program._replace(creds=creds, secure=secure)
-        task.loading = program
+            if task.tracee.holds_back and gains(task.creds, program.creds):
+                task.tracee.release()  # it has attached since the program was found
+            else:
+                task.tracee.apply_mode(off=True)
         if task.fds.users > 1:
             fds = task.fds.fork()
             task.fds.drop()
@@ -170,10 +172,12 @@ class Executor:
         group = task.group
         group.exe = program.place
         group.exec_count += 1
+        shm.segments.left(group)
         group.mixed = False
         aio.leave(group)
         lib.nc_task_set_mixed(task.host_tid, 0)
-        group.dumpable = 1 if program.readable and not program.secure else 0
+        same_ids = (task.creds.euid, task.creds.egid) == (task.creds.uid, task.creds.gid)
+        group.dumpable = 1 if program.readable and same_ids else 0  # what it gains may change that yet
         task.name = program.comm[:15]
         task.comm_override = None
         task.set_creds(program.creds)
@@ -210,6 +214,7 @@ class Executor:
         base = loader.pick_base(program.elf, False)
         entries = loader.segments(program.elf, base, stub + 1)
         entry, interp_base = program.elf.entry + base, 0
+        task.group.places = program.elf.places(base)
         remember(program.file.mapping(), program.file.path)
         if self.kernel.platform.inject(call_id, program.file.mapping(), stub + 1, 1) < 0:
             raise EIO
@@ -222,8 +227,12 @@ class Executor:
                 raise EIO
         patches = loader.auxv_patches(program.elf, base, interp_base, task, program.secure)
         new_sp = loader.build_stack(task, sp, program.path, patches)
+        forgets = program.gains and task.parent_death_signal != 0
+        if forgets:
+            task.parent_death_signal = 0
         tracee = task.tracee
-        task.mem.write(plan_at, loader.pack_plan(entries, entry, new_sp, tracee is not None, task.name))
+        plan = loader.pack_plan(entries, entry, new_sp, forgets, tracee is not None, task.name)
+        task.mem.write(plan_at, plan)
         if tracee is not None:
             tracee.entry = entry, new_sp
         lib.nc_task_set_loading(task.host_tid, len(entries))

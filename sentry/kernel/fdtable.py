@@ -18,19 +18,22 @@ from typing import TYPE_CHECKING, Any
 
 from native import ffi, lib
 from sentry.abi.linux import IN_CLOSE_NOWRITE, IN_CLOSE_WRITE, O_PATH
-from sentry.errors import EBADF, EINVAL, EMFILE, from_errno
+from sentry.errors import EBADF, EINVAL, EMFILE, ENOMEM, from_errno
 from sentry.kernel.sched import WaitQueue
 from sentry.vfs import notify
 
 if TYPE_CHECKING:
     from sentry.vfs.file import File
+    from sentry.vfs.inode import Inode
 
 _BATCH = 64
+HOST_NUMBERS = range(1000)  # those of a guest's host table that it surely may have
+_FIRST_SIZE = 64  # NR_OPEN_DEFAULT
 _ready = ffi.new("struct nc_ready[]", _BATCH)
 _released = ffi.new("uint64_t[]", _BATCH)
 _lookup = lib.nc_fdt_lookup
 
-#: The files that are referenced, by the id of their twin.
+#: The files that are referenced, by the id of their twin, but for those that only C knows (sentry/fs/lazyfile.py).
 FILES: dict[int, File] = {}
 #: Queues with somebody on them, by the id of their C object.
 _queues: dict[int, SourceQueue] = {}
@@ -70,6 +73,8 @@ def twin(file: File) -> Any:
     """The file's C twin, made at its first use for files that live in Python."""
     if file.nc is None:
         file.nc = new_twin(lib.NC_PY, file.flags)
+        if file.only_a_place and file.path is not None and file.path.dentry.nc is not None:
+            lib.nc_file_set_place(file.nc, file.path.mount.twin(), file.path.dentry.nc)
     return file.nc
 
 
@@ -79,9 +84,13 @@ def file_id(file: File) -> int:
 
 def hold(file: File) -> None:
     """One reference more."""
-    nc = twin(file)
-    FILES[lib.nc_file_id(nc)] = file
-    lib.nc_file_get(nc)
+    enter(file)
+    lib.nc_file_get(file.nc)
+
+
+def enter(file: File) -> None:
+    """It is referenced."""
+    FILES[lib.nc_file_id(twin(file))] = file
 
 
 def unhold(file: File) -> None:
@@ -99,8 +108,8 @@ def release_unused(file: File) -> None:
 
 def at_release(file: File, callback: Callable[[File], None]) -> None:
     """Call `callback(file)` once, after the last reference has gone."""
-    lib.nc_file_set_hooked(twin(file), 1)
     _at_release.setdefault(file_id(file), []).append(callback)
+    lib.nc_file_set_prompt(file.nc)
 
 
 def forget_at_release(file: File, callback: Callable[[File], None]) -> None:
@@ -152,12 +161,13 @@ def statistics() -> dict[str, int]:
 class FdTable:
     """A process's descriptors (Linux: files_struct). `users` tasks share it; the last `drop` closes all."""
 
-    __slots__ = ("__weakref__", "locked", "nc", "noted", "users")
+    __slots__ = ("__weakref__", "lent", "minded", "nc", "noted", "users")
 
     def __init__(self, limit: int = 1024, nc: Any = None) -> None:
         self.nc = ffi.gc(lib.nc_fdt_new(min(limit, 1 << 30)) if nc is None else nc, lib.nc_fdt_free)
         self.users = 1
-        self.locked: set[Any] = set()  # inodes on which this table owns POSIX locks (fs/locks.py)
+        self.lent: set[int] = set()  # numbers of the host table, to calls under way
+        self.minded: set[Inode] = set()  # those to which it matters that this table closes a descriptor of theirs
         self.noted: dict[File, Any] = {}  # directories that it is told of by signals (fs/dnotify.py)
 
     # --- looking up
@@ -167,7 +177,12 @@ class FdTable:
         identity = _lookup(self.nc, fd, 1)
         if identity < 0:
             raise EBADF
-        return FILES[identity]
+        file = FILES.get(identity)
+        if file is None:
+            from sentry.fs.lazyfile import take_up  # which builds on this module
+
+            file = take_up(lib.nc_fdt_file(self.nc, fd))
+        return file
 
     def items(self) -> Iterator[tuple[int, File]]:
         """(descriptor, file), ascending. The table may change meanwhile."""
@@ -178,6 +193,11 @@ class FdTable:
 
     def __len__(self) -> int:
         return lib.nc_fdt_count(self.nc)
+
+    @property
+    def size(self) -> int:
+        """Numbers there are places for (Linux: max_fds)."""
+        return max(_FIRST_SIZE, lib.nc_fdt_size(self.nc))
 
     def next_open(self, fd: int) -> int:
         """The lowest descriptor from `fd` on; -1 if there is none."""
@@ -230,20 +250,28 @@ class FdTable:
             raise EBADF
         return done == 1
 
+    def mind(self, inode: Inode) -> None:
+        """Call `inode.flushed(self)` when the next descriptor of it is closed, or all are."""
+        self.minded.add(inode)
+        self.mind_closes()
+
     def mind_closes(self) -> None:
-        """Have C leave closes to us while there are POSIX locks or directories watched by signals: both go with the
-        first close of any descriptor of the file (filp_flush)."""
-        lib.nc_fdt_set_locks(self.nc, bool(self.locked or self.noted))
+        """Have C leave closes to us while somebody minds (filp_flush)."""
+        lib.nc_fdt_set_locks(self.nc, bool(self.minded or self.noted))
 
     def _flush(self, fd: int) -> None:
-        if (not self.locked and not self.noted) or lib.nc_fdt_lookup(self.nc, fd, 0) < 0:
-            return
-        from sentry.fs.locks import drop_posix
-
+        if (not self.minded and not self.noted) or lib.nc_fdt_lookup(self.nc, fd, 0) < 0:
+            return  # O_PATH: nothing is flushed
         file = self.get(fd)
-        drop_posix(self, file.inode)
+        self._flush_inode(file.inode)
         if watch := self.noted.get(file):
             watch.drop()
+
+    def _flush_inode(self, inode: Inode) -> None:
+        if inode in self.minded:
+            self.minded.discard(inode)
+            self.mind_closes()
+            inode.flushed(self)
 
     # --- life
 
@@ -262,7 +290,7 @@ class FdTable:
 
     def close_on_exec(self) -> None:
         """execve(2) of the only user (a sharer gets a `fork` first): close what is marked."""
-        if self.locked or self.noted:
+        if self.minded or self.noted:
             for fd, _ in list(self.items()):
                 if self.get_cloexec(fd):
                     self._flush(fd)
@@ -274,11 +302,8 @@ class FdTable:
         self.users -= 1
         if self.users:
             return
-        if self.locked:
-            from sentry.fs.locks import drop_posix
-
-            for inode in list(self.locked):
-                drop_posix(self, inode)
+        for inode in list(self.minded):
+            self._flush_inode(inode)
         for watch in list(self.noted.values()):
             watch.drop()
         lib.nc_fdt_clear(self.nc)
@@ -303,6 +328,19 @@ class FdTable:
     def uninject(self, call_id: int, fd: int) -> bool:
         """In a close(2) that gave True: whether the host need not close its copy any more."""
         return bool(lib.nc_fdt_uninject(self.nc, call_id, fd))
+
+    def lend(self, numbers: range = HOST_NUMBERS) -> int:
+        """One of `numbers` with nothing there in the host table, for a descriptor of ours that is injected for one
+        call. To be given back when the call is over; what was injected may stay. ENOMEM when none is free."""
+        number = numbers.stop
+        while (number := lib.nc_fdt_spare(self.nc, number)) >= numbers.start:
+            if number not in self.lent:
+                self.lent.add(number)
+                return number
+        raise ENOMEM("no number of the host table is free")
+
+    def give_back(self, number: int) -> None:
+        self.lent.discard(number)
 
     def inject(self, call_id: int, fd: int, host_fd: int) -> None:
         """For a blocked mmap(2) of guest descriptor `fd`: put `host_fd` at that number of its host table."""

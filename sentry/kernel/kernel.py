@@ -18,9 +18,10 @@ from sentry.fs.tty.jobs import ControllingTerminals
 from sentry.kernel.calls import Call, Waiting
 from sentry.kernel.holding import Holding
 from sentry.kernel.lifecycle import Lifecycle
-from sentry.kernel.rewrite import ENDLESS, Rewritten, RewrittenCall, StoppedCall
+from sentry.kernel.rewrite import ENDLESS, MadeFirst, Rewritten, RewrittenCall, StoppedCall
 from sentry.kernel.sched import Job, Scheduler
 from sentry.kernel.signals import SigInfo, SignalSender, kernel_info
+from sentry.kernel.sigwatch import SignalWatch
 from sentry.kernel.task import PidTable, Task, ThreadGroup
 from sentry.kernel.threads import Threads
 
@@ -51,12 +52,13 @@ class Kernel:
         self.pids = PidTable(host_proc)
         self.tasks: dict[int, Task] = {}
         self.signals = SignalSender(platform)
+        self.sigwatch = SignalWatch(self)
         self.waiting = Waiting(self)
         self.threads = Threads(self)
         self.life = Lifecycle(self)
         self.holding = Holding(self)
-        self.hostname = b"localhost"
-        self.domainname = b"(none)"
+        self.hostname: bytes = b"localhost"
+        self.domainname: bytes = b"(none)"
         self.memory_limit: int | None = None
         self.cpus: tuple[int, ...] = (0,)  # those the sandbox may use, by the host's numbers, which getcpu(2) tells
         self.cpu_max: tuple[int, int] | None = None  # quota and period in microseconds
@@ -136,6 +138,10 @@ class Kernel:
         """Whether some process runs the program in `inode`, which then can't be opened for writing (ETXTBSY)."""
         return any(task.group.exe is not None and task.group.exe.dentry.inode is inode for task in self.tasks.values())
 
+    def shares_place(self, task: Task) -> bool:
+        """Whether another process has the task's root and working directory, too (CLONE_FS)."""
+        return any(each.fs is task.fs and each.group is not task.group for each in self.tasks.values())
+
     # --- signals
 
     def send_signal(self, target: Task | ThreadGroup, info: SigInfo | int) -> None:
@@ -149,6 +155,8 @@ class Kernel:
             if info.signo not in _SHOWN_TO_NOBODY:
                 self.threads.meet(group)  # whichever thread takes it is to read who sent it
         self.signals.send(group.host_tgid, host_tid, info)
+        if group.signal_queue is not None:
+            self.sigwatch.look()  # it has just become ready
         for task in (target,) if isinstance(target, Task) else tuple(group.tasks):
             self.waiting.kick(task)
 
@@ -221,12 +229,13 @@ class Kernel:
     def _dispatch(self, task: Task, entry: "Entry", nr: int, call_id: int, args: tuple[int, ...]) -> int | None:
         """Run a handler. The value or -errno to answer with, or None when the call waits or was answered."""
         if task.call is not None:
-            if isinstance(task.call, RewrittenCall):
-                task.call.notified(call_id)
+            if not isinstance(task.call, RewrittenCall):
+                self.waiting.escaped(task)
+            elif task.call.notified(call_id, nr, args):
                 return None
-            self.waiting.escaped(task)
         if self.on_call is not None:
             self.on_call(task, entry, args)
+        self.scheduler.running = task
         try:
             result = entry.handler(task, args)
             if entry.is_async:
@@ -243,6 +252,9 @@ class Kernel:
                     return None
         except LinuxError as error:
             value = -error.errno
+        except MadeFirst as first:
+            first.what.begin(self, task, nr, args, entry, call_id)
+            return None
         except (Exception, Interrupted) as error:
             value = -self.bug(task, entry, args, error)
         else:

@@ -9,12 +9,13 @@ import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from native import lib
+from native import ffi, lib
 from sentry.abi.linux import (
     CLONE_FILES,
     CLONE_FS,
     CLONE_PARENT,
     CLONE_THREAD,
+    CLONE_VM,
     EPOLLIN,
     EPOLLRDNORM,
     SI_USER,
@@ -30,11 +31,11 @@ from sentry.abi.linux import (
 )
 from sentry.errors import ESRCH
 from sentry.fs import aio
-from sentry.ipc import sem
+from sentry.ipc import sem, shm
 from sentry.kernel.calls import PAUSED, STOP_SIGNALS, STOPPING, Call
 from sentry.kernel.ptrace import SIGNAL, Tracee, task_gone
-from sentry.kernel.rewrite import ASKED, CALL_STOP, RewrittenCall
-from sentry.kernel.signals import SigInfo
+from sentry.kernel.rewrite import ASKED, CALL_STOP, RUNNING, SYSCALL_SIZE, RewrittenCall
+from sentry.kernel.signals import SigInfo, child_uid
 from sentry.kernel.task import Task, ThreadGroup
 from sentry.kernel.zygote import Zygote
 
@@ -46,6 +47,10 @@ EVENT_FORK, EVENT_VFORK, EVENT_CLONE, EVENT_EXEC, EVENT_STOP = 1, 2, 3, 4, 128
 MAGIC_LOAD, MAGIC_ZYGOTE, MAGIC_READY = 5000, 5001, 5002
 ORPHAN_AFTER_NS = 1_000_000_000  # a parent's event is some microseconds behind its child's first stop
 FAULTS = frozenset((SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP, SIGSYS))
+REPEATS = {SIGTRAP: 1, SIGSYS: SYSCALL_SIZE}  # how far behind the instruction that raised it: int3, syscall
+NOWHERE = 0xFFFF_8000_0000_0000  # the kernel's half of the addresses
+
+_regs = ffi.new("struct nc_regs *")
 
 
 class Lifecycle:
@@ -138,7 +143,7 @@ class Lifecycle:
         kernel, tid, tracee = self.kernel, task.host_tid, task.tracee
         if signal == CALL_STOP:
             call = task.call
-            if call is not None and call.state in (ASKED, STOPPING):
+            if call is not None and call.state in (ASKED, RUNNING, STOPPING):
                 # Its tracer has it stop at the end of the call, and this stop is instead of the one we asked for.
                 kernel.platform.stop_seen(tid)
                 kernel.waiting.stopped(task, True, SIGTRAP)
@@ -149,13 +154,14 @@ class Lifecycle:
             return
         kernel.signals.identify(tid)
         if signal == SIGCHLD:
+            self._name_childs_user(tid)
             task.group.child_event()
         if tracee is None:
             self._deliver(task, signal)
             return
         if isinstance(task.call, RewrittenCall):
             if signal == SIGTRAP and tracee.mode == lib.NC_RUN_STEP:
-                kernel.platform.resume_to_call(tid)  # the step is over when the call is
+                kernel.platform.resume_to_call(tid, 0)  # the step is over when the call is
                 return
             task.call.stopped(False, signal)
         elif task.call is not None and signal == SIGTRAP and tracee.mode == lib.NC_RUN_STEP:
@@ -189,14 +195,32 @@ class Lifecycle:
         """At the delivery of a signal, which nobody keeps from the task."""
         kernel, tid = self.kernel, task.host_tid
         if signal == SIGSYS and task.strict:
-            kernel.platform.signal(task.group.host_tgid, 0, SIGKILL, 0, 0, 0, 0)
+            kernel.platform.signal(task.group.host_tgid, 0, SIGKILL, 0)
         if kernel.waiting.stopped(task, False, signal):
             return
-        if signal in FAULTS and task.group.tgid == 1 and not kernel.pids.caught(tid, signal):
-            # The host kernel does not kill a traced init of a PID namespace for its own fault: it would fault for ever.
-            self.kernel.platform.detach(tid, signal)
-            return
-        self.kernel.platform.resume(tid, signal)
+        if signal in FAULTS and task.group.tgid == 1 and kernel.signals.origin(tid)[0] > 0:
+            if not kernel.pids.caught(tid, signal):
+                self._die_of_fault(tid, signal)
+                return
+        kernel.platform.resume(tid, signal)
+
+    def _name_childs_user(self, tid: int) -> None:
+        """The siginfo of a SIGCHLD gets the real user id of the child it tells of."""
+        kernel = self.kernel
+        code, pid = kernel.signals.origin(tid)
+        if code > 0:
+            uid = child_uid(kernel, pid)
+            if uid is not None:
+                kernel.signals.name_user(tid, uid)
+
+    def _die_of_fault(self, tid: int, signal: int) -> None:
+        """The host kernel does not kill a traced init of a PID namespace for its own fault: it would fault for ever.
+        Let go, it dies of the next one: so it has to do again what a trap has let it pass, or be where nothing is."""
+        platform = self.kernel.platform
+        if (signal == SIGSEGV or signal in REPEATS) and not platform.get_regs(tid, _regs):
+            _regs.rip = NOWHERE if signal == SIGSEGV else _regs.rip - REPEATS[signal]
+            platform.set_regs(tid, _regs)
+        platform.detach(tid, signal)
 
     def _stranger(self, tid: int, what: int, signal: int) -> None:
         """A stop of the zygote, or of a child whose parent's event is still to come."""
@@ -246,13 +270,13 @@ class Lifecycle:
             new.maker = parent
             new.rlimits, new.exe, new.argv = group.rlimits.copy(), group.exe, group.argv
             new.mounts, new.container, new.oom_score_adj = group.mounts, group.container, group.oom_score_adj
+            if not flags & CLONE_VM:
+                shm.segments.forked(group, new)
             group = new
         fs = parent.fs if flags & CLONE_FS else parent.fs.copy()
         fds = parent.fds.share() if flags & CLONE_FILES else parent.fds.fork()
         child = Task(self.kernel, child_tid, group, fs, fds)
-        child.name = parent.name
-        child.comm_override = parent.comm_override
-        child.creds = parent.creds
+        child.inherit(parent)
         child.announces = parent.announces
         if isinstance(parent.call, RewrittenCall):
             self._altered[child_tid] = parent.call
@@ -284,7 +308,7 @@ class Lifecycle:
         """A child that nobody reports: its maker was gone before its own first stop. It never ran and never will."""
         for tid in self._seen.intersection(self._early):
             del self._early[tid]
-            self.kernel.platform.signal(tid, 0, SIGKILL, 0, 0, 0, 0)
+            self.kernel.platform.signal(tid, 0, SIGKILL, 0)
         self._seen = set(self._early)
         self._looking = False
         if self._early:
@@ -382,9 +406,13 @@ class Lifecycle:
             kernel.died(group.leader)
             if group.exit_queue is not None:
                 group.exit_queue.wake(EPOLLIN | EPOLLRDNORM)
+            kernel.sigwatch.group_exited(group)
             kernel.ttys.group_exited(group, kernel)
             sem.group_exited(group)
             aio.leave(group)
+            shm.segments.exited(group)
+        if task.exit_queue is not None:
+            task.exit_queue.wake(EPOLLIN | EPOLLRDNORM)
         if self.on_exit is not None:
             self.on_exit(task, status)
         kernel.pids.forget(tid)

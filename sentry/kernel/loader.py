@@ -27,7 +27,7 @@ AT_NULL, AT_PHDR, AT_PHENT, AT_PHNUM, AT_BASE, AT_ENTRY = 0, 3, 4, 5, 7, 9
 AT_UID, AT_EUID, AT_GID, AT_EGID, AT_SECURE, AT_EXECFN = 11, 12, 13, 14, 23, 31
 PLAN_MAX = 24
 _BLOCK_MAX = 16 << 20  # the host lets arguments, environment and their pointers have 6 MiB
-_PLAN = Struct("<QQQQ16s")
+_PLAN = Struct("<QQQQQ16s")
 _SEGMENT = Struct("<QQQQQQQQ")
 # Where Linux puts position-independent programs, and a range of its own for interpreters below the host's mmap area.
 _PIE_BASE, _INTERP_BASE = 0x555500000000, 0x7E0000000000
@@ -70,11 +70,13 @@ def segments(elf: Elf, base: int, fd: int) -> list[bytes]:
     return entries
 
 
-def pack_plan(entries: list[bytes], entry: int, sp: int, ready: bool, comm: bytes) -> bytes:
+def pack_plan(
+    entries: list[bytes], entry: int, sp: int, forget_parent: bool, ready: bool, comm: bytes
+) -> bytes:
     """struct nc_plan (native/include/plan.h), as far as it is used."""
     if len(entries) > PLAN_MAX:
         raise ENOMEM("more segments than the loader stub maps")
-    return _PLAN.pack(len(entries), entry, sp, ready, comm[:15]) + b"".join(entries)
+    return _PLAN.pack(len(entries), entry, sp, forget_parent, ready, comm[:15]) + b"".join(entries)
 
 
 def build_stack(task: "Task", sp: int, path: bytes, patches: dict[int, int]) -> int:

@@ -4,13 +4,11 @@
 """
 
 from typing import TYPE_CHECKING, NamedTuple
-from weakref import WeakSet
 
 from sentry.abi.linux import (
     AT_EMPTY_PATH,
     AT_FDCWD,
     AT_SYMLINK_NOFOLLOW,
-    CAP_SYS_PTRACE,
     MS_NOEXEC,
     MS_NOSUID,
     O_RDONLY,
@@ -28,37 +26,25 @@ from sentry.errors import (
     EIO,
     ELIBBAD,
     ELOOP,
-    ENODATA,
     ENOENT,
     ENOEXEC,
-    EOPNOTSUPP,
     ETXTBSY,
 )
-from sentry.fs.regular import XATTR_NAME_CAPS, KeptXattrs
 from sentry.kernel import elf
-from sentry.kernel.creds import Credentials, FileCaps, exec_credentials, parse_file_caps
-from sentry.vfs.inode import ALWAYS
+from sentry.kernel.creds import Credentials, exec_credentials, gains
+from sentry.vfs.filecaps import file_caps
 from sentry.vfs.perm import MAY_EXEC, MAY_READ, allowed
 from sentry.vfs.walk import resolve
 
 if TYPE_CHECKING:
     from sentry.kernel.task import Task
     from sentry.vfs.file import File
-    from sentry.vfs.inode import Inode
     from sentry.vfs.mount import Path
 
 SCRIPT_DEPTH = 5  # scripts of scripts; then a program
 SCRIPT_LINE = 256
 MAX_ARGS = 0x7FFFFFFF // 8
 _EXECVE, _EXECVEAT = NUMBERS["execve"], NUMBERS["execveat"]
-
-
-class Privileges(NamedTuple):
-    """What a file gives to who runs it: `uid` and `gid` of set-id bits, capabilities."""
-
-    uid: int | None = None
-    gid: int | None = None
-    caps: FileCaps | None = None
 
 
 class Program(NamedTuple):
@@ -72,37 +58,39 @@ class Program(NamedTuple):
     interp_file: "File | None"
     interp_elf: elf.Elf | None
     argv_head: list[bytes] | None  # a script: what replaces argv[0]
-    privileges: Privileges
     creds: Credentials
     secure: bool
+    gains: bool  # it will be another than its caller, who is to have no hold on it
     readable: bool
 
 
 async def find(task: "Task", dirfd: int, path: bytes, flags: int = 0) -> Program:
     """Everything about the program at `path` that has to be right before the point of no return."""
+    if not path and not flags & AT_EMPTY_PATH:
+        raise ENOENT
     if flags & ~(AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW):
         raise EINVAL
-    if not path:
-        if not flags & AT_EMPTY_PATH:
-            raise ENOENT
+    by_name = path[:1] == b"/" or dirfd == AT_FDCWD
+    if path:
+        place = await resolve(task, dirfd, path, not flags & AT_SYMLINK_NOFOLLOW)
+        shown = path if by_name else b"/dev/fd/%d/%s" % (dirfd, path)
+    else:
         known = task.fds.get(dirfd).path
         if known is None:
             raise EACCES
         place = known
         shown = b"/dev/fd/%d" % dirfd
-        comm = place.dentry.name
-    else:
-        place = await resolve(task, dirfd, path, not flags & AT_SYMLINK_NOFOLLOW)
-        shown = path if path[:1] == b"/" or dirfd == AT_FDCWD else b"/dev/fd/%d/%s" % (dirfd, path)
-        comm = shown.rpartition(b"/")[2]
     head: list[bytes] | None = None
     for _ in range(SCRIPT_DEPTH + 1):
         file = await open_executable(task, place)
         data = await file.pread(task, SCRIPT_LINE, 0)
         if data[:2] != b"#!":
-            privileges = await _privileges(task, place)  # of a script's interpreter, not of the script
-            return await _elf_program(task, place, shown, comm, file, data, head, privileges)
+            comm = shown.rpartition(b"/")[2] if path else place.dentry.name
+            creds, secure = await _new_credentials(task, place)
+            return await _elf_program(task, place, shown, comm, file, data, head, creds, secure)
         words = _script_words(data)
+        if not by_name and task.fds.get_cloexec(dirfd):
+            raise ENOENT  # the interpreter could not open what `shown` says
         if head is None:
             head = [*words, shown]
         else:
@@ -123,7 +111,7 @@ async def open_executable(task: "Task", place: "Path") -> "File":
     file = inode.open_now(task, place, O_RDONLY)
     if file is None:
         file = await inode.open(task, place, O_RDONLY)
-    if inode.host is not None and inode.host.writers():
+    if file.being_written():
         raise ETXTBSY
     return file
 
@@ -149,9 +137,9 @@ async def _elf_program(
     file: "File",
     data: bytes,
     head: list[bytes] | None,
-    privileges: Privileges,
+    creds: Credentials,
+    secure: bool,
 ) -> Program:
-    creds, secure = new_credentials(task, privileges)
     image = await _read_elf(task, file, data)
     file.mapping()  # a file that can't be mapped can't be run
     interp_file = interp_elf = None
@@ -169,7 +157,8 @@ async def _elf_program(
         if interp_elf.type != elf.ET_DYN:
             raise ELIBBAD
     readable = allowed(task, place.inode, MAY_READ)
-    return Program(place, shown, comm, file, image, interp_file, interp_elf, head, privileges, creds, secure, readable)
+    gained = secure or gains(task.creds, creds)
+    return Program(place, shown, comm, file, image, interp_file, interp_elf, head, creds, secure, gained, readable)
 
 
 async def _read_elf(task: "Task", file: "File", data: bytes) -> elf.Elf:
@@ -191,38 +180,17 @@ async def _read_at(task: "Task", file: "File", size: int, offset: int) -> bytes:
     return data
 
 
-def new_credentials(task: "Task", privileges: Privileges) -> tuple[Credentials, bool]:
-    """`exec_credentials` of the task, which may be traced."""
-    tracee = task.tracee
-    traced = tracee is not None and not tracee.tracer.creds.has_cap(CAP_SYS_PTRACE)
-    return exec_credentials(task.creds, *privileges, traced)
-
-
-async def _privileges(task: "Task", place: "Path") -> Privileges:
-    """Set-id bits count unless the mount or the task forbids them, and file capabilities unless the mount does."""
-    if place.mount.flags & MS_NOSUID:
-        return Privileges()
+async def _new_credentials(task: "Task", place: "Path") -> tuple[Credentials, bool]:
+    """Credentials after running the file, and whether it is to mistrust its caller: set-id bits and capabilities count
+    unless the mount or the task forbids them."""
     inode = place.inode
-    uid = gid = None
-    if not task.creds.no_new_privs:
-        if inode.mode & S_ISUID:
-            uid = inode.uid
-        if inode.mode & (S_ISGID | S_IXGRP) == S_ISGID | S_IXGRP:
-            gid = inode.gid
-    return Privileges(uid, gid, await _file_capabilities(task, inode))
-
-
-async def _file_capabilities(task: "Task", inode: "Inode") -> FileCaps | None:
-    if inode in _without_capabilities:
-        return None
-    try:
-        data = await inode.getxattr(task, XATTR_NAME_CAPS)
-    except (ENODATA, EOPNOTSUPP):
-        if not isinstance(inode, KeptXattrs) and inode.fs.cache_policy == ALWAYS:
-            _without_capabilities.add(inode)
-        return None
-    return parse_file_caps(data)
-
-
-#: Files which nobody can give capabilities: the host's, of trees that are ours alone.
-_without_capabilities: WeakSet["Inode"] = WeakSet()
+    uid = gid = caps = None
+    if not place.mount.flags & MS_NOSUID:
+        if not task.creds.no_new_privs:
+            if inode.mode & S_ISUID:
+                uid = inode.uid
+            if inode.mode & (S_ISGID | S_IXGRP) == S_ISGID | S_IXGRP:
+                gid = inode.gid
+        caps = await file_caps(task, inode)
+    unsafe = task.kernel.shares_place(task) or (task.tracee is not None and task.tracee.holds_back)
+    return exec_credentials(task.creds, uid, gid, caps, unsafe)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from native import lib
 from sentry.abi.linux import (
+    CAP_SYS_PTRACE,
     CLD_DUMPED,
     CLD_EXITED,
     CLD_KILLED,
@@ -121,6 +122,11 @@ class Tracee:
     def hold_event(self, event: int, go: Callable[[int], None], message: int = 0) -> None:
         self.hold(EVENT, SIGTRAP | event << 8, go, message)
 
+    @property
+    def holds_back(self) -> bool:
+        """Whether the task gains no rights by a program, for its tracer has not all of them (ptracer_capable)."""
+        return not self.tracer.creds.has_cap(CAP_SYS_PTRACE)
+
     def wants(self, event: int) -> bool:
         return bool(self.options & OPTION_OF[event])
 
@@ -181,8 +187,7 @@ class Tracee:
 
     def apply_options(self) -> None:
         """Have the host kernel stop it where it otherwise would not."""
-        what = lib.NC_TRACE_EXIT if self.options & PTRACE_O_TRACEEXIT else 0
-        what |= lib.NC_TRACE_VFORK_DONE if self.options & PTRACE_O_TRACEVFORKDONE else 0
+        what = lib.NC_TRACE_VFORK_DONE if self.options & PTRACE_O_TRACEVFORKDONE else 0
         if what or self.options & PTRACE_O_TRACECLONE or self.task.announces:
             self.task.announces = True
             self.task.kernel.platform.trace_more(self.task.host_tid, what | lib.NC_TRACE_CLONE)
@@ -212,6 +217,9 @@ class Tracee:
         self.in_call = self.task.kernel.platform.event_message(self.task.host_tid) == PTRACE_EVENTMSG_SYSCALL_ENTRY
         self._hold_call(CALL_ENTRY if self.in_call else CALL_EXIT, self.run)
         return True
+
+    def sees_call_end(self) -> bool:
+        return self.mode == lib.NC_RUN_STEP or (self.mode == lib.NC_RUN_TO_CALL and self.in_call)
 
     def call_ended(self, go: Callable[[int], None] | None = None) -> bool:
         """A call that the sentry had parked or made again has its result, and the task is stopped. False: nobody wants
@@ -266,7 +274,7 @@ def task_gone(task: Task, status: int) -> None:
         tracee.forget()
     for other in [other for other in task.group.tracees if other.tracer is task]:
         if other.options & PTRACE_O_EXITKILL:
-            other.task.kernel.platform.signal(other.task.group.host_tgid, 0, SIGKILL, 0, 0, 0, 0)
+            other.task.kernel.platform.signal(other.task.group.host_tgid, 0, SIGKILL, 0)
             other.forget()
         else:
             other.release()

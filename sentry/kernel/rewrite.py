@@ -7,29 +7,48 @@ guest's registers, and comes to the handler again.
 
     ASKED ──stop──▶ ENTERING ──entry──▶ EXITING (──notification──▶ EXITING) ──exit──▶ over
 
+A call that will not wait needs the last of these stops only, if its registers are the guest's (`at_once`): its caller
+is asked to stop and the host let run it, which ends a wait as a signal does, so the stop is at its end.
+
+    RUNNING ──stop──▶ over
+
 What is made may be a call that the guests' filter hands to the sentry; then it comes once more as a notification, whose
-answer is that the host shall run it. Under --strace calls of the host's own go this way too, for the sake of their
-results.
+answer is that the host shall run it: that call, with those registers, once. Under --strace calls of the host's own go
+this way too, for the sake of their results.
+
+A handler that finds out deep inside that the host has to be told something first raises MadeFirst.
 """
 
 from typing import TYPE_CHECKING, Any
 
 from native import ffi, lib
-from sentry.abi.linux import ERESTARTNOINTR, ERESTARTSYS, SIGSTOP, SIGTRAP, SIGTSTP, SIGTTIN, SIGTTOU
-from sentry.errors import LinuxError
+from sentry.abi.linux import (
+    ERESTART_RESTARTBLOCK,
+    ERESTARTNOINTR,
+    ERESTARTSYS,
+    SIGSTOP,
+    SIGTRAP,
+    SIGTSTP,
+    SIGTTIN,
+    SIGTTOU,
+)
+from sentry.errors import EINTR, LinuxError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sentry.kernel.kernel import Kernel
+    from sentry.kernel.ptrace import Tracee
     from sentry.kernel.task import Task
     from sentry.syscalls.declare import Entry
 
-ASKED, ENTERING, EXITING = range(10, 13)  # apart from the states of a waiting Call
+ASKED, ENTERING, EXITING, RUNNING = range(10, 14)  # apart from the states of a waiting Call
 CALL_STOP = SIGTRAP | 0x80  # PTRACE_O_TRACESYSGOOD: entry to a call or exit from it
 ARGUMENTS = ("rdi", "rsi", "rdx", "r10", "r8", "r9")
 SYSCALL_SIZE = 2  # the instruction's
 ENDLESS = frozenset(("exit", "exit_group"))  # calls that have no end to stop at
+AGAIN = -ERESTARTNOINTR  # a result: the call is made again as the guest wrote it, whatever happens meanwhile
+GOES_ON = -ERESTART_RESTARTBLOCK  # a result: what was made is made again; a handler or a stop ends it with EINTR
 _STOP_SIGNALS = (SIGSTOP, SIGTSTP, SIGTTIN, SIGTTOU)
 _WORD = (1 << 64) - 1
 
@@ -38,9 +57,10 @@ _regs = ffi.new("struct nc_regs *")
 
 class Rewritten:
     """A handler's answer: run the call with `registers` (argument number -> value), as number `nr` if one is given.
-    `finish` may look at the result (a signed number, also one for a restart) and give another; -ERESTARTNOINTR: the
-    guest's call is made anew. A call that needs its
-    sixth argument has no `pass_`: the guest's own filters judge it again (syscalls/seccomp.py)."""
+    `finish` may look at the result (a signed number, also one for a restart) and give another, AGAIN or GOES_ON. A call
+    that needs its sixth argument has no `pass_`: the guest's own filters judge it again (syscalls/seccomp.py)."""
+
+    at_once = False  # run as the guest wrote it, without a wait
 
     def __init__(
         self,
@@ -61,7 +81,10 @@ class Rewritten:
         return self.registers
 
     def notified(self, call_id: int) -> None:
-        """The call as it was made has come to the listener, and will be let run."""
+        """The call as it was made has come to the listener, and will be let run. An error fails it."""
+
+    def over(self) -> None:
+        """The task is out of the call, with or without having made it, or dead."""
 
     def begin(
         self, kernel: "Kernel", task: "Task", nr: int, args: tuple[int, ...], entry: "Entry", call_id: int
@@ -70,10 +93,19 @@ class Rewritten:
         RewrittenCall(kernel, task, nr, args, entry, self).begin(call_id)
 
 
+class MadeFirst(Exception):
+    """The handler's task has to make `what` first; its finish gives AGAIN, and the guest's call comes anew."""
+
+    def __init__(self, what: Rewritten) -> None:
+        self.what = what
+
+
 class StoppedCall:
     """A call of a task that the sentry brings to a stop. Stands in `task.call`, as a waiting Call does."""
 
-    __slots__ = ("args", "ended", "entry", "job", "kernel", "nr", "result", "state", "task")
+    is_stopped = False  # a group stop ends it
+
+    __slots__ = ("args", "ended", "entry", "kernel", "nr", "result", "state", "task")
 
     def __init__(self, kernel: "Kernel", task: "Task", nr: int, args: tuple[int, ...], entry: "Entry") -> None:
         self.kernel = kernel
@@ -83,19 +115,24 @@ class StoppedCall:
         self.entry = entry
         self.state = ASKED
         self.ended = False
-        self.job = None
         self.result = 0
 
     def begin(self, call_id: int) -> None:
+        """Take the call off the listener."""
+        if self.asks():
+            self.kernel.platform.reply(call_id, 0, -ERESTARTSYS)
+
+    def asks(self) -> bool:
+        """The task is asked to stop. False: it is dying."""
         tid = self.task.host_tid
         if self.kernel.platform.interrupt(tid):
-            return  # it is dying
+            return False
         self.task.call = self
         lib.nc_task_set_aside(tid, 1)
-        self.kernel.platform.reply(call_id, 0, -ERESTARTSYS)
+        return True
 
     def over(self) -> None:
-        """The task is out of the call."""
+        """The task is out of the call, or dead."""
         self.ended = True
         self.task.call = None
         lib.nc_task_set_aside(self.task.host_tid, 0)
@@ -108,7 +145,7 @@ class StoppedCall:
 class RewrittenCall(StoppedCall):
     """One that is made again."""
 
-    __slots__ = ("changed", "what")
+    __slots__ = ("changed", "ran", "waited", "what")
 
     def __init__(
         self, kernel: "Kernel", task: "Task", nr: int, args: tuple[int, ...], entry: "Entry", what: Rewritten
@@ -116,46 +153,102 @@ class RewrittenCall(StoppedCall):
         super().__init__(kernel, task, nr, args, entry)
         self.what = what
         self.changed: dict[int, int] = {}
+        self.ran = False  # it has come to the listener, and was let run
+        self.waited = False  # it has been made once
+
+    def begin(self, call_id: int) -> None:
+        if not self.what.at_once:
+            super().begin(call_id)
+        elif self.asks():
+            self.state = RUNNING
+            self._let_run(call_id)
+        if self.task.call is not self:
+            self.what.over()
+
+    def over(self) -> None:
+        super().over()
+        self.what.over()
 
     def stopped(self, event_stop: bool, signal: int) -> bool:
         tid, platform = self.task.host_tid, self.kernel.platform
         if event_stop:
             group_stop = signal in _STOP_SIGNALS
+            if self.state == RUNNING:
+                self._end()
+                if group_stop:
+                    platform.listen(tid)
+                else:
+                    self._go_on()
+                return True
             if self.state == ASKED:
                 if not self._step_back(group_stop):
                     return True
                 self.state = ENTERING
             elif group_stop and self.state == ENTERING:
-                self._give_back()
+                self._leave_unmade()
             if group_stop:
                 self.over()  # what is made after it comes to the handler again
                 platform.listen(tid)
             else:
-                platform.resume_to_call(tid)
+                platform.resume_to_call(tid, 0)
             return True
         if signal == CALL_STOP:
             if self.state == ENTERING:
                 self.state = EXITING
-                platform.resume_to_call(tid)
             else:
                 self._end()
-                tracee = self.task.tracee
-                if tracee is None or not tracee.call_ended():
-                    platform.resume(tid, 0)
+            if self.ended:
+                self._go_on()
+            else:
+                platform.resume_to_call(tid, 0)
             return True
-        if self.state == ENTERING:  # a handler runs before the call, which is then made as the guest wrote it
-            self._give_back()
+        if self.state == ENTERING:
+            if self.waited and not self.kernel.pids.caught(tid, signal):
+                platform.resume_to_call(tid, signal)
+                return True
+            self._leave_unmade()  # a handler runs first
             self.over()
         return False
 
-    def notified(self, call_id: int) -> None:
-        """The filter hands what was made to the sentry."""
-        self.what.notified(call_id)
-        self.kernel.platform.let_run(call_id)
+    def _go_on(self) -> None:
+        """With the result, which a guest's tracer may want to see."""
+        tracee = self.task.tracee
+        if tracee is None or not tracee.call_ended(lambda signal: self._seen(tracee, signal)):
+            self.kernel.platform.resume(self.task.host_tid, 0)
+
+    def _seen(self, tracee: "Tracee", signal: int) -> None:
+        """The tracer has seen the result, and lets the task go on."""
+        if self.result == AGAIN and not self.kernel.platform.get_regs(self.task.host_tid, _regs):
+            self._make_again(self.nr)
+        tracee.run(signal)
+
+    def notified(self, call_id: int, nr: int, args: tuple[int, ...]) -> bool:
+        """The filter hands a call to the sentry. If it is what was made, it runs. False: it is another, so this one is
+        over: the task has got out of it, and is not to have anything run unseen."""
+        if self.state != EXITING or self.ran or (nr, args) != self.made:
+            self.over()
+            return False
+        self.ran = True
+        self._let_run(call_id)
+        return True
+
+    def _let_run(self, call_id: int) -> None:
+        try:
+            self.what.notified(call_id)
+        except LinuxError as error:
+            self.kernel.platform.reply(call_id, 0, -error.errno)
+        else:
+            self.kernel.platform.let_run(call_id)
+
+    @property
+    def made(self) -> tuple[int, tuple[int, ...]]:
+        """Number and registers of the call that is made."""
+        nr = self.nr if self.what.nr is None else self.what.nr
+        return nr, tuple(self.changed.get(number, arg) & _WORD for number, arg in enumerate(self.args))
 
     def resume(self) -> None:
         """Go on from a life-cycle stop within the call."""
-        self.kernel.platform.resume_to_call(self.task.host_tid)
+        self.kernel.platform.resume_to_call(self.task.host_tid, 0)
 
     def _step_back(self, as_the_guest_wrote_it: bool) -> bool:
         """At the end of the call that was answered with -ERESTARTSYS: before it again, with the changed registers.
@@ -179,8 +272,7 @@ class RewrittenCall(StoppedCall):
                 return False
             for number, value in self.changed.items():
                 setattr(_regs, ARGUMENTS[number], value & _WORD)
-            if self.what.nr is not None:
-                _regs.rax = self.what.nr
+            _regs.rax = self.made[0]
         platform.set_regs(tid, _regs)
         return True
 
@@ -190,32 +282,55 @@ class RewrittenCall(StoppedCall):
             self._restore_arguments()
             self.kernel.platform.set_regs(tid, _regs)
 
-    def _give_back(self) -> None:
-        """Before the call: the guest's own registers again."""
+    def _leave_unmade(self) -> None:
+        """Before the call: the guest's own registers again. One that has waited already is interrupted for good;
+        another is made as the guest wrote it, after what comes first."""
         tid, platform = self.task.host_tid, self.kernel.platform
         if not platform.get_regs(tid, _regs):
             self._restore_arguments()
-            _regs.rax = self.nr
+            if self.waited:
+                self.result = -EINTR.errno
+                _regs.rip += SYSCALL_SIZE
+                _regs.rax = self.result & _WORD
+                self.kernel.trace_end(self.task, self)
+            else:
+                _regs.rax = self.nr
             platform.set_regs(tid, _regs)
 
     def _end(self) -> None:
         tid, platform = self.task.host_tid, self.kernel.platform
         if not platform.get_regs(tid, _regs):
-            given = int(_regs.rax)
-            given -= (given >> 63) << 64
-            result = given if self.what.finish is None else self.what.finish(given)
+            result = self._finished(int(_regs.rax) - (int(_regs.rax) >> 63 << 64))
+            if result == GOES_ON:
+                self._make_again(self.made[0])
+                self.state, self.ran, self.waited = ENTERING, False, True
+                return
             self._restore_arguments()
-            if result == -ERESTARTNOINTR != given:  # the host kernel restarts only what a signal has ended
-                _regs.rip -= SYSCALL_SIZE
-                _regs.rax, _regs.orig_rax = self.nr, _WORD
+            if result == AGAIN and not (self.task.tracee and self.task.tracee.sees_call_end()):
+                self._make_again(self.nr)
             else:
                 if self.what.nr is not None and _regs.orig_rax != _WORD:
                     _regs.orig_rax = self.nr
                 _regs.rax = result & _WORD
-            platform.set_regs(tid, _regs)
+                platform.set_regs(tid, _regs)
+                if result == -ERESTARTSYS:
+                    lib.nc_task_interrupted(tid)
             self.result = result
         self.over()
         self.kernel.trace_end(self.task, self)
+
+    def _finished(self, result: int) -> int:
+        try:
+            return result if self.what.finish is None else self.what.finish(result)
+        except LinuxError as error:
+            return -error.errno
+
+    def _make_again(self, nr: int) -> None:
+        """At the end of the call: before it again."""
+        _regs.rip -= SYSCALL_SIZE
+        _regs.rax = nr
+        _regs.orig_rax = _WORD
+        self.kernel.platform.set_regs(self.task.host_tid, _regs)
 
     def _restore_arguments(self) -> None:
         for number in self.changed:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 ALL = 0xFFFFFFFF
+KNOWN = 1 << 32  # in the mask of a wake: all of it was so before, nothing has happened
 _VOID_KEPT = 256
 
 
@@ -75,11 +76,12 @@ class Timer:
 class Sleeper:
     """One suspended wait of one job: fires once, with True (woken), False (deadline) or an exception."""
 
-    __slots__ = ("fired", "interruptible", "job", "scheduler")
+    __slots__ = ("fired", "interruptible", "job", "scheduler", "stop_ends")
 
-    def __init__(self, scheduler: "Scheduler", interruptible: bool) -> None:
+    def __init__(self, scheduler: "Scheduler", interruptible: bool, stop_ends: bool) -> None:
         self.scheduler = scheduler
         self.interruptible = interruptible
+        self.stop_ends = stop_ends
         self.fired = False
         self.job: Job | None = None
 
@@ -100,10 +102,12 @@ def _suspend(sleeper: Sleeper) -> Generator[Sleeper, bool, bool]:
     return (yield sleeper)
 
 
-async def _sleep(queues: tuple[WaitQueue, ...], deadline_ns: int | None, interruptible: bool) -> bool:
+async def _sleep(
+    queues: tuple[WaitQueue, ...], deadline_ns: int | None, interruptible: bool, stop_ends: bool = False
+) -> bool:
     scheduler = _current
     assert scheduler is not None
-    sleeper = Sleeper(scheduler, interruptible)
+    sleeper = Sleeper(scheduler, interruptible, stop_ends)
     wake = sleeper.wake
     for queue in queues:
         queue.add(wake)
@@ -118,12 +122,15 @@ async def _sleep(queues: tuple[WaitQueue, ...], deadline_ns: int | None, interru
             timer.cancel()
 
 
-def wait(*queues: WaitQueue, deadline_ns: int | None = None) -> Coroutine[Any, Any, bool]:
+def wait(
+    *queues: WaitQueue, deadline_ns: int | None = None, stop_ends: bool = False
+) -> Coroutine[Any, Any, bool]:
     """Sleep until one of `queues` wakes (True) or `deadline_ns` (CLOCK_MONOTONIC) passes (False).
 
-    Raises Interrupted when a signal has to be delivered to the sleeping task.
+    Raises Interrupted when a signal has to be delivered to the sleeping task; with `stop_ends` also when its process
+    is stopped, where a wait otherwise just goes on afterwards.
     """
-    return _sleep(queues, deadline_ns, True)
+    return _sleep(queues, deadline_ns, True, stop_ends)
 
 
 def wait_uninterruptible(*queues: WaitQueue, deadline_ns: int | None = None) -> Coroutine[Any, Any, bool]:
@@ -185,6 +192,8 @@ class Job:
     def step(self, value: object = None) -> None:
         """Run to the next wait or to the end. `value` resumes a wait; an exception is thrown into it."""
         self.sleeper = None
+        if self.task is not None:
+            sched().running = self.task
         try:
             if isinstance(value, BaseException):
                 sleeper = self.coro.throw(value)
@@ -249,6 +258,7 @@ class Scheduler:
         self._sequence = 0
         self._void = 0  # timers in the heap that were cancelled
         self._watches: dict[int, Callable[[int], None]] = {}
+        self.running: Task | None = None  # whose call runs now (Linux: current)
         _current = self
 
     def spawn(
@@ -341,3 +351,10 @@ def sched() -> Scheduler:
     """The scheduler of this sentry."""
     assert _current is not None
     return _current
+
+
+def running_task() -> "Task":
+    """Whose call runs now: for the few things whose answer depends on who asks (Linux: current)."""
+    task = sched().running
+    assert task is not None
+    return task

@@ -131,7 +131,7 @@ class Spawn:
             self._program = await self._prepare(task)
         except (SpawnError, LinuxError) as error:
             self.ready.fail(error if isinstance(error, SpawnError) else SpawnError(_reason(error)))
-            self.kernel.platform.signal(task.host_tid, 0, SIGKILL, 0, 0, 0, 0)
+            self.kernel.platform.signal(task.host_tid, 0, SIGKILL, 0)
             raise EIO
         except Exception:
             self.ready.fail(SpawnError("a bug of the sentry's, see its log"))

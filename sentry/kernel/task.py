@@ -23,10 +23,11 @@ from sentry.abi.linux import (
     RLIMIT_STACK,
 )
 from sentry.errors import EINVAL, ESRCH
-from sentry.kernel.creds import Credentials
+from sentry.kernel.creds import Credentials, gains
 from sentry.kernel.memory import Memory
 from sentry.kernel.nproc import apply_limit
 from sentry.kernel.sched import WaitQueue
+from sentry.vfs.names import rights_of
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -38,10 +39,15 @@ if TYPE_CHECKING:
     from sentry.kernel.program import Program
     from sentry.kernel.ptrace import Ended, Tracee
     from sentry.kernel.rewrite import StoppedCall
+    from sentry.kernel.sched import WaitQueue
+    from sentry.kernel.sigwatch import SignalQueue
     from sentry.vfs.context import FsContext
     from sentry.vfs.mount import MountNamespace, Path
 
 RLIM_NLIMITS = 16
+_STATUS_FDS = 128
+TIMER_SLACK_NS = 50_000
+COREDUMP_FILTER = 0x33  # core(5)
 _DEFAULT_LIMITS = {
     RLIMIT_STACK: (8 << 20, RLIM_INFINITY),
     RLIMIT_CORE: (0, 0),
@@ -92,9 +98,9 @@ class ThreadGroup:
     """A process."""
 
     __slots__ = (
-        "aio", "argv", "child_events", "children", "container", "dumpable", "ended", "exe", "exec_count", "exit_queue",
-        "exited", "host_tgid", "kernel", "leader", "maker", "mixed", "mounts", "oom_score_adj", "parent",
-        "parent_death_signal", "rlimits", "start_ns", "subreaper", "tasks", "tracees",
+        "aio", "argv", "child_events", "children", "container", "coredump_filter", "dumpable", "ended", "exe",
+        "exec_count", "exit_queue", "exited", "host_tgid", "kernel", "leader", "maker", "mixed", "mounts",
+        "oom_score_adj", "parent", "places", "rlimits", "signal_queue", "start_ns", "subreaper", "tasks", "tracees",
     )  # fmt: skip
 
     def __init__(self, kernel: "Kernel", host_tgid: int, parent: "ThreadGroup | None") -> None:
@@ -115,13 +121,15 @@ class ThreadGroup:
         self.argv: tuple[bytes, ...] = () if parent is None else parent.argv
         self.aio: dict[int, Context] | None = None  # by the address that names it (io_setup(2))
         self.exec_count = 0
+        self.places: tuple[int, int, int, int] = (0, 0, 0, 0) if parent is None else parent.places
         self.start_ns = monotonic_ns()
         self.dumpable = 1
+        self.coredump_filter: int = COREDUMP_FILTER if parent is None else parent.coredump_filter
         self.oom_score_adj: int = 0 if parent is None else parent.oom_score_adj
         self.subreaper = False
-        self.parent_death_signal = 0
         self.exited = False
         self.exit_queue: WaitQueue | None = None  # made by a pidfd; woken when the process has ended
+        self.signal_queue: SignalQueue | None = None  # made by a signalfd; woken when a signal is sent to the process
         self.container: Any = None if parent is None else parent.container
         if parent is not None:
             parent.children.add(self)
@@ -165,8 +173,9 @@ class Task:
     """A thread. `call` is the system call it waits in, if any."""
 
     __slots__ = (
-        "announces", "call", "comm_override", "creds", "fds", "fs", "group", "host_tid", "kernel", "loading", "mem",
-        "mm", "name", "sigmask_wait", "spawn", "strict", "tracee", "wait_seen",
+        "announces", "call", "comm_override", "creds", "exit_queue", "fds", "fs", "group", "host_tid", "kernel",
+        "loading", "mem", "mm", "name", "parent_death_signal", "sigmask_wait", "spawn", "strict", "timer_slack_ns",
+        "tracee", "usual_slack_ns", "wait_seen",
     )  # fmt: skip
 
     def __init__(self, kernel: "Kernel", host_tid: int, group: ThreadGroup, fs: "FsContext", fds: "FdTable") -> None:
@@ -181,6 +190,9 @@ class Task:
         self.loading: Program | None = None  # from the host's exec to the loader stub's question
         self.spawn: Any = None  # a first task's program, until it is executed
         self.sigmask_wait: int | None = None  # ppoll & co: the mask while the call waits
+        self.exit_queue: WaitQueue | None = None  # as the process's; made by a pidfd of this thread
+        self.parent_death_signal = 0
+        self.timer_slack_ns = self.usual_slack_ns = TIMER_SLACK_NS
         self.announces = False  # ptrace reports every clone of its making
         self.tracee: Tracee | None = None  # to the guest that traces it
         self.wait_seen = -1  # its process's child events when it last asked the host kernel (syscalls/wait.py)
@@ -225,15 +237,30 @@ class Task:
         old = self.creds
         if creds is not old:
             self.kernel.threads.part(self)
+            if gains(old, creds):
+                self.group.dumpable = 0  # fs.suid_dumpable
         self.creds = creds
         if creds.uid != old.uid or creds.cap_effective != old.cap_effective:
             apply_limit(self)
         lib.nc_task_set_ids(self.host_tid, creds.uid, creds.euid, creds.gid, creds.egid)
+        lib.nc_task_set_view(self.host_tid, self.fs.nc, rights_of(creds))
+        if creds.uid:
+            lib.nc_set_many_users()
+
+    def set_fs(self, fs: "FsContext") -> None:
+        """Use other places (unshare)."""
+        self.fs = fs
+        lib.nc_task_set_view(self.host_tid, fs.nc, rights_of(self.creds))
 
     def set_fds(self, fds: "FdTable") -> None:
         """Use another descriptor table (unshare, exec of a sharer)."""
         self.fds = fds
         lib.nc_task_set_fdt(self.host_tid, fds.nc)
+
+    def inherit(self, parent: "Task") -> None:
+        """What every child has of its maker, a thread as well as a process."""
+        self.name, self.comm_override, self.creds = parent.name, parent.comm_override, parent.creds
+        self.timer_slack_ns = self.usual_slack_ns = parent.timer_slack_ns
 
     async def with_sigmask(self, mask: int | None, coro: "Coroutine[Any, Any, int]") -> int:
         """Run a waiting call with another signal mask in force (ppoll, pselect6, epoll_pwait)."""
@@ -261,15 +288,19 @@ class Task:
 class PidTable:
     """Guest ids of host threads, learnt from the sentry's own procfs when somebody asks: a fork costs nothing."""
 
-    __slots__ = ("_guest", "_host", "host_proc")
+    __slots__ = ("_guest", "_host", "_status_fds", "host_proc")
 
     def __init__(self, host_proc: int) -> None:
         self.host_proc = host_proc  # a directory descriptor of a procfs of the sentry's PID namespace
         self._guest: dict[int, int] = {}
         self._host: dict[int, int] = {}
+        self._status_fds: dict[int, int] = {}  # kept for those whose pending signals are asked for again and again
 
     def forget(self, host_tid: int) -> None:
         """The thread is gone and its number may come again."""
+        status_fd = self._status_fds.pop(host_tid, -1)
+        if status_fd >= 0:
+            os.close(status_fd)
         guest = self._guest.pop(host_tid, None)
         if guest is not None and self._host.get(guest) == host_tid:
             del self._host[guest]
@@ -356,6 +387,23 @@ class PidTable:
         data = self.read(host_tid, "comm", 64)
         return data.rstrip(b"\n") if data else None
 
+    def pending(self, host_tid: int) -> int:
+        """The mask of signals that pend, for the thread or for its process."""
+        try:
+            text = os.pread(self._status_fd(host_tid), 4096, 0)
+        except OSError:
+            return 0  # it is gone
+        return _mask(text, b"\nSigPnd:\t") | _mask(text, b"\nShdPnd:\t")
+
+    def _status_fd(self, host_tid: int) -> int:
+        host_fd = self._status_fds.get(host_tid, -1)
+        if host_fd < 0:
+            if len(self._status_fds) >= _STATUS_FDS:
+                os.close(self._status_fds.pop(next(iter(self._status_fds))))
+            host_fd = os.open(f"{host_tid}/status", os.O_RDONLY, dir_fd=self.host_proc)
+            self._status_fds[host_tid] = host_fd
+        return host_fd
+
     def caught(self, host_tid: int, signo: int) -> bool:
         """Whether the process has a handler for `signo`; True when it can't be told."""
         mask = self.status(host_tid).get(b"SigCgt")
@@ -371,6 +419,11 @@ def _innermost(numbers: bytes) -> int:
 def guest_filters(status: dict[bytes, bytes]) -> int:
     """The seccomp filters of a host thread without ours."""
     return max(int(status.get(b"Seccomp_filters", b"1")) - 1, 0)
+
+
+def _mask(status: bytes, key: bytes) -> int:
+    at = status.find(key)
+    return 0 if at < 0 else int(status[at + len(key) : at + len(key) + 16], 16)
 
 
 def check_pid(pid: int) -> None:

@@ -51,7 +51,7 @@ class Threads:
             return None
         like = group.tasks[0]
         task = Task(kernel, tid, group, like.fs, like.fds.share())
-        task.name, task.comm_override, task.creds = like.name, like.comm_override, like.creds
+        task.inherit(like)
         kernel.life.adopt(task)
         kernel.platform.started(tid)  # it runs already: no first stop will come
         return task

@@ -60,7 +60,7 @@ class Index:
         self._mounts = mounts.mounts()
         self._by_id: dict[tuple[int, int], Dentry] = {}
         self._by_number: dict[int, Dentry] = {}
-        for dentry in list(cache.fifo):
+        for dentry in list(cache.fifo.values()):
             inode = dentry.inode
             if inode is None or inode.mode & S_IFMT != S_IFREG:
                 continue

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from sentry.net.socket import Socket
     from sentry.net.unix import UnixSocket
 
+#: no sockets but the guests' are in the sandbox's network namespace: it was made for this sandbox
+namespace_is_own = False
+
 _NPROTO = 46  # families Linux knows: 0 .. AF_MCTP
 _SOCK_MAX = 11
 
@@ -72,9 +75,11 @@ def create_pair(
 
 def bring_up_loopback() -> None:
     """Boot, in a fresh network namespace with CAP_NET_ADMIN: `lo` up (127.0.0.1 and ::1 come with it)."""
+    global namespace_is_own
     from native import lib
     from sentry.errors import from_errno
 
+    namespace_is_own = True
     failed = lib.nc_sock_interface_up(b"lo")
     if failed < 0:
         raise from_errno(-failed)

@@ -13,6 +13,8 @@ from struct import Struct
 from typing import TYPE_CHECKING
 
 from sentry.abi.linux import (
+    AF_INET,
+    CAP_NET_ADMIN,
     CAP_NET_BIND_SERVICE,
     CAP_NET_RAW,
     EPOLLERR,
@@ -22,12 +24,18 @@ from sentry.abi.linux import (
     EPOLLOUT,
     EPOLLPRI,
     EPOLLRDHUP,
+    EPOLLRDNORM,
+    EPOLLWRBAND,
+    EPOLLWRNORM,
     FIONREAD,
     IPPROTO_ICMP,
     IPPROTO_ICMPV6,
+    IPPROTO_IP,
+    IPPROTO_IPV6,
     IPPROTO_TCP,
     IPPROTO_UDP,
     IPPROTO_UDPLITE,
+    IPV6_ADDRFORM,
     MSG_CONFIRM,
     MSG_DONTROUTE,
     MSG_EOR,
@@ -42,13 +50,21 @@ from sentry.abi.linux import (
     O_NONBLOCK,
     O_RDWR,
     SIOCATMARK,
+    SIOCGSTAMP,
+    SIOCGSTAMPNS,
+    SIOCOUTQNSD,
+    SO_BINDTODEVICE,
+    SO_BINDTOIFINDEX,
     SO_LINGER,
-    SO_PASSCRED,
-    SO_PEERCRED,
+    SO_PRIORITY,
+    SO_RCVBUF,
+    SO_RCVLOWAT,
+    SO_SNDBUF,
     SOCK_DGRAM,
     SOCK_RAW,
     SOCK_STREAM,
     SOL_SOCKET,
+    TCP_ULP,
     TIOCOUTQ,
 )
 from sentry.errors import (
@@ -58,8 +74,10 @@ from sentry.errors import (
     EINPROGRESS,
     EINTR,
     EINVAL,
+    ENOENT,
     ENOPROTOOPT,
     ENOTTY,
+    EOPNOTSUPP,
     EPERM,
     EPIPE,
     EPROTONOSUPPORT,
@@ -68,10 +86,11 @@ from sentry.errors import (
     from_errno,
 )
 from sentry.fs.proc import sysctl
-from sentry.kernel.sched import WaitQueue, sched
+from sentry.kernel.sched import KNOWN, WaitQueue, sched
 from sentry.net import hostsock
-from sentry.net.inet_options import OPTIONS, SENDABLE
-from sentry.net.scm import HEADER, NO_PEER, split
+from sentry.net.inet_options import HOST_READS, OPTIONS, SENDABLE, SOL_RAW, Allowed
+from sentry.net.options import buffer_max
+from sentry.net.scm import HEADER, split
 from sentry.net.socket import Received, Socket, broken_pipe, deadline
 
 if TYPE_CHECKING:
@@ -87,7 +106,8 @@ _LINGER = Struct("<ii")
 _PORT = Struct(">H")
 
 _STREAM_PROTOCOLS = (0, IPPROTO_TCP)
-_DATAGRAM_PROTOCOLS = (0, IPPROTO_UDP, IPPROTO_UDPLITE, IPPROTO_ICMP, IPPROTO_ICMPV6)
+_UDP_LEVELS = (IPPROTO_UDP, IPPROTO_UDPLITE)
+_DATAGRAM_PROTOCOLS = (0, *_UDP_LEVELS, IPPROTO_ICMP, IPPROTO_ICMPV6)
 
 
 def _may_ping(task: Task) -> bool:
@@ -99,28 +119,42 @@ def _may_ping(task: Task) -> bool:
 
 
 class HostQueue(WaitQueue):
-    """The wait queue of a host socket: the host is asked for events only while somebody is on it."""
+    """The wait queue of a host socket: the host is asked for events only while somebody is on it.
 
-    __slots__ = ("_host_fd", "_watching")
+    The host tells all that is ready, with its first event what was so when the watch began. For those who wait that
+    may be news; who looks after adding itself (epoll) is told the bits that are new, or that none is (KNOWN). Input
+    is always new, but in the first event. Of output, "new" is what follows an EAGAIN.
+    """
+
+    __slots__ = ("_host_fd", "_known", "_watching")
 
     def __init__(self, host_fd: int) -> None:
         super().__init__()
         self._host_fd = host_fd
+        self._known = 0
         self._watching = False
 
     def add(self, callback: Callable[[int], None]) -> None:
         super().add(callback)
-        if not self._watching:  # edge-triggered: what is ready already is reported once more
+        if not self._watching:
             self._watching = True
             sched().watch(self._host_fd, _WATCHED, self._event)
+            self._known = hostsock.poll(self._host_fd)
+
+    def starved(self, events: int = -1) -> None:
+        """The guest met EAGAIN, or may meet it: the next event is news."""
+        self._known &= ~events
 
     def _event(self, events: int) -> None:
+        fresh = events & ~self._known
+        self._known = (self._known | events) & EPOLLOUT
         if self:
-            mask = events
+            events = fresh or events
+            mask = events if fresh else events | KNOWN
             if events & EPOLLIN:
-                mask |= 0x40  # EPOLLRDNORM
+                mask |= EPOLLRDNORM
             if events & EPOLLOUT:
-                mask |= 0x100  # EPOLLWRNORM
+                mask |= EPOLLWRNORM | EPOLLWRBAND
             self.wake(mask)
         else:
             self.stop()
@@ -134,7 +168,8 @@ class HostQueue(WaitQueue):
 class InetSocket(Socket):
     """TCP, UDP, ping and (with CAP_NET_RAW) raw sockets."""
 
-    __slots__ = ("host_fd", "is_listening", "linger")
+    __slots__ = ("host_fd", "is_listening")
+    queue: HostQueue
 
     def __init__(
         self, creds: Credentials, domain: int, kind: int, protocol: int, flags: int, host_fd: int
@@ -142,7 +177,6 @@ class InetSocket(Socket):
         super().__init__(creds, domain, kind, protocol, flags)
         self.host_fd = host_fd
         self.is_listening = False
-        self.linger = (0, 0)
         self.queue = HostQueue(host_fd)
 
     @classmethod
@@ -155,7 +189,7 @@ class InetSocket(Socket):
         elif kind == SOCK_DGRAM:
             allowed = protocol in _DATAGRAM_PROTOCOLS
         elif kind == SOCK_RAW:
-            allowed = 0 < protocol < 256
+            allowed = protocol > 0
         else:
             raise ESOCKTNOSUPPORT
         if not allowed:
@@ -183,6 +217,7 @@ class InetSocket(Socket):
         while True:
             # While the connection is made, connect(2) says so; once it is made or has failed, the
             # next call tells.
+            self.queue.starved()
             error = hostsock.connect(self.host_fd, addr)
             if not error:
                 return
@@ -194,7 +229,7 @@ class InetSocket(Socket):
                 raise from_errno(error)
 
     def listen(self, task: Task, backlog: int) -> None:
-        hostsock.listen(self.host_fd, backlog)
+        hostsock.listen(self.host_fd, min(backlog & 0xFFFFFFFF, int(sysctl.read(task.kernel, b"net/core/somaxconn"))))
         self.is_listening = True
 
     def listening(self) -> bool:
@@ -206,12 +241,14 @@ class InetSocket(Socket):
             host_fd, addr = hostsock.accept(self.host_fd)
             if host_fd >= 0:
                 break
+            self.queue.starved(EPOLLIN)
             if self.flags & O_NONBLOCK:
                 raise EAGAIN
             await self.pause(limit)
         sock = InetSocket(task.creds, self.domain, self.type, self.protocol, O_RDWR | flags, host_fd)
         sock.rcvtimeo_ns, sock.sndtimeo_ns = self.rcvtimeo_ns, self.sndtimeo_ns
-        sock.linger = self.linger
+        if self.options.linger[0]:
+            sock.own_options().linger = self.options.linger
         return sock, addr
 
     def getsockname(self) -> bytes:
@@ -228,7 +265,7 @@ class InetSocket(Socket):
     async def send(
         self, task: Task, data: bytes, flags: int, name: bytes = b"", control: Control | None = None
     ) -> int:
-        raw_control = b"" if control is None else _sendable(control)
+        raw_control = b"" if control is None else _sendable(self, control)
         if flags & MSG_FASTOPEN and name and self.type == SOCK_STREAM:
             await self.connect(task, name)
             name = b""
@@ -242,6 +279,7 @@ class InetSocket(Socket):
         nonblocking = self.nonblocking(flags)
         sent = 0
         view = memoryview(data)
+        self.queue.starved(EPOLLOUT)
         while True:
             if done >= 0:
                 sent += done
@@ -271,15 +309,18 @@ class InetSocket(Socket):
         stream = self.type == SOCK_STREAM
         if not stream:
             host_flags |= flags & MSG_TRUNC
-        if stream and flags & (MSG_WAITALL | MSG_TRUNC):
+        if stream and (flags & (MSG_WAITALL | MSG_TRUNC) or self.options.rcvlowat > 1):
             return await self._recv_all(size, flags, host_flags)
         got = hostsock.receive(host_fd, size, host_flags)
         if got == _AGAIN:
+            self.queue.starved(EPOLLIN | EPOLLPRI)
             nonblocking = self.nonblocking(flags) or flags & MSG_ERRQUEUE
             limit = deadline(self.rcvtimeo_ns)
             while got == _AGAIN:
                 if nonblocking:
                     raise EAGAIN
+                if not stream and hostsock.poll(host_fd) & EPOLLRDHUP:
+                    return Received(b"")  # shut down for receiving: a wait ends at once (__skb_wait_for_more_packets)
                 await self.pause(limit)
                 got = hostsock.receive(host_fd, size, host_flags)
         if got < 0:
@@ -291,11 +332,12 @@ class InetSocket(Socket):
         return received
 
     async def _recv_all(self, size: int, flags: int, host_flags: int) -> Received:
-        """A stream's MSG_WAITALL, and MSG_TRUNC, which throws the data away."""
+        """A stream's MSG_WAITALL and SO_RCVLOWAT, and MSG_TRUNC, which throws the data away."""
         pieces: list[bytes] = []
         got = 0
         limit = deadline(self.rcvtimeo_ns)
-        wait_all, peek = flags & MSG_WAITALL, flags & MSG_PEEK
+        peek = flags & MSG_PEEK
+        target = (size if flags & MSG_WAITALL else min(self.options.rcvlowat, size)) or 1
         result = Received(b"")
         try:
             while True:
@@ -309,7 +351,7 @@ class InetSocket(Socket):
                     arrival = hostsock.Arrival(now)
                     result.flags |= arrival.flags & ~0x40000000
                     got += now
-                    if not now or got >= size or not wait_all or (peek and got >= hostsock.BUFFER_SIZE):
+                    if not now or got >= target or (peek and got >= hostsock.BUFFER_SIZE):
                         break
                     if not peek:
                         continue
@@ -317,6 +359,7 @@ class InetSocket(Socket):
                     if got:
                         break
                     raise from_errno(-now)
+                self.queue.starved(EPOLLIN | EPOLLPRI)
                 if self.nonblocking(flags):
                     if got:
                         break
@@ -330,43 +373,85 @@ class InetSocket(Socket):
         return result
 
     def poll(self) -> int:
-        return hostsock.poll(self.host_fd)
+        events = hostsock.poll(self.host_fd)
+        if not events & EPOLLOUT:
+            self.queue.starved(EPOLLOUT)
+        return events
 
     # --- options and ioctls
 
+    def set_option(self, task: Task, name: int, value: bytes) -> None:
+        allowed = OPTIONS[SOL_SOCKET].get(name)
+        if name == SO_LINGER:
+            self._set_linger(task, value)
+        elif allowed is None or not allowed.set_size:
+            super().set_option(task, name, value)
+        else:
+            if name in (SO_PRIORITY, SO_SNDBUF, SO_RCVBUF, SO_BINDTODEVICE, SO_BINDTOIFINDEX):
+                value = self._within_limits(task, name, value)
+            self._set_on_host(task, SOL_SOCKET, name, value, allowed)
+            if name == SO_RCVLOWAT:
+                super().set_option(task, name, value)
+
+    def get_option(self, task: Task, name: int, size: int) -> bytes:
+        allowed = OPTIONS[SOL_SOCKET].get(name)
+        if allowed is None or not allowed.get_size:
+            return super().get_option(task, name, size)
+        return hostsock.getopt(self.host_fd, SOL_SOCKET, name, min(size, allowed.get_size))
+
     def family_setsockopt(self, task: Task, level: int, name: int, value: bytes) -> None:
-        if level == SOL_SOCKET and name == SO_LINGER:
-            self._set_linger(value)
-            return
         allowed = OPTIONS.get(level, {}).get(name)
+        if level == IPPROTO_TCP and name == TCP_ULP and self.type == SOCK_STREAM:
+            raise ENOENT("no such module") if value else EINVAL  # the host would load what it has
         if allowed is None or not allowed.set_size:
             raise ENOPROTOOPT
-        if allowed.cap >= 0 and not task.creds.has_cap(allowed.cap):
-            raise EPERM
-        hostsock.setopt(self.host_fd, level, name, value[: allowed.set_size])
+        self._set_on_host(task, level, name, value, allowed)
+        if level == IPPROTO_IPV6 and name == IPV6_ADDRFORM:
+            self.domain = AF_INET  # the only form there is
 
     def family_getsockopt(self, task: Task, level: int, name: int, size: int) -> bytes:
-        if level == SOL_SOCKET and name == SO_PEERCRED:
-            return NO_PEER.pack()[:size]
-        if level == SOL_SOCKET and name == SO_LINGER:
-            return _LINGER.pack(*self.linger)[:size]
-        if level == SOL_SOCKET and name == SO_PASSCRED:
-            return bytes(4)[:size]
-        allowed = OPTIONS.get(level, {}).get(name)
+        if level not in self._levels():
+            raise EOPNOTSUPP if self.domain == AF_INET else ENOPROTOOPT
+        allowed = OPTIONS[level].get(name)
         if allowed is None or not allowed.get_size:
             raise ENOPROTOOPT
         return hostsock.getopt(self.host_fd, level, name, min(size, allowed.get_size))
 
-    def _set_linger(self, value: bytes) -> None:
+    def _levels(self) -> tuple[int, ...]:
+        """Whose options it has, apart from SOL_SOCKET's."""
+        if self.type == SOCK_STREAM:
+            own: tuple[int, ...] = (IPPROTO_TCP,)
+        elif self.type == SOCK_RAW:
+            own = (SOL_RAW, IPPROTO_ICMPV6)
+        else:
+            own = _UDP_LEVELS if self.protocol in _UDP_LEVELS else ()
+        return (IPPROTO_IP, *own) if self.domain == AF_INET else (IPPROTO_IP, IPPROTO_IPV6, *own)
+
+    def _set_on_host(self, task: Task, level: int, name: int, value: bytes, allowed: Allowed) -> None:
+        if allowed.caps and not any(task.creds.has_cap(cap) for cap in allowed.caps):
+            raise EPERM
+        hostsock.setopt(self.host_fd, level, name, value[: allowed.set_size])
+
+    def _within_limits(self, task: Task, name: int, value: bytes) -> bytes:
+        """What the host would allow the sentry, but not this task."""
+        number = int.from_bytes(value[:4], "little", signed=True)
+        if name in (SO_SNDBUF, SO_RCVBUF):
+            return min(number & 0xFFFFFFFF, buffer_max(task, name == SO_SNDBUF)).to_bytes(4, "little")
+        privileged = task.creds.has_cap(CAP_NET_RAW)
+        if name == SO_PRIORITY:
+            if not 0 <= number <= 6 and not privileged and not task.creds.has_cap(CAP_NET_ADMIN):
+                raise EPERM
+        elif not privileged and hostsock.getopt(self.host_fd, SOL_SOCKET, SO_BINDTOIFINDEX, 4) != bytes(4):
+            raise EPERM  # bound already
+        return value
+
+    def _set_linger(self, task: Task, value: bytes) -> None:
         """SO_LINGER. The host's close(2) would wait for the peer, and we with it: only a time of zero (the
         connection is reset) goes there.
         """
-        if len(value) < _LINGER.size:
-            raise EINVAL
-        on, seconds = _LINGER.unpack_from(value)
-        self.linger = (int(bool(on)), seconds)
-        reset = on and not seconds
-        hostsock.setopt(self.host_fd, SOL_SOCKET, SO_LINGER, _LINGER.pack(1 if reset else 0, 0))
+        super().set_option(task, SO_LINGER, value)
+        reset = self.options.linger == (1, 0)
+        hostsock.setopt(self.host_fd, SOL_SOCKET, SO_LINGER, _LINGER.pack(reset, 0))
 
     def family_ioctl(self, task: Task, cmd: int, arg: int) -> int:
         if cmd not in (FIONREAD, TIOCOUTQ):
@@ -375,8 +460,11 @@ class InetSocket(Socket):
         return 0
 
     def socket_ioctl(self, task: Task, cmd: int, arg: int) -> int:
-        if cmd == SIOCATMARK and self.type == SOCK_STREAM:
+        if cmd in (SIOCATMARK, SIOCOUTQNSD) and self.type == SOCK_STREAM:
             task.mem.write(arg, hostsock.ioctl(self.host_fd, cmd, bytes(4)))
+            return 0
+        if cmd in (SIOCGSTAMP, SIOCGSTAMPNS):
+            task.mem.write(arg, hostsock.ioctl(self.host_fd, cmd, bytes(16)))
             return 0
         return super().socket_ioctl(task, cmd, arg)
 
@@ -385,20 +473,23 @@ class InetSocket(Socket):
             return
         super().release()
         host_fd, self.host_fd = self.host_fd, -1
-        queue = self.queue
-        assert isinstance(queue, HostQueue)
-        queue.stop()
-        queue.wake(EPOLLHUP | EPOLLERR)
+        self.queue.stop()
+        self.queue.wake(EPOLLHUP | EPOLLERR)
         hostsock.close(host_fd)
 
 
-def _sendable(control: Control) -> bytes:
-    """msg_control for the host, of the messages we let through; EINVAL for others, as for unknown ones."""
+def _sendable(sock: InetSocket, control: Control) -> bytes:
+    """msg_control for the host, of the messages we let through. Others are EINVAL at a level that the socket looks at,
+    and ignored at one it does not, as unknown ones are on Linux.
+    """
+    reads = HOST_READS.get((sock.domain, sock.type), HOST_READS[sock.domain, SOCK_DGRAM])
     raw = bytearray()
     for level, kind, payload in control.other:
         limit = SENDABLE.get((level, kind))
         if limit is None or len(payload) > limit:
-            raise EINVAL
+            if level in reads:
+                raise EINVAL
+            continue
         raw += HEADER.pack(HEADER.size + len(payload), level, kind) + payload
         raw += bytes(-len(payload) % 8)
     return bytes(raw)

@@ -12,6 +12,8 @@ from typing import NamedTuple
 
 from sentry.abi import linux as c
 from sentry.abi.linux import (
+    AF_INET,
+    AF_INET6,
     CAP_NET_ADMIN,
     CAP_NET_RAW,
     IPPROTO_ICMPV6,
@@ -20,6 +22,9 @@ from sentry.abi.linux import (
     IPPROTO_RAW,
     IPPROTO_TCP,
     IPPROTO_UDP,
+    IPPROTO_UDPLITE,
+    SOCK_DGRAM,
+    SOCK_STREAM,
     SOL_SOCKET,
 )
 
@@ -29,26 +34,27 @@ MCAST_JOIN_SOURCE_GROUP, MCAST_LEAVE_SOURCE_GROUP = 46, 47
 
 
 class Allowed(NamedTuple):
-    """Sizes, and the capability that setting needs (-1: none)."""
+    """Sizes, and the capabilities of which setting needs one (none: anybody may)."""
 
     set_size: int
     get_size: int
-    cap: int = -1
+    caps: tuple[int, ...] = ()
 
 
 _INT = Allowed(4, 4)
 _GET = Allowed(0, 4)
+_ADMIN = (CAP_NET_ADMIN,)
+_PRIVILEGED = (CAP_NET_RAW, CAP_NET_ADMIN)
 
 _SOCKET = {
-    c.SO_DEBUG: Allowed(4, 4, CAP_NET_ADMIN),
     c.SO_REUSEADDR: _INT,
     c.SO_ERROR: _GET,
     c.SO_DONTROUTE: _INT,
     c.SO_BROADCAST: _INT,
     c.SO_SNDBUF: _INT,
     c.SO_RCVBUF: _INT,
-    c.SO_SNDBUFFORCE: Allowed(4, 0, CAP_NET_ADMIN),
-    c.SO_RCVBUFFORCE: Allowed(4, 0, CAP_NET_ADMIN),
+    c.SO_SNDBUFFORCE: Allowed(4, 0, _ADMIN),
+    c.SO_RCVBUFFORCE: Allowed(4, 0, _ADMIN),
     c.SO_KEEPALIVE: _INT,
     c.SO_OOBINLINE: _INT,
     c.SO_NO_CHECK: _INT,
@@ -56,15 +62,15 @@ _SOCKET = {
     c.SO_REUSEPORT: _INT,
     c.SO_RCVLOWAT: _INT,
     c.SO_SNDLOWAT: _GET,
-    c.SO_BINDTODEVICE: Allowed(16, 16, CAP_NET_RAW),
-    c.SO_BINDTOIFINDEX: Allowed(4, 4, CAP_NET_RAW),
+    c.SO_BINDTODEVICE: Allowed(16, 16),
+    c.SO_BINDTOIFINDEX: _INT,
     c.SO_TIMESTAMP_OLD: _INT,
     c.SO_TIMESTAMPNS_OLD: _INT,
     c.SO_TIMESTAMPING_OLD: Allowed(8, 8),
     c.SO_TIMESTAMP_NEW: _INT,
     c.SO_TIMESTAMPNS_NEW: _INT,
     c.SO_TIMESTAMPING_NEW: Allowed(8, 8),
-    c.SO_MARK: Allowed(4, 4, CAP_NET_ADMIN),
+    c.SO_MARK: Allowed(4, 4, _PRIVILEGED),
     c.SO_RXQ_OVFL: _INT,
     c.SO_PEEK_OFF: _INT,
     c.SO_SELECT_ERR_QUEUE: _INT,
@@ -73,9 +79,10 @@ _SOCKET = {
     c.SO_MEMINFO: Allowed(0, 36),
     c.SO_INCOMING_NAPI_ID: _GET,
     c.SO_COOKIE: Allowed(0, 8),
-    c.SO_ZEROCOPY: Allowed(0, 4),
     c.SO_BUF_LOCK: _INT,
     c.SO_TXREHASH: _INT,
+    c.SO_RCVMARK: Allowed(4, 4, _PRIVILEGED),
+    c.SO_NETNS_COOKIE: Allowed(0, 8),
 }
 
 _IP = {
@@ -83,6 +90,11 @@ _IP = {
     c.IP_TTL: _INT,
     c.IP_HDRINCL: _INT,
     c.IP_OPTIONS: Allowed(40, 40),
+    c.IP_ROUTER_ALERT: _INT,
+    c.IP_IPSEC_POLICY: Allowed(4, 0, _ADMIN),
+    c.IP_XFRM_POLICY: Allowed(4, 0, _ADMIN),
+    c.IP_PASSSEC: _INT,
+    c.IP_PKTOPTIONS: Allowed(0, 256),
     c.IP_RECVOPTS: _INT,
     c.IP_RETOPTS: _INT,
     c.IP_PKTINFO: _INT,
@@ -92,7 +104,7 @@ _IP = {
     c.IP_RECVTOS: _INT,
     c.IP_MTU: _GET,
     c.IP_FREEBIND: _INT,
-    c.IP_TRANSPARENT: Allowed(4, 4, CAP_NET_ADMIN),
+    c.IP_TRANSPARENT: Allowed(4, 4, _PRIVILEGED),
     c.IP_RECVORIGDSTADDR: _INT,
     c.IP_MINTTL: _INT,
     c.IP_NODEFRAG: _INT,
@@ -122,8 +134,26 @@ _IP = {
 }
 
 _IPV6 = {
-    c.IPV6_ADDRFORM: Allowed(4, 0),
+    c.IPV6_ADDRFORM: _INT,
+    2: _INT,  # IPV6_2292PKTINFO
+    3: _INT,  # IPV6_2292HOPOPTS
+    4: _INT,  # IPV6_2292DSTOPTS
+    5: _INT,  # IPV6_2292RTHDR
+    8: _INT,  # IPV6_2292HOPLIMIT
+    11: _INT,  # IPV6_FLOWINFO
+    22: _INT,  # IPV6_ROUTER_ALERT
+    27: Allowed(20, 0),  # IPV6_JOIN_ANYCAST: the host looks at the size first, and we have no CAP_NET_ADMIN there
+    28: Allowed(20, 0),  # IPV6_LEAVE_ANYCAST
+    30: _INT,  # IPV6_ROUTER_ALERT_ISOLATE
+    31: _INT,  # IPV6_RECVERR_RFC4884
+    33: _INT,  # IPV6_FLOWINFO_SEND
+    53: _INT,  # IPV6_RECVHOPOPTS
+    56: _INT,  # IPV6_RECVRTHDR
+    58: _INT,  # IPV6_RECVDSTOPTS
+    60: _INT,  # IPV6_RECVPATHMTU
+    61: Allowed(0, 32),  # IPV6_PATHMTU
     c.IPV6_CHECKSUM: _INT,
+    c.IPV6_HDRINCL: _INT,
     c.IPV6_UNICAST_HOPS: _INT,
     c.IPV6_MULTICAST_IF: _INT,
     c.IPV6_MULTICAST_HOPS: _INT,
@@ -144,7 +174,7 @@ _IPV6 = {
     c.IPV6_DONTFRAG: _INT,
     c.IPV6_AUTOFLOWLABEL: _INT,
     c.IPV6_FREEBIND: _INT,
-    c.IPV6_TRANSPARENT: Allowed(4, 4, CAP_NET_ADMIN),
+    c.IPV6_TRANSPARENT: Allowed(4, 4, _PRIVILEGED),
     c.IPV6_MINHOPCOUNT: _INT,
     c.IPV6_UNICAST_IF: _INT,
     c.IPV6_RECVORIGDSTADDR: _INT,
@@ -154,6 +184,8 @@ _IPV6 = {
     MCAST_LEAVE_GROUP: Allowed(136, 0),
     MCAST_JOIN_SOURCE_GROUP: Allowed(264, 0),
     MCAST_LEAVE_SOURCE_GROUP: Allowed(264, 0),
+    MCAST_BLOCK_SOURCE: Allowed(264, 0),
+    MCAST_UNBLOCK_SOURCE: Allowed(264, 0),
 }
 
 _TCP = {
@@ -183,10 +215,17 @@ _TCP = {
     c.TCP_SAVED_SYN: Allowed(0, 128),
     c.TCP_INQ: _INT,
     c.TCP_TX_DELAY: _INT,
+    19: _GET,  # TCP_REPAIR
+    c.TCP_ULP: Allowed(0, 16),
+    43: _GET,  # TCP_IS_MPTCP
+    44: _INT,  # TCP_RTO_MAX_MS
+    45: _INT,  # TCP_RTO_MIN_US
+    46: _INT,  # TCP_DELACK_MAX_US
 }
 
-_UDP = {1: _INT, 101: _INT, 102: _INT, 103: _INT, 104: _INT}  # CORK, NO_CHECK6_TX, NO_CHECK6_RX, SEGMENT, GRO
-_RAW = {1: Allowed(4, 4)}  # ICMP_FILTER
+# CORK, UDPLITE_SEND_CSCOV, UDPLITE_RECV_CSCOV, ENCAP, NO_CHECK6_TX, NO_CHECK6_RX, SEGMENT, GRO
+_UDP = {1: _INT, 10: _INT, 11: _INT, 100: _GET, 101: _INT, 102: _INT, 103: _INT, 104: _INT}
+_RAW = {1: Allowed(4, 4), c.IPV6_CHECKSUM: _INT}  # ICMP_FILTER
 _ICMPV6 = {1: Allowed(32, 32)}  # ICMPV6_FILTER
 
 OPTIONS: dict[int, dict[int, Allowed]] = {
@@ -195,10 +234,19 @@ OPTIONS: dict[int, dict[int, Allowed]] = {
     IPPROTO_IPV6: _IPV6,
     IPPROTO_TCP: _TCP,
     IPPROTO_UDP: _UDP,
+    IPPROTO_UDPLITE: _UDP,
     SOL_RAW: _RAW,
     IPPROTO_ICMPV6: _ICMPV6,
 }
 assert IPPROTO_RAW == SOL_RAW
+
+#: the levels whose control messages a socket of this family and type looks at
+HOST_READS: dict[tuple[int, int], tuple[int, ...]] = {
+    (AF_INET, SOCK_STREAM): (SOL_SOCKET,),
+    (AF_INET6, SOCK_STREAM): (SOL_SOCKET,),
+    (AF_INET, SOCK_DGRAM): (SOL_SOCKET, IPPROTO_IP, IPPROTO_UDP),
+    (AF_INET6, SOCK_DGRAM): (SOL_SOCKET, IPPROTO_IP, IPPROTO_IPV6, IPPROTO_UDP),
+}
 
 #: control messages that a guest may send (level, type): largest payload
 SENDABLE: dict[tuple[int, int], int] = {

@@ -1,80 +1,104 @@
-"""What /proc/net shows: the guest's own sockets, and interfaces and routes of the sandbox's network
-namespace.
+"""What /proc/net shows: what the host says of the sandbox's network namespace, and the guest's own sockets.
 
-Each function gives the whole text of one file: ``tcp_table(kernel)`` is /proc/net/tcp. Sockets of the host,
-in whose namespace the sandbox may be, do not appear.
+    host_text(kernel, b"snmp")     # counters, interfaces, routes: as the namespace has them
+    inet_table(kernel, b"tcp")     # /proc/net/tcp, with the guest's inode numbers and users
+    unix_table(kernel)
+
+The sentry's own procfs shows the namespace it is in. Of sockets only the guest's appear: with the host's own stack
+others are in the namespace as well.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from struct import Struct
-from typing import TYPE_CHECKING, Any
+import os
+import re
+from typing import TYPE_CHECKING
 
-from sentry.abi.linux import (
-    AF_INET,
-    AF_INET6,
-    IPPROTO_ICMP,
-    IPPROTO_TCP,
-    IPPROTO_UDP,
-    SOCK_RAW,
-    TCP_CLOSE,
-    TCP_ESTABLISHED,
-    TCP_INFO,
-)
-from sentry.errors import LinuxError
-from sentry.net import hostsock
+from sentry import net
 from sentry.net.inet import InetSocket
-from sentry.net.netlink import NetlinkSocket, dump
+from sentry.net.netlink import NetlinkSocket
 from sentry.net.sockfs import live
 from sentry.net.unix import UnixSocket
 
 if TYPE_CHECKING:
     from sentry.kernel.kernel import Kernel
 
-_ATTRIBUTE = Struct("<HH")
-_LINK = Struct("<BxHiII")
-_ADDRESS = Struct("<BBBBI")
-_ROUTE = Struct("<8BI")
-_RTM_GETLINK, _RTM_GETADDR, _RTM_GETROUTE = 18, 22, 26
+_LIMIT = 1 << 22
+# slot: addresses, state, queues, timers, retransmits | uid timeout inode | references, a pointer, and the rest
+_ROW = re.compile(rb"\s*\d+: (\S+ \S+ \S\S \S+ \S+ \S+) +(\d+) +(\d+) (\d+) (\d+) \S+(.*)")
+_MEMORY = re.compile(rb"^(\S+ +\d+ +\d+  ) *\d+")
+_PROTOCOLS = frozenset((
+    b"PINGv6", b"RAWv6", b"UDPLITEv6", b"UDPv6", b"TCPv6", b"UNIX-STREAM", b"UNIX", b"PING", b"RAW", b"UDP-Lite",
+    b"UDP", b"TCP", b"NETLINK",
+))  # fmt: skip
+_NO_POINTER = b"0" * 16
+_COUNT = re.compile(rb"\b[0-9a-f]{8}\b")
+#: how wide a line of the tables of IPv4 is (seq_setwidth); those of IPv6 are as long as they get
+_WIDTHS = {b"tcp": 149, b"udp": 127, b"udplite": 127, b"icmp": 127}
+_SS_UNCONNECTED, _SS_CONNECTING, _SS_CONNECTED = 1, 2, 3
+_SO_ACCEPTCON = 0x10000
 
 
-# --- sockets
+def host_text(kernel: Kernel, name: bytes) -> bytes:
+    """A file of /proc/net as the sentry's namespace has it; b"" if the host has no such file."""
+    data = bytearray()
+    try:
+        host_fd = os.open(b"self/net/" + name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=kernel.host_proc)
+    except OSError:
+        return b""
+    try:
+        while len(data) < _LIMIT and (part := os.read(host_fd, 65536)):
+            data += part
+    except OSError:
+        return b""
+    finally:
+        os.close(host_fd)
+    return bytes(data)
 
 
-def tcp_table(kernel: Kernel) -> bytes:
-    """/proc/net/tcp."""
-    return _inet_table(AF_INET, IPPROTO_TCP)
+def socket_counts(kernel: Kernel, name: bytes) -> bytes:
+    """sockstat and sockstat6, without what they say of the whole machine (allocated sockets, pages of memory)."""
+    text = host_text(kernel, name)
+    text = re.sub(rb"(TCP: inuse (\d+) orphan \d+ tw \d+ alloc) \d+ mem \d+", rb"\1 \2 mem 0", text)
+    text = re.sub(rb"(UDP: inuse \d+ mem) \d+", rb"\1 0", text)
+    return re.sub(rb"sockets: used \d+", b"sockets: used %d" % len(live), text)
 
 
-def tcp6_table(kernel: Kernel) -> bytes:
-    """/proc/net/tcp6."""
-    return _inet_table(AF_INET6, IPPROTO_TCP)
+def protocols(kernel: Kernel) -> bytes:
+    """The protocols a guest can use, without the pages of memory that the whole machine's sockets take."""
+    head, *rows = host_text(kernel, b"protocols").splitlines(keepends=True) or [b"\n"]
+    kept = [_MEMORY.sub(rb"\1     0", row) for row in rows if row.split(b" ", 1)[0] in _PROTOCOLS]
+    return b"".join([head, *kept])
 
 
-def udp_table(kernel: Kernel) -> bytes:
-    """/proc/net/udp."""
-    return _inet_table(AF_INET, IPPROTO_UDP)
+def route_cache_counts(kernel: Kernel) -> bytes:
+    """stat/rt_cache: the host counts for the whole machine, so there is nothing here."""
+    return _COUNT.sub(b"00000000", host_text(kernel, b"stat/rt_cache"))
 
 
-def udp6_table(kernel: Kernel) -> bytes:
-    """/proc/net/udp6."""
-    return _inet_table(AF_INET6, IPPROTO_UDP)
-
-
-def raw_table(kernel: Kernel) -> bytes:
-    """/proc/net/raw."""
-    return _inet_table(AF_INET, -1)
-
-
-def raw6_table(kernel: Kernel) -> bytes:
-    """/proc/net/raw6."""
-    return _inet_table(AF_INET6, -1)
-
-
-def icmp_table(kernel: Kernel) -> bytes:
-    """/proc/net/icmp."""
-    return _inet_table(AF_INET, IPPROTO_ICMP)
+def inet_table(kernel: Kernel, name: bytes) -> bytes:
+    """tcp, udp, raw, icmp and their IPv6 twins."""
+    head, *rows = host_text(kernel, name).splitlines(keepends=True) or [b"\n"]
+    ours = {os.fstat(sock.host_fd).st_ino: sock for sock in list(live.values()) if isinstance(sock, InetSocket)}
+    width = _WIDTHS.get(name, 0)
+    lines = [head]
+    for row in rows:
+        found = _ROW.match(row)
+        if found is None:
+            continue
+        middle, _, timeout, inode, references, rest = found.groups()
+        sock = ours.get(int(inode))
+        if sock is not None:
+            uid, number = sock.inode.uid, sock.inode.ino
+        elif inode == b"0" and net.namespace_is_own:
+            uid, number = 0, 0  # not accepted yet, or closed and not done with
+        else:
+            continue
+        line = b"%4d: %s %5d %8d %d %s %s%s" % (
+            len(lines) - 1, middle, uid, int(timeout), number, references, _NO_POINTER, rest.rstrip(),
+        )  # fmt: skip
+        lines.append(line.ljust(width) + b"\n")
+    return b"".join(lines)
 
 
 def unix_table(kernel: Kernel) -> bytes:
@@ -83,26 +107,19 @@ def unix_table(kernel: Kernel) -> bytes:
     for sock in list(live.values()):
         if not isinstance(sock, UnixSocket) or sock.embryo:
             continue
-        listening = sock.listening()
-        state = 1 if listening or sock.peer is None else 3  # SS_UNCONNECTED, SS_CONNECTED
-        name = sock.addr
-        path = (
-            b" " + (name.rstrip(b"\0") if name[:1] != b"\0" else name.replace(b"\0", b"@")) if name else b""
-        )
-        lines.append(
-            b"%016x: %08X %08X %08X %04X %02X %5d%s\n"
-            % (
-                0,
-                3 if sock.peer else 2,
-                0,
-                0x10000 if listening else 0,
-                sock.type,
-                state,
-                sock.inode.ino,
-                path,
-            )
-        )
+        lines += [_unix_line(embryo, 3, _SS_CONNECTING, 0, 0) for embryo in sock.embryos]
+        connected = sock.peer is not None
+        state = _SS_CONNECTED if connected else _SS_UNCONNECTED
+        flags = _SO_ACCEPTCON if sock.listening() else 0
+        lines.append(_unix_line(sock, 3 if connected else 2, state, flags, sock.inode.ino))
     return b"".join(lines)
+
+
+def _unix_line(sock: UnixSocket, references: int, state: int, flags: int, inode: int) -> bytes:
+    name = sock.addr
+    path = b" " + (name.rstrip(b"\0") if name[:1] != b"\0" else name.replace(b"\0", b"@")) if name else b""
+    columns = (0, references, 0, flags, sock.type, state, inode, path)
+    return b"%016x: %08X %08X %08X %04X %02X %5d%s\n" % columns
 
 
 def netlink_table(kernel: Kernel) -> bytes:
@@ -114,162 +131,3 @@ def netlink_table(kernel: Kernel) -> bytes:
         for sock in list(live.values())
         if isinstance(sock, NetlinkSocket)
     )
-
-
-def _inet_table(family: int, protocol: int) -> bytes:
-    """One of the tables of inet sockets; `protocol` -1: raw sockets."""
-    width = 8 if family == AF_INET else 32
-    is_tcp = protocol == IPPROTO_TCP
-    columns = b"st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode"
-    if not is_tcp:
-        columns += b" ref pointer drops"
-    if family == AF_INET:
-        pad = 149 if is_tcp else 127  # the tables of IPv4 pad their lines
-        lines = [((b"" if is_tcp else b" ") + b"  sl  local_address rem_address   " + columns).ljust(pad)]
-    else:
-        pad = 0
-        gap = b" " * 25
-        lines = [b"  sl  local_address" + gap + b"remote_address" + gap[:24] + columns]
-    for slot, sock in enumerate(_inet_sockets(family, protocol)):
-        local, remote = _endpoint(sock, False, width), _endpoint(sock, True, width)
-        unbound = local == b"0" * width + b":0000"
-        if unbound:
-            continue
-        state = _tcp_state(sock) if is_tcp else TCP_ESTABLISHED if int(remote[-4:], 16) else TCP_CLOSE
-        head = b"%4d: %s %s %02X 00000000:00000000 00:00000000 00000000 %5d        0 %d" % (
-            slot, local, remote, state, sock.inode.uid, sock.inode.ino,
-        )  # fmt: skip
-        tail = b" 1 0000000000000000 100 0 0 10 0" if is_tcp else b" 2 0000000000000000 0"
-        lines.append((head + tail).ljust(pad))
-    return b"\n".join(lines) + b"\n"
-
-
-def _inet_sockets(family: int, protocol: int) -> Iterator[InetSocket]:
-    for sock in list(live.values()):
-        if isinstance(sock, InetSocket) and sock.domain == family:
-            if (
-                (sock.type == SOCK_RAW)
-                if protocol == -1
-                else sock.type != SOCK_RAW and sock.protocol == protocol
-            ):
-                yield sock
-
-
-def _endpoint(sock: InetSocket, peer: bool, width: int) -> bytes:
-    """ADDRESS:PORT, the address as native 32-bit words in hexadecimal."""
-    try:
-        addr = hostsock.name(sock.host_fd, peer)
-    except LinuxError:
-        return b"0" * width + b":0000"
-    raw = addr[4:8] if width == 8 else addr[8:24]
-    words = b"".join(raw[i : i + 4][::-1] for i in range(0, len(raw), 4))
-    return words.hex().upper().encode() + b":%04X" % int.from_bytes(addr[2:4], "big")
-
-
-def _tcp_state(sock: InetSocket) -> int:
-    try:
-        return hostsock.getopt(sock.host_fd, IPPROTO_TCP, TCP_INFO, 1)[0]
-    except LinuxError:
-        return TCP_CLOSE
-
-
-# --- interfaces and routes
-
-
-def _attributes(payload: bytes, at: int) -> dict[int, bytes]:
-    """The rtattr list from `at` on."""
-    found: dict[int, bytes] = {}
-    while at + _ATTRIBUTE.size <= len(payload):
-        size, kind = _ATTRIBUTE.unpack_from(payload, at)
-        if size < _ATTRIBUTE.size:
-            break
-        found[kind & 0x3FFF] = payload[at + _ATTRIBUTE.size : at + size]
-        at += (size + 3) & ~3
-    return found
-
-
-def links() -> list[tuple[int, bytes, dict[int, bytes]]]:
-    """Index, name and attributes (IFLA_*) of each interface."""
-    found = []
-    for payload in dump(_RTM_GETLINK):
-        index = _LINK.unpack_from(payload)[2]
-        attributes = _attributes(payload, _LINK.size)
-        found.append((index, attributes.get(3, b"").rstrip(b"\0"), attributes))
-    return found
-
-
-def dev_table(kernel: Kernel) -> bytes:
-    """/proc/net/dev."""
-    lines = [
-        b"Inter-|   Receive                                                |  Transmit\n"
-        b" face |bytes    packets errs drop fifo frame compressed multicast"
-        b"|bytes    packets errs drop fifo colls carrier compressed\n"
-    ]
-    for _, name, attributes in links():
-        raw = attributes.get(23, b"")  # IFLA_STATS64
-        s: Any = Struct("<23Q").unpack_from(raw) if len(raw) >= 184 else (0,) * 23
-        rx_packets, tx_packets, rx_bytes, tx_bytes, rx_errors, tx_errors, rx_dropped, tx_dropped = s[:8]
-        multicast, collisions, length, over, crc, frame, rx_fifo, missed = s[8:16]
-        aborted, carrier, tx_fifo, heartbeat, window, rx_compressed, tx_compressed = s[16:23]
-        bad_frames = length + over + crc + frame
-        rx = (
-            rx_bytes,
-            rx_packets,
-            rx_errors,
-            rx_dropped + missed,
-            rx_fifo,
-            bad_frames,
-            rx_compressed,
-            multicast,
-        )
-        no_carrier = carrier + aborted + window + heartbeat
-        tx = (tx_bytes, tx_packets, tx_errors, tx_dropped, tx_fifo, collisions, no_carrier, tx_compressed)
-        line = b"%6s: %7d %7d %4d %4d %4d %5d %10d %9d %8d %7d %4d %4d %4d %5d %7d %10d\n"
-        lines.append(line % (name, *rx, *tx))
-    return b"".join(lines)
-
-
-def route_table(kernel: Kernel) -> bytes:
-    """/proc/net/route: the main table of IPv4."""
-    lines = [
-        b"Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT".ljust(127)
-        + b"\n"
-    ]
-    names = {index: name for index, name, _ in links()}
-    for payload in dump(_RTM_GETROUTE, AF_INET):
-        _, prefix, _, _, table, _, _, kind, _ = _ROUTE.unpack_from(payload)
-        if table != 254 or kind != 1:  # RT_TABLE_MAIN, RTN_UNICAST
-            continue
-        attributes = _attributes(payload, _ROUTE.size)
-        interface = names.get(int.from_bytes(attributes.get(4, b""), "little"), b"*")
-        gateway = int.from_bytes(attributes.get(5, b""), "little")
-        destination = int.from_bytes(attributes.get(1, b""), "little")
-        metric = int.from_bytes(attributes.get(6, b""), "little")
-        mask = int.from_bytes(((0xFFFFFFFF << (32 - prefix)) & 0xFFFFFFFF).to_bytes(4, "big"), "little")
-        flags = 1 | (2 if gateway else 0) | (4 if prefix == 32 else 0)  # RTF_UP, RTF_GATEWAY, RTF_HOST
-        line = b"%s\t%08X\t%08X\t%04X\t%d\t%d\t%d\t%08X\t%d\t%d\t%d" % (
-            interface, destination, gateway, flags, 0, 0, metric, mask, 0, 0, 0,
-        )  # fmt: skip
-        lines.append(line.ljust(127) + b"\n")
-    return b"".join(lines)
-
-
-def if_inet6_table(kernel: Kernel) -> bytes:
-    """/proc/net/if_inet6."""
-    names = {index: name for index, name, _ in links()}
-    lines = []
-    for payload in dump(_RTM_GETADDR, AF_INET6):
-        _, prefix, flags, scope, index = _ADDRESS.unpack_from(payload)
-        address = _attributes(payload, _ADDRESS.size).get(1, bytes(16))
-        # RT_SCOPE_* to IPV6_ADDR_*: host is loopback, link is link-local
-        shown = {254: 0x10, 253: 0x20, 200: 0x40}.get(scope, 0)
-        lines.append(
-            b"%s %02x %02x %02x %02x %8s\n"
-            % (address.hex().encode(), index, prefix, shown, flags, names.get(index, b"?"))
-        )
-    return b"".join(lines)
-
-
-def arp_table(kernel: Kernel) -> bytes:
-    """/proc/net/arp: its heading."""
-    return b"IP address       HW type     Flags       HW address            Mask     Device\n"

@@ -18,16 +18,18 @@ from sentry.abi.linux import (
     MSG_CTRUNC,
     RLIMIT_NOFILE,
     SCM_CREDENTIALS,
+    SCM_PIDFD,
     SCM_RIGHTS,
     SOL_SOCKET,
 )
-from sentry.errors import EINVAL, EPERM, ETOOMANYREFS, LinuxError
+from sentry.errors import EINVAL, EPERM, ESRCH, ETOOMANYREFS, LinuxError
 from sentry.kernel.fdtable import hold, twin, unhold
+from sentry.net.options import Peer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from sentry.kernel.task import Task
+    from sentry.kernel.task import Task, ThreadGroup
     from sentry.net.socket import Received
     from sentry.vfs.file import File
 
@@ -102,21 +104,26 @@ def own_ucred(task: Task) -> Ucred:
     return Ucred((task.group.tgid, task.creds.uid, task.creds.gid))
 
 
-def peer_ucred(task: Task) -> Ucred:
-    """What SO_PEERCRED says of `task`: the effective ids."""
-    return Ucred((task.group.tgid, task.creds.euid, task.creds.egid))
+def peer_identity(task: Task) -> Peer:
+    """What SO_PEERCRED and its like say of `task`: the effective ids."""
+    creds = task.creds
+    return Peer(Ucred((task.group.tgid, creds.euid, creds.egid)), creds.groups, task.group)
 
 
 def _checked(task: Task, ucred: Ucred) -> Ucred:
     """scm_check_creds: only the privileged may claim to be somebody else."""
     pid, uid, gid = ucred
     creds = task.creds
+    if -1 in (uid - (1 << 32), gid - (1 << 32)):
+        raise EINVAL
     if pid != task.group.tgid and not creds.has_cap(CAP_SYS_ADMIN):
         raise EPERM
     if uid not in (creds.uid, creds.euid, creds.suid) and not creds.has_cap(CAP_SETUID):
         raise EPERM
     if gid not in (creds.gid, creds.egid, creds.sgid) and not creds.has_cap(CAP_SETGID):
         raise EPERM
+    if pid != task.group.tgid and task.kernel.find_task(pid) is None:
+        raise ESRCH
     return ucred
 
 
@@ -162,12 +169,25 @@ class Layout:
             self.flags |= MSG_CTRUNC
         rights.drop()
 
+    def put_pidfd(self, task: Task, group: ThreadGroup) -> None:
+        """scm_pidfd_recv: a descriptor of the sender, or the errno that kept it from being made."""
+        from sentry.fs.pidfd import PidFd
+
+        if self.left < HEADER.size + 4:
+            self.flags |= MSG_CTRUNC
+            return
+        try:
+            number = task.fds.install(PidFd(group.leader), cloexec=True)
+        except LinuxError as error:
+            number = -error.errno
+        self.put(SOL_SOCKET, SCM_PIDFD, Struct("<i").pack(number))
+
 
 def deliver(task: Task, received: Received, has_control: bool, room: int, cloexec: bool) -> Layout:
     """What recvmsg writes to msg_control, and the flags it adds. Descriptors are installed."""
     layout = Layout(room)
     if not has_control:
-        if received.control or received.files is not None:
+        if received.control or received.files is not None or received.sender is not None:
             layout.flags = MSG_CTRUNC
         received.drop()
         return layout
@@ -176,6 +196,8 @@ def deliver(task: Task, received: Received, has_control: bool, room: int, cloexe
     if received.files is not None:
         layout.put_rights(task, received.files, cloexec)
         received.files = None
+    if received.sender is not None:
+        layout.put_pidfd(task, received.sender)
     return layout
 
 

@@ -17,6 +17,7 @@ from sentry.abi.linux import (
     O_RDWR,
     SIGPIPE,
     SO_ACCEPTCONN,
+    SO_BINDTODEVICE,
     SO_DOMAIN,
     SO_PROTOCOL,
     SO_RCVTIMEO_NEW,
@@ -32,7 +33,6 @@ from sentry.errors import (
     EDOM,
     EINTR,
     EINVAL,
-    ENOPROTOOPT,
     ENOTTY,
     EOPNOTSUPP,
     EPIPE,
@@ -41,17 +41,20 @@ from sentry.errors import (
 )
 from sentry.kernel.fdtable import hold, unhold
 from sentry.kernel.sched import WaitQueue, sched, wait
+from sentry.net.jiffies import NS, rounded_up
+from sentry.net.options import DEFAULTS, Options
 from sentry.net.sockfs import live, new_inode
 from sentry.vfs.file import File
 
 if TYPE_CHECKING:
     from sentry.kernel.creds import Credentials
-    from sentry.kernel.task import Task
+    from sentry.kernel.task import Task, ThreadGroup
+    from sentry.net.options import Peer
     from sentry.net.scm import Control
 
 _INT = Struct("<i")
 _TIMEVAL = Struct("<qq")
-_NS = 1_000_000_000
+_FAR_NS = 1 << 60
 
 
 class Received:
@@ -60,7 +63,7 @@ class Received:
     `data` may be a view of a buffer that the next receive overwrites: use it before anything else runs.
     """
 
-    __slots__ = ("control", "data", "files", "flags", "length", "name")
+    __slots__ = ("control", "data", "files", "flags", "length", "name", "sender")
 
     def __init__(self, data: bytes, length: int = -1, name: bytes = b"", flags: int = 0) -> None:
         self.data = data
@@ -69,6 +72,7 @@ class Received:
         self.flags = flags
         self.control: list[tuple[int, int, bytes]] = []  # level, type, payload
         self.files: Any = None  # scm.Rights: descriptors that came along
+        self.sender: ThreadGroup | None = None  # SCM_PIDFD is wanted of this process
 
     def drop(self) -> None:
         """Nobody wants the files."""
@@ -80,7 +84,7 @@ class Received:
 class Socket(File):
     """An open socket."""
 
-    __slots__ = ("domain", "protocol", "rcvtimeo_ns", "sndtimeo_ns", "type")
+    __slots__ = ("domain", "options", "protocol", "rcvtimeo_ns", "sndtimeo_ns", "type")
     async_io = nowait = takes_splice = gives_splice = True
 
     def __init__(self, creds: Credentials, domain: int, kind: int, protocol: int, flags: int) -> None:
@@ -90,6 +94,7 @@ class Socket(File):
         self.protocol = protocol
         self.rcvtimeo_ns: int | None = None  # None: for ever
         self.sndtimeo_ns: int | None = None
+        self.options = DEFAULTS
         live[self.inode.ino] = self
 
     # --- the operations of a family
@@ -124,20 +129,46 @@ class Socket(File):
     async def recv(self, task: Task, size: int, flags: int) -> Received:
         raise EOPNOTSUPP
 
+    def own_options(self) -> Options:
+        """The options, to be changed."""
+        if self.options is DEFAULTS:
+            self.options = DEFAULTS.copy()
+        return self.options
+
+    def set_option(self, task: Task, name: int, value: bytes) -> None:
+        """An option of SOL_SOCKET."""
+        self.own_options().set(task, self, name, value)
+
+    def get_option(self, task: Task, name: int, size: int) -> bytes:
+        return self.options.get(task, self, name, size)
+
     def family_setsockopt(self, task: Task, level: int, name: int, value: bytes) -> None:
-        raise EOPNOTSUPP if level != SOL_SOCKET else ENOPROTOOPT
+        """An option of another level."""
+        raise EOPNOTSUPP
 
     def family_getsockopt(self, task: Task, level: int, name: int, size: int) -> bytes:
-        raise EOPNOTSUPP if level != SOL_SOCKET else ENOPROTOOPT
+        raise EOPNOTSUPP
 
     def listening(self) -> bool:
         return False
+
+    def pending_error(self) -> int:
+        """SO_ERROR: an errno that is told once, or 0."""
+        return 0
+
+    def peer_of(self) -> Peer | None:
+        """Whom SO_PEERCRED and its like describe."""
+        return None
 
     # --- options every family has
 
     def setsockopt(self, task: Task, level: int, name: int, value: bytes) -> None:
         """setsockopt(2); `value` is what the guest's buffer holds."""
-        if level == SOL_SOCKET and name in _TIMEOUTS:
+        if level != SOL_SOCKET:
+            self.family_setsockopt(task, level, name, value)
+        elif len(value) < _INT.size and name != SO_BINDTODEVICE:
+            raise EINVAL
+        elif name in _TIMEOUTS:
             if len(value) < _TIMEVAL.size:
                 raise EINVAL
             timeout = _timeout(*_TIMEVAL.unpack_from(value))
@@ -145,25 +176,26 @@ class Socket(File):
                 self.rcvtimeo_ns = timeout
             else:
                 self.sndtimeo_ns = timeout
-            return
-        self.family_setsockopt(task, level, name, value)
+        else:
+            self.set_option(task, name, value)
 
     def getsockopt(self, task: Task, level: int, name: int, size: int) -> bytes:
         """getsockopt(2); at most `size` bytes."""
-        if level == SOL_SOCKET:
-            if name == SO_TYPE:
-                return _INT.pack(self.type)[:size]
-            if name == SO_DOMAIN:
-                return _INT.pack(self.domain)[:size]
-            if name == SO_PROTOCOL:
-                return _INT.pack(self.protocol)[:size]
-            if name == SO_ACCEPTCONN:
-                return _INT.pack(self.listening())[:size]
-            if name in _TIMEOUTS:
-                timeout = self.rcvtimeo_ns if name in _RECEIVE_TIMEOUTS else self.sndtimeo_ns
-                seconds, rest = divmod(timeout or 0, _NS)
-                return _TIMEVAL.pack(seconds, rest // 1000)[:size]
-        return self.family_getsockopt(task, level, name, size)
+        if level != SOL_SOCKET:
+            return self.family_getsockopt(task, level, name, size)
+        if name == SO_TYPE:
+            return _INT.pack(self.type)[:size]
+        if name == SO_DOMAIN:
+            return _INT.pack(self.domain)[:size]
+        if name == SO_PROTOCOL:
+            return _INT.pack(self.protocol)[:size]
+        if name == SO_ACCEPTCONN:
+            return _INT.pack(self.listening())[:size]
+        if name in _TIMEOUTS:
+            timeout = self.rcvtimeo_ns if name in _RECEIVE_TIMEOUTS else self.sndtimeo_ns
+            seconds, rest = divmod(timeout or 0, NS)
+            return _TIMEVAL.pack(seconds, rest // 1000)[:size]
+        return self.get_option(task, name, size)
 
     # --- File operations
 
@@ -181,7 +213,7 @@ class Socket(File):
         from sentry.net.interfaces import IFREQ_COMMANDS, interface_ioctl
 
         if cmd in IFREQ_COMMANDS:
-            return interface_ioctl(task, cmd, arg)
+            return interface_ioctl(task, self.domain, cmd, arg)
         if 0x8900 <= cmd <= 0x89FF:  # sock_ioctl's own; without CAP_NET_ADMIN the changing ones fail
             return self.socket_ioctl(task, cmd, arg)
         return self.family_ioctl(task, cmd, arg)
@@ -189,7 +221,7 @@ class Socket(File):
     def socket_ioctl(self, task: Task, cmd: int, arg: int) -> int:
         from sentry.net.interfaces import refused_ioctl
 
-        raise refused_ioctl(cmd)
+        raise refused_ioctl(self.domain, cmd)
 
     def family_ioctl(self, task: Task, cmd: int, arg: int) -> int:
         """FIONREAD, SIOCOUTQ and the like."""
@@ -219,7 +251,9 @@ class Socket(File):
         if held:
             hold(self)
         try:
-            woken = await wait(self.wait_queue, *more, deadline_ns=deadline_ns)
+            woken = await wait(
+                self.wait_queue, *more, deadline_ns=deadline_ns, stop_ends=deadline_ns is not None
+            )
         except Interrupted:
             if deadline_ns is not None:
                 raise EINTR
@@ -233,7 +267,7 @@ class Socket(File):
 
 def deadline(timeout_ns: int | None) -> int | None:
     """When a wait that starts now with SO_RCVTIMEO or SO_SNDTIMEO ends."""
-    return None if timeout_ns is None else sched().now_ns() + timeout_ns
+    return None if timeout_ns is None or timeout_ns > _FAR_NS else sched().now_ns() + timeout_ns
 
 
 def broken_pipe(task: Task, quiet: bool) -> EPIPE:
@@ -247,12 +281,12 @@ def broken_pipe(task: Task, quiet: bool) -> EPIPE:
 
 
 def _timeout(seconds: int, microseconds: int) -> int | None:
-    """sock_set_timeout: zero means for ever; a negative time that has passed already."""
+    """sock_set_timeout: zero means for ever; a negative time has passed already."""
     if not 0 <= microseconds < 1_000_000:
         raise EDOM
     if seconds < 0:
         return 0
-    return seconds * _NS + microseconds * 1000 or None
+    return rounded_up(seconds, microseconds) or None
 
 
 _RECEIVE_TIMEOUTS = (SO_RCVTIMEO_OLD, SO_RCVTIMEO_NEW)

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from sentry.net.socket import Socket
 
 
+FIRST_INO = 1000  # netstat(8) finds nobody behind a number of one digit
+
+
 class SockFs(Filesystem):
     """One per sentry."""
 
@@ -22,7 +25,7 @@ class SockFs(Filesystem):
 
     def __init__(self) -> None:
         super().__init__()
-        self.next_ino = 1
+        self.next_ino = FIRST_INO
 
 
 _sockfs: SockFs | None = None

@@ -10,10 +10,12 @@ from __future__ import annotations
 
 from collections import deque
 from struct import Struct
+from time import time_ns
 from typing import TYPE_CHECKING
 
 from sentry.abi.linux import (
     AF_UNIX,
+    CAP_NET_ADMIN,
     EPOLLERR,
     EPOLLHUP,
     EPOLLIN,
@@ -23,7 +25,10 @@ from sentry.abi.linux import (
     EPOLLWRBAND,
     EPOLLWRNORM,
     FIONREAD,
+    SCM_CREDENTIALS,
     SHUT_RDWR,
+    SIOCATMARK,
+    SIOCUNIXFILE,
     SOCK_DGRAM,
     SOCK_SEQPACKET,
     SOCK_STREAM,
@@ -33,24 +38,34 @@ from sentry.abi.linux import (
     TCP_LISTEN,
     TIOCOUTQ,
 )
-from sentry.errors import EADDRINUSE, EAGAIN, EINVAL, ENOTCONN, ENOTTY, EOPNOTSUPP, EPIPE, LinuxError, from_errno
+from sentry.errors import (
+    EAGAIN,
+    EINVAL,
+    ENOENT,
+    ENOTCONN,
+    ENOTTY,
+    EOPNOTSUPP,
+    EPERM,
+    EPIPE,
+    LinuxError,
+    from_errno,
+)
 from sentry.kernel.sched import WaitQueue
 from sentry.net import sockaddr, unix_names
-from sentry.net.scm import NO_PEER, NOBODY, Control, Rights, Ucred, own_ucred, send_rights
+from sentry.net.scm import NOBODY, Control, Rights, Ucred, own_ucred, send_rights
 from sentry.net.socket import Received, Socket
 
 if TYPE_CHECKING:
     from sentry.kernel.creds import Credentials
-    from sentry.kernel.task import Task
-    from sentry.net.options import Options
+    from sentry.kernel.task import Task, ThreadGroup
+    from sentry.net.options import Peer
     from sentry.vfs.file import File
     from sentry.vfs.mount import Path
 
 RCV_SHUTDOWN = 1
 SEND_SHUTDOWN = 2
 SHUTDOWN_MASK = 3
-DEFAULT_BUFFER = 212992  # net.core.wmem_default
-MAX_DGRAM_QLEN = 10  # net.unix.max_dgram_qlen
+MAX_DGRAM_QLEN = 10  # net.unix.max_dgram_qlen, if nobody has set it
 READABLE = EPOLLIN | EPOLLRDNORM
 WRITABLE = EPOLLOUT | EPOLLWRNORM | EPOLLWRBAND
 
@@ -76,16 +91,26 @@ def charge(size: int, linear: int) -> int:
 class Packet:
     """A message in a queue (an skb). `pos` is how much of it has been read (streams)."""
 
-    __slots__ = ("charge", "creds", "data", "pos", "rights", "sender")
+    __slots__ = ("charge", "creds", "data", "group", "peeked", "pos", "rights", "sender", "stamp_ns")
 
-    def __init__(self, sender: UnixSocket, data: bytes, creds: Ucred | None, rights: Rights | None) -> None:
+    def __init__(
+        self, sender: UnixSocket, data: bytes, creds: Ucred | None, rights: Rights | None, group: ThreadGroup
+    ) -> None:
         self.sender = sender
         self.data = data
         self.pos = 0
         self.creds = creds
+        self.group = group  # the process that sent it
         self.rights = rights
+        self.peeked = False
+        self.stamp_ns = 0  # when it arrived, if the receiver asked
         self.charge = charge(len(data), STREAM_HEAD if sender.type == SOCK_STREAM else MESSAGE_HEAD)
         sender.used += self.charge
+
+    @property
+    def left(self) -> int:
+        """Bytes not read yet."""
+        return len(self.data) - self.pos
 
     def free(self) -> None:
         """Taken out or thrown away: the sender has room again."""
@@ -103,14 +128,14 @@ class UnixSocket(Socket):
     """What streams, datagrams and sequential packets share."""
 
     __slots__ = (
-        "addr", "backlog", "clients", "dead", "embryo", "embryos", "error", "options", "own_creds",
-        "own_groups", "passcred", "peer", "peer_creds", "peer_groups", "place", "room", "rx", "shut",
-        "sndbuf", "state", "used",
+        "addr", "backlog", "clients", "dead", "embryo", "embryos", "error", "listener", "peer", "peer_info", "place",
+        "room", "rx", "shut", "state", "used",
     )  # fmt: skip
 
     connection_based = False
+    tells_room = False  # Linux does where a writer waits for it, who is then told otherwise
 
-    def __init__(self, creds: Credentials, kind: int, flags: int) -> None:
+    def __init__(self, creds: Credentials, kind: int, flags: int, backlog: int = MAX_DGRAM_QLEN) -> None:
         super().__init__(creds, AF_UNIX, kind, 0, flags)
         self.addr = b""  # the name, see sockaddr.parse_unix
         self.place: Path | None = None  # where a path name was made
@@ -122,17 +147,12 @@ class UnixSocket(Socket):
         self.embryo = False  # connected, but not accepted yet
         self.rx: deque[Packet] = deque()
         self.used = 0
-        self.sndbuf = DEFAULT_BUFFER
-        self.backlog = MAX_DGRAM_QLEN
+        self.backlog = backlog
         self.embryos: deque[UnixSocket] = deque()
         self.clients: set[UnixSocket] = set()  # datagram sockets connected to this one
         self.room = WaitQueue()
-        self.passcred = False
-        self.own_creds = NO_PEER  # what whoever connects sees of a listener
-        self.own_groups: tuple[int, ...] = ()
-        self.peer_creds = NO_PEER
-        self.peer_groups: tuple[int, ...] = ()
-        self.options: Options | None = None
+        self.listener: Peer | None = None  # as whom those who connect see a listener
+        self.peer_info: Peer | None = None
 
     # --- names
 
@@ -143,7 +163,8 @@ class UnixSocket(Socket):
             return
         name = sockaddr.parse_unix(addr)
         if self.addr:  # Linux makes the name first
-            raise EADDRINUSE if await unix_names.taken(task, name) else EINVAL("bound already")
+            await unix_names.check_free(task, name)
+            raise EINVAL("bound already")
         await unix_names.bind(task, self, name)
 
     def getsockname(self) -> bytes:
@@ -158,7 +179,7 @@ class UnixSocket(Socket):
 
     def writable_now(self) -> bool:
         """unix_writable: at most a quarter of the buffer is used."""
-        return self.state != TCP_LISTEN and self.used << 2 <= self.sndbuf
+        return self.state != TCP_LISTEN and self.used << 2 <= self.options.sndbuf
 
     def queue_full(self) -> bool:
         return len(self.rx) + len(self.embryos) > self.backlog
@@ -188,7 +209,7 @@ class UnixSocket(Socket):
 
     def take_error(self) -> LinuxError | None:
         """sock_error: the pending error, which is told once."""
-        number, self.error = self.error, 0
+        number = self.pending_error()
         return from_errno(number) if number else None
 
     # --- sending, the common part
@@ -201,7 +222,7 @@ class UnixSocket(Socket):
                 raise error
             if self.shut & SEND_SHUTDOWN:
                 raise EPIPE
-            if self.used < self.sndbuf:
+            if self.used < self.options.sndbuf:
                 return
             if nonblocking:
                 raise EAGAIN
@@ -215,23 +236,26 @@ class UnixSocket(Socket):
         """unix_maybe_add_creds: given ones, or the task's own if either side asked for them."""
         if control is not None and control.creds is not None:
             return control.creds
-        if self.passcred or other.passcred or other.embryo:
+        if self.options.asks_sender or other.options.asks_sender or other.embryo:
             return own_ucred(task)
         return None
 
     def enqueue(self, packet: Packet) -> None:
         """A message arrives here."""
+        if self.options.stamps:
+            packet.stamp_ns = time_ns()
         self.rx.append(packet)
         self.wake(READABLE)
 
     # --- receiving, the common part
 
-    def add_creds(self, received: Received, creds: Ucred | None) -> None:
-        """SCM_CREDENTIALS for a receiver that asked (SO_PASSCRED)."""
-        if self.passcred:
-            from sentry.abi.linux import SCM_CREDENTIALS
-
-            received.control.append((SOL_SOCKET, SCM_CREDENTIALS, (creds or NOBODY).pack()))
+    def add_creds(self, received: Received, packet: Packet) -> None:
+        """SCM_CREDENTIALS and SCM_PIDFD for a receiver that asked (SO_PASSCRED, SO_PASSPIDFD)."""
+        options = self.options
+        if options.passcred:
+            received.control.append((SOL_SOCKET, SCM_CREDENTIALS, (packet.creds or NOBODY).pack()))
+        if options.passpidfd:
+            received.sender = packet.group
 
     def take_rights(self, received: Received, packet: Packet, peek: bool) -> None:
         """The files of a message go to the receiver; a peek gets references of its own."""
@@ -263,6 +287,10 @@ class UnixSocket(Socket):
             peer.wake(_changed(peer))
         self.wake(_changed(self))
         self.room.wake()
+
+    def unread(self) -> bool:
+        """Whether closing loses data of the peer's."""
+        return bool(self.rx)
 
     def files_queued(self) -> list[File]:
         """The files in messages that only this socket can receive."""
@@ -302,29 +330,33 @@ class UnixSocket(Socket):
 
     # --- options and ioctls
 
-    def _options(self) -> Options:
-        if self.options is None:
-            from sentry.net.options import Options
+    def pending_error(self) -> int:
+        number, self.error = self.error, 0
+        return number
 
-            self.options = Options()
-        return self.options
+    def peer_of(self) -> Peer | None:
+        return self.peer_info
 
-    def family_setsockopt(self, task: Task, level: int, name: int, value: bytes) -> None:
-        if level != SOL_SOCKET:
-            raise EOPNOTSUPP
-        self._options().set_unix(task, self, name, value)
+    def socket_ioctl(self, task: Task, cmd: int, arg: int) -> int:
+        if cmd == SIOCATMARK:
+            task.mem.write_u32(arg, self.at_mark())
+            return 0
+        if cmd == SIOCUNIXFILE:
+            if not task.creds.has_cap(CAP_NET_ADMIN):
+                raise EPERM
+            raise ENOENT  # as of a socket without a path: sockets are not opened by descriptor here
+        return super().socket_ioctl(task, cmd, arg)
 
-    def family_getsockopt(self, task: Task, level: int, name: int, size: int) -> bytes:
-        if level != SOL_SOCKET:
-            raise EOPNOTSUPP
-        return self._options().get_unix(self, name, size)
+    def at_mark(self) -> bool:
+        """SIOCATMARK: only streams have urgent data."""
+        raise EOPNOTSUPP
 
     def family_ioctl(self, task: Task, cmd: int, arg: int) -> int:
         if cmd == FIONREAD:
             if self.state == TCP_LISTEN:
                 raise EINVAL
             if self.connection_based:
-                amount = sum(len(packet.data) - packet.pos for packet in self.rx)
+                amount = sum(packet.left for packet in self.rx)
             else:
                 amount = len(self.rx[0].data) if self.rx else 0
         elif cmd == TIOCOUTQ:
@@ -342,6 +374,10 @@ def _changed(sock: UnixSocket) -> int:
 
 def make(task: Task, kind: int, flags: int) -> UnixSocket:
     """An unconnected socket."""
+    return _class_of(kind)(task.creds, kind, flags, _queue_length(task))
+
+
+def _class_of(kind: int) -> type[UnixSocket]:
     from sentry.net.unix_dgram import DatagramSocket, SeqpacketSocket
     from sentry.net.unix_stream import StreamSocket
 
@@ -350,18 +386,25 @@ def make(task: Task, kind: int, flags: int) -> UnixSocket:
         SOCK_DGRAM: DatagramSocket,
         SOCK_SEQPACKET: SeqpacketSocket,
     }
-    return types[kind](task.creds, kind, flags)
+    return types[kind]
+
+
+def _queue_length(task: Task) -> int:
+    from sentry.fs.proc import sysctl
+
+    return int(sysctl.read(task.kernel, b"net/unix/max_dgram_qlen"))
 
 
 def make_pair(task: Task, kind: int, flags: int) -> tuple[UnixSocket, UnixSocket]:
     """Two sockets connected to each other."""
-    from sentry.net.scm import peer_ucred
+    from sentry.net.scm import peer_identity
 
-    pair = make(task, kind, flags), make(task, kind, flags)
+    of_kind, length = _class_of(kind), _queue_length(task)
+    pair = of_kind(task.creds, kind, flags, length), of_kind(task.creds, kind, flags, length)
+    identity = peer_identity(task)
     for one, other in (pair, pair[::-1]):
         one.peer = other
-        one.peer_creds = peer_ucred(task)
-        one.peer_groups = task.creds.groups
+        one.peer_info = identity
         one.state = TCP_ESTABLISHED
         if kind == SOCK_DGRAM:
             other.clients.add(one)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from struct import Struct
+from time import time_ns
 from typing import TYPE_CHECKING
 
 from sentry.abi.linux import (
@@ -10,7 +12,10 @@ from sentry.abi.linux import (
     MSG_OOB,
     MSG_PEEK,
     MSG_TRUNC,
+    SO_TIMESTAMPNS_NEW,
+    SO_TIMESTAMPNS_OLD,
     SOCK_DGRAM,
+    SOL_SOCKET,
     TCP_CLOSE,
     TCP_ESTABLISHED,
 )
@@ -25,6 +30,7 @@ if TYPE_CHECKING:
     from sentry.net.scm import Control
 
 _OVERHEAD = 32
+_TIME = Struct("<qq")
 
 
 class MessageSocket(UnixSocket):
@@ -45,19 +51,21 @@ class MessageSocket(UnixSocket):
         if flags & MSG_OOB:
             raise EOPNOTSUPP
         target = sockaddr.parse_unix(name) if name else b""
-        if not target and self.peer is None:
-            raise ENOTCONN
-        if self.passcred and not self.addr:
+        if self.options.passcred and not self.addr:
             unix_names.autobind(self)
-        if len(data) > self.sndbuf - _OVERHEAD:
+        if len(data) > self.options.sndbuf - _OVERHEAD:
             raise EMSGSIZE
         limit = deadline(self.sndtimeo_ns)
         nonblocking = self.nonblocking(flags)
         rights = self.attach(task, control)
         try:
             await self.wait_for_space(limit, nonblocking)
+            if not target and self.peer is None:
+                raise ENOTCONN
             other = await self._receiver(task, target, limit, nonblocking)
-            packet = Packet(self, data, self.message_creds(task, other, control), rights)
+            if rights is not None and not other.options.passrights:
+                raise EPERM
+            packet = Packet(self, data, self.message_creds(task, other, control), rights, task.group)
             rights = None
             other.enqueue(packet)
         finally:
@@ -101,8 +109,9 @@ class MessageSocket(UnixSocket):
             error = self.take_error()
             if error is not None:
                 raise error
-            if self.rx:
-                return self._take(size, flags)
+            found = self._next(bool(flags & MSG_PEEK))
+            if found is not None:
+                return self._take(*found, size, flags)
             if self.nonblocking(flags):
                 if self.connection_based and self.shut & RCV_SHUTDOWN:
                     return Received(b"")
@@ -111,11 +120,24 @@ class MessageSocket(UnixSocket):
                 return Received(b"")
             await self.pause(limit)
 
-    def _take(self, size: int, flags: int) -> Received:
+    def _next(self, peek: bool) -> tuple[Packet, int] | None:
+        """The message to receive, and how much of it SO_PEEK_OFF skips (__skb_try_recv_from_queue)."""
+        skip = self.options.peek_off if peek else -1
+        if skip < 0:
+            return (self.rx[0], 0) if self.rx else None
+        for packet in self.rx:
+            size = len(packet.data)
+            if skip >= size and (skip or packet.peeked):
+                skip -= size
+                continue
+            packet.peeked = packet.peeked or not size
+            return packet, skip
+        return None
+
+    def _take(self, packet: Packet, skip: int, size: int, flags: int) -> Received:
         peek = bool(flags & MSG_PEEK)
         was_full = self.queue_full()
-        packet = self.rx[0]
-        data = packet.data
+        data = packet.data[skip:] if skip else packet.data
         received = Received(data if size >= len(data) else data[:size])
         if packet.sender.addr:
             received.name = sockaddr.unix(packet.sender.addr)
@@ -123,13 +145,26 @@ class MessageSocket(UnixSocket):
             received.flags |= MSG_TRUNC
         if flags & MSG_TRUNC:
             received.length = len(data)
-        self.add_creds(received, packet.creds)
+        options = self.options
+        if options.stamps:
+            received.control.append(_stamp(options.stamps, packet.stamp_ns or time_ns()))
+        self.add_creds(received, packet)
         self.take_rights(received, packet, peek)
+        if options.peek_off >= 0:
+            move = len(received.data) if peek else -len(packet.data)
+            options.peek_off = max(options.peek_off + move, 0)
         if not peek:
             self.rx.popleft().free()
             if was_full:
                 self.has_room_again()
         return received
+
+
+def _stamp(kind: int, time: int) -> tuple[int, int, bytes]:
+    """SCM_TIMESTAMP and its like: seconds and a fraction."""
+    seconds, rest = divmod(time, 1_000_000_000)
+    fraction = rest if kind in (SO_TIMESTAMPNS_OLD, SO_TIMESTAMPNS_NEW) else rest // 1000
+    return SOL_SOCKET, kind, _TIME.pack(seconds, fraction)
 
 
 class DatagramSocket(MessageSocket):
@@ -142,7 +177,7 @@ class DatagramSocket(MessageSocket):
             self._set_peer(None)
             return
         name = sockaddr.parse_unix(addr)
-        if self.passcred and not self.addr:
+        if self.options.passcred and not self.addr:
             unix_names.autobind(self)
         other = await unix_names.find(task, name, SOCK_DGRAM)
         if other.peer is not None and other.peer is not self:

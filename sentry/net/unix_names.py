@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sentry.abi.linux import AT_FDCWD, S_IFMT, S_IFSOCK
-from sentry.errors import EADDRINUSE, ECONNREFUSED, EEXIST, ENOENT, ENOSPC, EPROTOTYPE
+from sentry.errors import EADDRINUSE, ECONNREFUSED, EEXIST, ENOSPC, EPROTOTYPE
 from sentry.vfs.walk import resolve
 
 if TYPE_CHECKING:
@@ -37,15 +37,16 @@ async def bind(task: Task, sock: UnixSocket, name: bytes) -> None:
     sock.addr = name
 
 
-async def taken(task: Task, name: bytes) -> bool:
-    """Whether a path that a socket shall get is there already."""
-    if name[0] == 0:
-        return False
-    try:
-        await resolve(task, AT_FDCWD, name[:-1], False)
-    except ENOENT:
-        return False
-    return True
+async def check_free(task: Task, name: bytes) -> None:
+    """Raise what keeps a path from becoming a socket's name."""
+    if name[0]:
+        from sentry.vfs.namespace import Creation
+
+        try:
+            async with Creation(task, AT_FDCWD, name[:-1]) as new:
+                new.permit()
+        except EEXIST:
+            raise EADDRINUSE
 
 
 def autobind(sock: UnixSocket) -> None:
@@ -79,7 +80,6 @@ async def find(task: Task, name: bytes, kind: int) -> UnixSocket:
             raise ECONNREFUSED
         return found
     from sentry.vfs.perm import MAY_WRITE, check
-    from sentry.vfs.walk import resolve
 
     path = await resolve(task, AT_FDCWD, name[:-1])
     check(task, path, MAY_WRITE)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from sentry.abi.linux import (
+    EPOLLPRI,
     MSG_NOSIGNAL,
     MSG_OOB,
     MSG_PEEK,
     MSG_WAITALL,
     O_NONBLOCK,
     O_RDWR,
-    SOMAXCONN,
+    SO_OOBINLINE,
     TCP_CLOSE,
     TCP_ESTABLISHED,
     TCP_LISTEN,
@@ -20,33 +22,37 @@ from sentry.errors import (
     EAGAIN,
     ECONNREFUSED,
     ECONNRESET,
-    EINTR,
     EINVAL,
     EISCONN,
     ENOTCONN,
     EOPNOTSUPP,
-    EPIPE,
+    EPERM,
     Interrupted,
     LinuxError,
 )
+from sentry.fs.proc import sysctl
+from sentry.kernel import sigio
 from sentry.net import sockaddr, unix_names
-from sentry.net.scm import peer_ucred
+from sentry.net.scm import peer_identity
 from sentry.net.socket import Received, Socket, broken_pipe, deadline
 from sentry.net.unix import (
+    MAX_DGRAM_QLEN,
     RCV_SHUTDOWN,
     READABLE,
     SEND_SHUTDOWN,
     SHUTDOWN_MASK,
+    STREAM_HEAD,
     Packet,
     UnixSocket,
     _changed,
 )
 
 if TYPE_CHECKING:
+    from sentry.kernel.creds import Credentials
     from sentry.kernel.task import Task
-    from sentry.net.scm import Control, Ucred
+    from sentry.net.scm import Control
 
-_PIECE = 32768  # the largest message a write is cut into
+_PIECE = STREAM_HEAD + 32768  # the largest message a write is cut into
 
 
 class ConnectionSocket(UnixSocket):
@@ -61,17 +67,16 @@ class ConnectionSocket(UnixSocket):
             raise EINVAL("not bound")
         if self.state not in (TCP_CLOSE, TCP_LISTEN):
             raise EINVAL
-        backlog = min(backlog & 0xFFFFFFFF, SOMAXCONN)
+        backlog = min(backlog & 0xFFFFFFFF, int(sysctl.read(task.kernel, b"net/core/somaxconn")))
         if backlog > self.backlog:
             self.room.wake()
         self.backlog = backlog
         self.state = TCP_LISTEN
-        self.own_creds = peer_ucred(task)
-        self.own_groups = task.creds.groups
+        self.listener = peer_identity(task)
 
     async def connect(self, task: Task, addr: bytes) -> None:
         name = sockaddr.parse_unix(addr)
-        if self.passcred and not self.addr:
+        if self.options.passcred and not self.addr:
             unix_names.autobind(self)
         limit = deadline(self.sndtimeo_ns)
         while True:
@@ -88,9 +93,8 @@ class ConnectionSocket(UnixSocket):
         embryo = type(self)(task.creds, self.type, 0)
         embryo.embryo = True
         embryo.addr = other.addr
-        embryo.peer_creds = peer_ucred(task)
-        embryo.peer_groups = task.creds.groups
-        self.peer_creds, self.peer_groups = other.own_creds, other.own_groups
+        embryo.peer_info = peer_identity(task)
+        self.peer_info = other.listener
         for one, peer in ((self, embryo), (embryo, self)):
             one.peer = peer
             one.state = TCP_ESTABLISHED
@@ -111,7 +115,11 @@ class ConnectionSocket(UnixSocket):
         self.room.wake()
         sock.embryo = False
         sock.flags = O_RDWR | flags
-        sock.passcred = self.passcred
+        mine = self.options
+        if mine.asks_sender or not mine.passrights:
+            new = sock.own_options()
+            new.passcred, new.passpidfd, new.passrights = mine.passcred, mine.passpidfd, mine.passrights
+            new.asks_sender = mine.asks_sender
         peer = sock.peer
         return sock, sockaddr.unix(b"" if peer is None else peer.addr)
 
@@ -119,7 +127,7 @@ class ConnectionSocket(UnixSocket):
         peer, self.peer = self.peer, None
         if peer is not None:
             peer.shut = SHUTDOWN_MASK
-            if self.rx or self.embryo:
+            if self.unread() or self.embryo:
                 peer.error = ECONNRESET.errno
             peer.wake(_changed(peer))
             # The peer still names us in getpeername(2) and finds us dead when it sends, until it is
@@ -127,14 +135,22 @@ class ConnectionSocket(UnixSocket):
 
 
 class StreamSocket(ConnectionSocket):
-    """Bytes in order."""
+    """Bytes in order. `urgent` is the byte sent last with MSG_OOB, as long as nobody has read it; it lies in the queue
+    like the others.
+    """
 
-    __slots__ = ()
+    __slots__ = ("ever_urgent", "urgent")
+
+    def __init__(self, creds: Credentials, kind: int, flags: int, backlog: int = MAX_DGRAM_QLEN) -> None:
+        super().__init__(creds, kind, flags, backlog)
+        self.urgent: Packet | None = None
+        self.ever_urgent = False
 
     async def send(
         self, task: Task, data: bytes, flags: int, name: bytes = b"", control: Control | None = None
     ) -> int:
-        if flags & MSG_OOB:
+        urgent = flags & MSG_OOB
+        if urgent and not data:
             raise EOPNOTSUPP
         if name:
             raise EISCONN if self.state == TCP_ESTABLISHED else EOPNOTSUPP
@@ -148,20 +164,24 @@ class StreamSocket(ConnectionSocket):
         nonblocking = self.nonblocking(flags)
         rights = self.attach(task, control)
         total, sent = len(data), 0
+        ordinary = total - 1 if urgent else total
         try:
             while sent < total:
                 await self.wait_for_space(limit, nonblocking)
                 if other.dead or other.shut & RCV_SHUTDOWN:
-                    raise EPIPE
-                size = min(total - sent, max(self.sndbuf // 2 - 64, 1), _PIECE)
+                    raise broken_pipe(task, quiet or sent > 0)
+                if rights is not None and not other.options.passrights:
+                    raise EPERM
+                size = min(ordinary - sent, max(self.options.sndbuf // 2 - 64, 1), _PIECE) or 1
                 piece = data if size == total else data[sent : sent + size]
-                packet = Packet(self, piece, self.message_creds(task, other, control), rights)
+                packet = Packet(self, piece, self.message_creds(task, other, control), rights, task.group)
                 rights = None
-                other.enqueue(packet)
+                if sent == ordinary:
+                    assert isinstance(other, StreamSocket)
+                    other.urge(task, packet)
+                else:
+                    other.enqueue(packet)
                 sent += size
-        except EPIPE:
-            if not sent:
-                raise broken_pipe(task, quiet)
         except (LinuxError, Interrupted):
             if not sent:
                 raise
@@ -171,65 +191,138 @@ class StreamSocket(ConnectionSocket):
         return sent
 
     async def recv(self, task: Task, size: int, flags: int) -> Received:
+        """unix_stream_read_generic."""
         if self.state != TCP_ESTABLISHED:
             raise EINVAL
         if flags & MSG_OOB:
-            raise EOPNOTSUPP
+            return self._receive_urgent(bool(flags & MSG_PEEK))
         peek = bool(flags & MSG_PEEK)
-        target = size if flags & MSG_WAITALL else 1
+        options, rx = self.options, self.rx
+        target = (size if flags & MSG_WAITALL else min(options.rcvlowat, size)) or 1
         limit = deadline(self.rcvtimeo_ns)
+        skip = max(options.peek_off, 0) if peek else 0
         pieces: list[bytes] = []
         received = Received(b"")
-        creds: Ucred | None = None
+        first: Packet | None = None
         got = 0
         index = 0  # where a peek is in the queue
         try:
             while True:
-                if index >= len(self.rx):
-                    if got >= max(target, 1):
+                packet = rx[index] if index < len(rx) else None
+                if packet is not None and self.ever_urgent:
+                    packet, index = self._pass_urgent(index, peek, got > 0)
+                    if packet is None and got:
+                        break
+                while packet is not None and (skip or self.ever_urgent) and skip >= packet.left:
+                    skip -= packet.left
+                    index += 1
+                    packet = rx[index] if index < len(rx) else None
+                if packet is None:
+                    if got >= target:
                         break
                     error = self.take_error()
                     if error is not None:
-                        if got:
-                            self.error = error.errno
-                            break
                         raise error
                     if self.shut & RCV_SHUTDOWN:
                         break
                     if self.nonblocking(flags):
                         raise EAGAIN
                     await self.pause(limit)
-                    if peek:  # others may have read meanwhile
-                        pieces, got, index = [], 0, 0
-                        received.drop()
+                    index, skip = 0, max(options.peek_off, 0) if peek else 0  # others may have read meanwhile
                     continue
-                packet = self.rx[index]
-                if not pieces:
+                if first is None:
+                    first = packet
                     received.name = sockaddr.unix(packet.sender.addr) if packet.sender.addr else b""
-                    creds = packet.creds
-                elif self.passcred and packet.creds != creds:
+                elif options.asks_sender and packet.creds != first.creds:
                     break
-                piece = packet.data[packet.pos : packet.pos + size - got]
+                at = packet.pos + skip
+                piece = packet.data[at : at + size - got]
                 pieces.append(piece)
                 got += len(piece)
                 carries = packet.rights is not None
                 self.take_rights(received, packet, peek)
                 if peek:
+                    skip = 0
                     index += 1
-                    if carries or got >= size:
+                    if carries or got >= size or index >= len(rx):
                         break
                     continue
                 packet.pos += len(piece)
                 if packet.pos < len(packet.data):
                     break
-                self.rx.popleft().free()
+                rx.popleft().free()
                 if carries or got >= size:
                     break
-        except (EAGAIN, EINTR, Interrupted):
-            if not pieces:
+        except (LinuxError, Interrupted):
+            if first is None:
                 raise
+        if options.peek_off >= 0:
+            options.peek_off = options.peek_off + got if peek else max(options.peek_off - got, 0)
         received.data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        received.length = len(received.data)
-        if pieces:
-            self.add_creds(received, creds)
+        received.length = got
+        if first is not None:
+            self.add_creds(received, first)
         return received
+
+    # --- urgent data
+
+    def urge(self, task: Task, packet: Packet) -> None:
+        """queue_oob: an urgent byte arrives; an older one that nobody took becomes an ordinary one."""
+        self.urgent = packet
+        self.ever_urgent = True
+        sigio.urgent(task.kernel, self)
+        self.enqueue(packet)
+        self.wake(EPOLLPRI)
+
+    def _receive_urgent(self, peek: bool) -> Received:
+        """unix_stream_recv_urg: the byte stays in the queue, empty, as a mark."""
+        packet, rx = self.urgent, self.rx
+        if packet is None or self.options.on(SO_OOBINLINE):
+            raise EINVAL
+        if not peek:
+            self.urgent = None
+            before = rx.index(packet) - 1
+            if before >= 0 and not rx[before].left:
+                rx[before].free()
+                del rx[before]
+            packet.pos = 1
+        return Received(packet.data, flags=MSG_OOB)
+
+    def _pass_urgent(self, index: int, peek: bool, got: bool) -> tuple[Packet | None, int]:
+        """manage_oob: what a read that has come to `index` of the queue takes next; None where it ends."""
+        rx = self.rx
+        packet = rx[index]
+        if not packet.left:  # the mark that a taken byte left behind
+            if got and (self.urgent is None or packet is self.urgent):
+                return None, index
+            if peek:
+                index += 1
+            else:
+                rx.popleft().free()
+            if index >= len(rx):
+                return None, index
+            packet = rx[index]
+        if packet is self.urgent:
+            if got:
+                return None, index
+            inline = self.options.on(SO_OOBINLINE)
+            if not peek:
+                self.urgent = None
+                if not inline:
+                    rx.popleft().free()
+            elif not inline:
+                index += 1
+        return (rx[index], index) if index < len(rx) else (None, index)
+
+    def at_mark(self) -> bool:
+        if not self.rx:
+            return False
+        packet = self.rx[0]
+        following = self.rx[1] if len(self.rx) > 1 else None
+        return packet is self.urgent or (not packet.left and (self.urgent is None or following is self.urgent))
+
+    def unread(self) -> bool:
+        return any(packet.left for packet in islice(self.rx, 2))
+
+    def poll(self) -> int:
+        return super().poll() | (EPOLLPRI if self.urgent is not None else 0)

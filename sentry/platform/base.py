@@ -44,7 +44,7 @@ class Platform(Protocol):
         """Trace a thread that runs; it is not stopped."""
 
     def trace_more(self, tid: int, what: int) -> int:
-        """Of a stopped thread: what it reports besides forks and execs (NC_TRACE_*); those it makes will do so too."""
+        """Of a stopped thread: what it reports besides forks, execs and exits (NC_TRACE_*); so will those it makes."""
 
     def interrupt(self, tid: int) -> int:
         """Bring the thread to a stop, which comes as an event."""
@@ -52,8 +52,8 @@ class Platform(Protocol):
     def resume(self, tid: int, signal: int) -> int:
         """Go on from a stop, delivering `signal` (0: none)."""
 
-    def resume_to_call(self, tid: int) -> int:
-        """Go on to the next entry to or exit from a system call, a stop with SIGTRAP."""
+    def resume_to_call(self, tid: int, signal: int) -> int:
+        """`resume`, to the next entry to or exit from a system call, a stop with SIGTRAP."""
 
     def listen(self, tid: int) -> int:
         """Stay in a group stop until SIGCONT."""
@@ -114,14 +114,14 @@ class Platform(Protocol):
 
     # --- signals
 
-    def signal(self, tgid: int, tid: int, signo: int, code: int, uid: int, value: int, cookie: int) -> int:
-        """Queue a signal for a thread (or with `tid` 0 the group) that carries `cookie`."""
+    def signal(self, tgid: int, tid: int, signo: int, cookie: int) -> int:
+        """Queue a signal for a thread (or with `tid` 0 the group). It carries `cookie`, as the value of SI_QUEUE."""
 
     def signal_cookie(self, tid: int) -> int:
         """At a signal stop: the cookie it carries; 0 for a signal of the host kernel's."""
 
-    def get_siginfo(self, tid: int, buffer: Any) -> int:
-        """struct siginfo of a signal stop, 128 bytes."""
+    def get_siginfo(self, tid: int, data: Any) -> int:
+        """At a signal stop: the 128 bytes of its struct siginfo."""
 
     def set_siginfo(self, tid: int, data: Any) -> int: ...
 

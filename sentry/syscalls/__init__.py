@@ -8,6 +8,7 @@ FAMILIES = (
     "paths",
     "dirs",
     "attrs",
+    "oldfs",
     "xattrs",
     "mounts",
     "inotify",
@@ -23,7 +24,9 @@ FAMILIES = (
     "wait",
     "ptrace",
     "process",
+    "prctl",
     "signals",
+    "sigwait",
     "pidfd",
     "seccomp",
     "procmem",
@@ -32,9 +35,11 @@ FAMILIES = (
     "time",
     "identity",
     "system",
+    "priority",
     "sched",
     "mqueue",
     "ipc",
+    "shm",
 )
 
 

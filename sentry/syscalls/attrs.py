@@ -16,9 +16,9 @@ from sentry.abi.linux import (
     MS_RDONLY,
     MS_RELATIME,
     MS_SYNCHRONOUS,
-    S_IFDIR,
     S_IFLNK,
     S_IFMT,
+    S_IFREG,
 )
 from sentry.abi.x86_64 import pack_stat, pack_statfs, pack_statx
 from sentry.errors import EACCES, EINVAL, EOPNOTSUPP, EPERM
@@ -40,8 +40,9 @@ from sentry.syscalls.kinds import (
 )
 from sentry.syscalls.paths import at_place
 from sentry.vfs import notify
-from sentry.vfs.dentry import invalidate
+from sentry.vfs.filecaps import drop_caps
 from sentry.vfs.mount import Path, anonymous_path
+from sentry.vfs.names import KNOWN
 from sentry.vfs.perm import MAY_WRITE, allowed, chmod_attrs, chown_attrs, owner_or_capable, want_write
 from sentry.vfs.stat import SetAttr, Stat
 from sentry.vfs.walk import resolve
@@ -83,20 +84,21 @@ async def _write_stat(task: Task, inode: Inode, buffer: int) -> None:
     stat = inode.stat_now()
     if stat is None:
         stat = await inode.getattr()
+    inode.publish(stat)
     task.mem.write(buffer, pack_stat(*stat[:13]))
 
 
-@syscall
+@syscall(fast=KNOWN)
 async def sys_stat(task: Task, path: PathArg, buffer: Addr) -> None:
     await _write_stat(task, (await resolve(task, AT_FDCWD, path)).inode, buffer)
 
 
-@syscall
+@syscall(fast=KNOWN)
 async def sys_lstat(task: Task, path: PathArg, buffer: Addr) -> None:
     await _write_stat(task, (await resolve(task, AT_FDCWD, path, False)).inode, buffer)
 
 
-@syscall(fast="fstat of a regular file, as C libraries make it")
+@syscall(fast=KNOWN + "; fstat, as C libraries make it")
 async def sys_newfstatat(task: Task, dirfd: DirFd, path: PathAddr, buffer: Addr, flags: StatFlags) -> None:
     name = _maybe_null(task, path, flags)
     if flags & AT_EMPTY_PATH and not name and dirfd != AT_FDCWD:
@@ -110,7 +112,7 @@ def _maybe_null(task: Task, path: int, flags: int) -> bytes:
     return task.mem.read_cstr(path) if path or not flags & AT_EMPTY_PATH else b""
 
 
-@syscall
+@syscall(fast="a regular file, a directory or what O_PATH gave")
 async def sys_fstat(task: Task, file: AnyFile, buffer: Addr) -> None:
     task.mem.write(buffer, stat_bytes(await file.getattr()))
 
@@ -123,7 +125,7 @@ STATX_RESERVED = 0x80000000
 STATX_ATTR_MOUNT_ROOT = 0x2000
 
 
-@syscall
+@syscall(fast=KNOWN)
 async def sys_statx(
     task: Task, dirfd: DirFd, path: PathAddr, flags: StatFlags, mask: UInt, buffer: Addr
 ) -> None:
@@ -138,6 +140,7 @@ async def sys_statx(
     else:
         place = await at_place(task, dirfd, name, flags)
         stat = await place.inode.getattr()
+        place.inode.publish(stat)
     given = STATX_BASIC_STATS
     if mask & STATX_BTIME and stat.btime_ns:
         given |= STATX_BTIME
@@ -163,10 +166,8 @@ async def sys_statx(
 
 
 async def change(task: Task, inode: Inode, place: Path | None, attrs: SetAttr) -> None:
-    """notify_change: apply, and let caches and watchers know."""
+    """notify_change: apply, and let watchers know."""
     await inode.setattr(task, attrs)
-    if inode.mode & S_IFMT == S_IFDIR:
-        invalidate()  # search permission may be gone
     if notify.watching and place is not None:
         notify.attributes(place, attrs)
 
@@ -207,8 +208,14 @@ def _id(value: int) -> int:
 
 async def chown(task: Task, place: Path, uid: int, gid: int) -> None:
     want_write(place)
-    await change(task, place.inode, place, chown_attrs(task, place.inode, _id(uid), _id(gid)))
-    place.inode.drop_file_caps()
+    await _change_owner(task, place.inode, place, uid, gid)
+
+
+async def _change_owner(task: Task, inode: Inode, place: Path | None, uid: int, gid: int) -> None:
+    attrs = chown_attrs(task, inode, _id(uid), _id(gid))
+    if inode.mode & S_IFMT == S_IFREG and inode.mode & 0o111:
+        await drop_caps(task, inode)
+    await change(task, inode, place, attrs)
 
 
 @syscall
@@ -232,8 +239,7 @@ async def sys_fchownat(
 async def sys_fchown(task: Task, file: File, uid: Uid, gid: Gid) -> None:
     if file.path is not None:
         want_write(file.path)
-    await change(task, file.inode, file.path, chown_attrs(task, file.inode, _id(uid), _id(gid)))
-    file.inode.drop_file_caps()
+    await _change_owner(task, file.inode, file.path, uid, gid)
 
 
 # --- times

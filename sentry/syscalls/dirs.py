@@ -12,7 +12,6 @@ from sentry.errors import EFAULT, EINVAL, ENAMETOOLONG, ENOENT, ENOTDIR, EPERM, 
 from sentry.syscalls.declare import syscall
 from sentry.syscalls.kinds import PATH_MAX, Addr, AnyFile, File, Mode, PathArg, Size, UInt
 from sentry.vfs import notify
-from sentry.vfs.memo import Memo, forget_all
 from sentry.vfs.mount import d_path
 from sentry.vfs.perm import MAY_EXEC, check
 from sentry.vfs.walk import resolve_dir
@@ -20,7 +19,6 @@ from sentry.vfs.walk import resolve_dir
 if TYPE_CHECKING:
     from sentry.kernel.task import Task
     from sentry.vfs.file import File as OpenFile
-    from sentry.vfs.mount import Path
 
 # --- where the task is
 
@@ -29,15 +27,7 @@ if TYPE_CHECKING:
 async def sys_chdir(task: Task, path: PathArg) -> None:
     place = await resolve_dir(task, AT_FDCWD, path)
     check(task, place, MAY_EXEC)
-    _go(task, place)
-
-
-def _go(task: Task, place: Path) -> None:
-    left = task.fs.cwd
     task.fs.cwd = place
-    if left.dentry.dead:
-        forget_all()  # names seen from there would keep it
-        task.fs.relative = Memo.NONE
 
 
 @syscall
@@ -45,7 +35,7 @@ def sys_fchdir(task: Task, file: AnyFile) -> None:
     if file.path is None or file.inode.mode & S_IFMT != S_IFDIR:
         raise ENOTDIR
     check(task, file.path, MAY_EXEC)
-    _go(task, file.path)
+    task.fs.cwd = file.path
 
 
 @syscall

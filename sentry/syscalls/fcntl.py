@@ -50,12 +50,12 @@ from sentry.abi.linux import (
     SEEK_END,
     SEEK_SET,
 )
-from sentry.abi.x86_64 import F_OWNER_EX, FLOCK
-from sentry.errors import EBADF, EINVAL, EOVERFLOW, EPERM, ESRCH, from_host
+from sentry.abi.x86_64 import FLOCK
+from sentry.errors import EBADF, EINVAL, EOVERFLOW, EPERM, from_host
 from sentry.fs import dnotify, leases, locks
 from sentry.fs.hostfile import HostFile
 from sentry.fs.pipe import PipeEnd
-from sentry.fs.sigio import F_OWNER_PGRP, F_OWNER_PID, F_OWNER_TID, owner_of, set_async
+from sentry.kernel import sigio
 from sentry.kernel.fdtable import set_status_flags
 from sentry.syscalls.declare import syscall
 from sentry.syscalls.fds import FAST
@@ -86,7 +86,7 @@ async def sys_fcntl(task: Task, fd: Fd, cmd: Int, arg: ULong) -> int:
     if cmd == F_GETFL:
         return file.flags
     if cmd == F_SETFL:
-        set_flags(task, fd, file, arg & 0x7FFFFFFF)
+        set_flags(task, file, fd, arg & 0x7FFFFFFF)
         return 0
     if cmd in _LOCKS:
         return await record_lock(task, file, cmd, arg)
@@ -97,7 +97,7 @@ async def sys_fcntl(task: Task, fd: Fd, cmd: Int, arg: ULong) -> int:
     if cmd in (F_GET_SEALS, F_ADD_SEALS):
         return seals(file, cmd, arg)
     if cmd in _OWNER:
-        return owner(task, file, cmd, arg)
+        return sigio.fcntl(task, file, cmd, arg)
     if cmd == F_GETLEASE:
         return leases.held(file)
     if cmd == F_SETLEASE:
@@ -116,7 +116,7 @@ _LOCKS = frozenset((F_GETLK, F_SETLK, F_SETLKW, F_OFD_GETLK, F_OFD_SETLK, F_OFD_
 _OWNER = frozenset((F_GETOWN, F_SETOWN, F_GETOWN_EX, F_SETOWN_EX, F_GETSIG, F_SETSIG))
 
 
-def set_flags(task: Task, fd: int, file: File, wanted: int) -> None:
+def set_flags(task: Task, file: File, fd: int, wanted: int) -> None:
     """Linux's setfl()."""
     before = file.flags
     if wanted & O_NOATIME and not before & O_NOATIME and not owner_or_capable(task, file.inode):
@@ -125,7 +125,7 @@ def set_flags(task: Task, fd: int, file: File, wanted: int) -> None:
         raise EINVAL
     if (wanted ^ before) & FASYNC:
         if file.async_io:
-            set_async(task, fd, file, bool(wanted & FASYNC))
+            sigio.switch(task, file, fd, bool(wanted & FASYNC))
         else:
             wanted ^= FASYNC  # open(2) alone sets it then, and it means nothing
     set_status_flags(file, wanted)
@@ -164,44 +164,6 @@ def write_hint(task: Task, inode: Inode, cmd: int, addr: int) -> int:
     return 0
 
 
-def owner(task: Task, file: File, cmd: int, arg: int) -> int:
-    """Who is signalled (fs/sigio.py)."""
-    owner = owner_of(file)
-    if cmd == F_GETOWN:
-        return -owner.pid if owner.kind == F_OWNER_PGRP else owner.pid
-    if cmd == F_GETSIG:
-        return owner.signal
-    if cmd == F_GETOWN_EX:
-        task.mem.write(arg, F_OWNER_EX.pack(owner.kind, owner.pid))
-        return 0
-    if cmd == F_SETSIG:
-        if arg > 64:
-            raise EINVAL
-        owner.signal = arg
-        return 0
-    if cmd == F_SETOWN_EX:
-        kind, pid = F_OWNER_EX.unpack(task.mem.read(arg, F_OWNER_EX.size))
-        if kind not in (F_OWNER_TID, F_OWNER_PID, F_OWNER_PGRP):
-            raise EINVAL
-    else:
-        number = int32(arg)
-        if number == -0x80000000:
-            raise EINVAL
-        kind, pid = (F_OWNER_PGRP, -number) if number < 0 else (F_OWNER_PID, number)
-    if pid and not _pid_exists(task, kind, pid):
-        raise ESRCH
-    owner.set(task, kind, pid)
-    return 0
-
-
-def _pid_exists(task: Task, kind: int, pid: int) -> bool:
-    """Whether some thread has the number, or some process group."""
-    kernel = task.kernel
-    if kernel.find_task(pid) is not None or kernel.find_zombie(pid) is not None:
-        return True
-    return kind == F_OWNER_PGRP and any(group.pgid() == pid for group in kernel.groups())
-
-
 # --- locks
 
 
@@ -234,7 +196,7 @@ async def record_lock(task: Task, file: File, cmd: int, addr: int) -> int:
     if ofd:
         locks.own_until_release(file)
     elif kind != F_UNLCK:
-        locks.posix_locked(task.fds, file.inode)
+        task.fds.mind(file.inode)  # POSIX locks go with the first close of any descriptor of the file
     return 0
 
 

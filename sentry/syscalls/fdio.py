@@ -6,6 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 from native import lib
 from sentry.abi.linux import (
+    EPOLLERR,
+    EPOLLHUP,
+    EPOLLIN,
     O_APPEND,
     O_NONBLOCK,
     RWF_APPEND,
@@ -40,6 +43,7 @@ from sentry.fs.hostfile import AT_POS, HostFile
 from sentry.fs.io import MAX_RW_COUNT, End, copy, read_iov, tell_moved, write_iov
 from sentry.fs.pipe import PipeEnd, send_sigpipe
 from sentry.kernel.sched import wait
+from sentry.net.socket import Socket
 from sentry.syscalls.declare import syscall
 from sentry.syscalls.kinds import (
     Addr,
@@ -64,7 +68,7 @@ if TYPE_CHECKING:
 
 FAST = "the file's data is the C core's and nothing has to wait"
 MAX_OFFSET = (1 << 63) - 1
-_U64 = (1 << 64) - 1
+ULONG_MAX = (1 << 64) - 1
 
 SpliceFlags = Annotated[
     int, flags(SPLICE_F_MOVE=1, SPLICE_F_NONBLOCK=2, SPLICE_F_MORE=4, SPLICE_F_GIFT=8)
@@ -204,7 +208,7 @@ def sys_readahead(task: Task, file: File, offset: Off, count: Size) -> None:
         raise EINVAL
 
 
-@syscall
+@syscall(fast="a regular file")
 def sys_fadvise64(task: Task, file: File, offset: Off, length: Off, advice: Advice) -> None:
     if file.inode.mode & S_IFMT == S_IFIFO:
         raise ESPIPE
@@ -267,7 +271,7 @@ async def send(task: Task, source: End, target: OpenFile, count: int) -> int:
     return await copy(task, source, End(target, None), count)
 
 
-@syscall
+@syscall(fast="two regular files of one file system that are open on the host")
 async def sys_copy_file_range(
     task: Task, source: UInt, off_in: Addr, target: UInt, off_out: Addr, count: Size, flags: UInt
 ) -> int:
@@ -281,7 +285,7 @@ async def sys_copy_file_range(
         raise EXDEV
     pos_in = file_in.pos if at_in is None else at_in
     pos_out = file_out.pos if at_out is None else at_out
-    if max(pos_in & _U64, pos_out & _U64) + count > _U64:  # the kernel adds as if they were unsigned
+    if any((pos & ULONG_MAX) + count > ULONG_MAX for pos in (pos_in, pos_out)):
         raise EOVERFLOW
     size = (await file_in.getattr()).size
     count = min(count, size - pos_in) if pos_in < size else 0
@@ -381,6 +385,8 @@ async def from_pipe(task: Task, source: PipeEnd, target: End, count: int, nonblo
 
 async def to_pipe(task: Task, source: End, target: PipeEnd, count: int, nonblock: bool) -> int:
     room = await pipe_room(task, target, nonblock)
+    if nonblock and isinstance(source.file, Socket) and not source.file.poll() & (EPOLLIN | EPOLLERR | EPOLLHUP):
+        raise EAGAIN  # of what is spliced from, only sockets mind the flag
     data = await source.read(task, min(count, room))
     return await target.write(task, data) if data else 0
 
@@ -391,7 +397,7 @@ async def pipe_room(task: Task, target: PipeEnd, nonblock: bool) -> int:
         if not target.pipe.count(0):
             send_sigpipe(task)
             raise EPIPE
-        room = target.pipe.capacity() - target.pipe.used()
+        room = target.pipe.room()
         if room:
             return room
         if nonblock or target.flags & O_NONBLOCK:

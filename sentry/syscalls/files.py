@@ -79,15 +79,17 @@ HandleFlags = Annotated[
 
 # --- opening
 
+OPENED = "for reading, of a file that is open on the host already; absent names"
 
-@syscall
+
+@syscall(fast=OPENED)
 async def sys_openat(task: Task, dirfd: DirFd, path: PathArg, flags: OpenFlags, mode: Mode) -> int:
     task.fds.check_room()
     file = await open_path(task, dirfd, path, flags, mode)
     return task.fds.install(file, bool(flags & O_CLOEXEC))
 
 
-@syscall
+@syscall(fast=OPENED)
 async def sys_open(task: Task, path: PathArg, flags: OpenFlags, mode: Mode) -> int:
     task.fds.check_room()
     file = await open_path(task, AT_FDCWD, path, flags, mode)

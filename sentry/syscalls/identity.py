@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from struct import Struct
-from typing import TYPE_CHECKING
+from struct import Struct, unpack
+from typing import TYPE_CHECKING, Any
 
-from sentry.abi.linux import CAP_SETGID, CAP_SETPCAP, CAP_SETUID
+from sentry.abi.linux import CAP_SETGID, CAP_SETPCAP, CAP_SETUID, PR_SET_PDEATHSIG
+from sentry.abi.x86_64 import NUMBERS
 from sentry.errors import EFAULT, EINVAL, EPERM, ESRCH
-from sentry.kernel.creds import ALL_CAPS, Credentials
+from sentry.kernel.creds import ALL_CAPS, SECBIT_KEEP_CAPS, Credentials, gains
+from sentry.kernel.rewrite import Rewritten
 from sentry.syscalls.declare import syscall
 from sentry.syscalls.kinds import Addr, Gid, Int, Uid
 
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
 
 KEEP = 0xFFFFFFFF  # -1: leave this id as it is
 NGROUPS_MAX = 65536
-SECBIT_NO_SETUID_FIXUP, SECBIT_KEEP_CAPS = 4, 16
+SECBIT_NO_SETUID_FIXUP = 4
 _FS_MASK = 1 << 0 | 1 << 1 | 1 << 2 | 1 << 3 | 1 << 4 | 1 << 9 | 1 << 27 | 1 << 32
 _CAP_V1, _CAP_V2, _CAP_V3 = 0x19980330, 0x20071026, 0x20080522
 _CAP_HEADER, _CAP_DATA = Struct("<Ii"), Struct("<III")
@@ -72,41 +74,56 @@ def _fixup(old: Credentials, new: Credentials) -> Credentials:
     return new._replace(cap_permitted=permitted, cap_effective=effective, cap_ambient=ambient)
 
 
-def _set_uids(task: Task, **ids: int) -> None:
+def _set_uids(task: Task, **ids: int) -> Any:
     """Change `uid`, `euid`, `suid`, `fsuid`, and the capabilities with them."""
     old = task.creds
     new = old._replace(**ids)  # type: ignore[arg-type]
-    task.set_creds(_fixup(old, new))
+    return _commit(task, _fixup(old, new))
+
+
+def _commit(task: Task, new: Credentials, result: int = 0) -> Any:
+    """The task has new credentials; the call gives `result`. Who becomes another hears no more of its parent's death
+    (PR_SET_PDEATHSIG). The host kernel tells of that: it is made to forget."""
+    if not task.parent_death_signal or not gains(task.creds, new):
+        task.set_creds(new)
+        return result
+
+    def forgotten(done: int) -> int:
+        if done:
+            return done  # a signal came first: the guest's call is made again
+        task.parent_death_signal = 0
+        task.set_creds(new)
+        return result
+
+    return Rewritten({0: PR_SET_PDEATHSIG, 1: 0}, nr=NUMBERS["prctl"], finish=forgotten)
 
 
 @syscall
-def sys_setuid(task: Task, uid: Uid) -> None:
+def sys_setuid(task: Task, uid: Uid) -> Any:
     if uid == KEEP:
         raise EINVAL
     creds = task.creds
     if creds.has_cap(CAP_SETUID):
-        _set_uids(task, uid=uid, euid=uid, suid=uid, fsuid=uid)
-    elif uid in (creds.uid, creds.suid):
-        _set_uids(task, euid=uid, fsuid=uid)
-    else:
-        raise EPERM
+        return _set_uids(task, uid=uid, euid=uid, suid=uid, fsuid=uid)
+    if uid in (creds.uid, creds.suid):
+        return _set_uids(task, euid=uid, fsuid=uid)
+    raise EPERM
 
 
 @syscall
-def sys_setgid(task: Task, gid: Gid) -> None:
+def sys_setgid(task: Task, gid: Gid) -> Any:
     if gid == KEEP:
         raise EINVAL
     creds = task.creds
     if creds.has_cap(CAP_SETGID):
-        task.set_creds(creds._replace(gid=gid, egid=gid, sgid=gid, fsgid=gid))
-    elif gid in (creds.gid, creds.sgid):
-        task.set_creds(creds._replace(egid=gid, fsgid=gid))
-    else:
-        raise EPERM
+        return _commit(task, creds._replace(gid=gid, egid=gid, sgid=gid, fsgid=gid))
+    if gid in (creds.gid, creds.sgid):
+        return _commit(task, creds._replace(egid=gid, fsgid=gid))
+    raise EPERM
 
 
 @syscall
-def sys_setreuid(task: Task, ruid: Uid, euid: Uid) -> None:
+def sys_setreuid(task: Task, ruid: Uid, euid: Uid) -> Any:
     creds = task.creds
     new_uid = creds.uid if ruid == KEEP else ruid
     new_euid = creds.euid if euid == KEEP else euid
@@ -116,11 +133,11 @@ def sys_setreuid(task: Task, ruid: Uid, euid: Uid) -> None:
         if euid != KEEP and euid not in (creds.uid, creds.euid, creds.suid):
             raise EPERM
     saved = new_euid if ruid != KEEP or (euid != KEEP and euid != creds.uid) else creds.suid
-    _set_uids(task, uid=new_uid, euid=new_euid, suid=saved, fsuid=new_euid)
+    return _set_uids(task, uid=new_uid, euid=new_euid, suid=saved, fsuid=new_euid)
 
 
 @syscall
-def sys_setregid(task: Task, rgid: Gid, egid: Gid) -> None:
+def sys_setregid(task: Task, rgid: Gid, egid: Gid) -> Any:
     creds = task.creds
     new_gid = creds.gid if rgid == KEEP else rgid
     new_egid = creds.egid if egid == KEEP else egid
@@ -130,17 +147,17 @@ def sys_setregid(task: Task, rgid: Gid, egid: Gid) -> None:
         if egid != KEEP and egid not in (creds.gid, creds.egid, creds.sgid):
             raise EPERM
     saved = new_egid if rgid != KEEP or (egid != KEEP and egid != creds.gid) else creds.sgid
-    task.set_creds(creds._replace(gid=new_gid, egid=new_egid, sgid=saved, fsgid=new_egid))
+    return _commit(task, creds._replace(gid=new_gid, egid=new_egid, sgid=saved, fsgid=new_egid))
 
 
 @syscall
-def sys_setresuid(task: Task, ruid: Uid, euid: Uid, suid: Uid) -> None:
+def sys_setresuid(task: Task, ruid: Uid, euid: Uid, suid: Uid) -> Any:
     creds = task.creds
     known = (creds.uid, creds.euid, creds.suid)
     if not creds.has_cap(CAP_SETUID) and any(uid != KEEP and uid not in known for uid in (ruid, euid, suid)):
         raise EPERM
     new_euid = creds.euid if euid == KEEP else euid
-    _set_uids(
+    return _set_uids(
         task,
         uid=creds.uid if ruid == KEEP else ruid,
         euid=new_euid,
@@ -150,24 +167,25 @@ def sys_setresuid(task: Task, ruid: Uid, euid: Uid, suid: Uid) -> None:
 
 
 @syscall
-def sys_setresgid(task: Task, rgid: Gid, egid: Gid, sgid: Gid) -> None:
+def sys_setresgid(task: Task, rgid: Gid, egid: Gid, sgid: Gid) -> Any:
     creds = task.creds
     known = (creds.gid, creds.egid, creds.sgid)
     if not creds.has_cap(CAP_SETGID) and any(gid != KEEP and gid not in known for gid in (rgid, egid, sgid)):
         raise EPERM
     new_egid = creds.egid if egid == KEEP else egid
-    task.set_creds(
+    return _commit(
+        task,
         creds._replace(
             gid=creds.gid if rgid == KEEP else rgid,
             egid=new_egid,
             sgid=creds.sgid if sgid == KEEP else sgid,
             fsgid=new_egid,
-        )
+        ),
     )
 
 
 @syscall
-def sys_setfsuid(task: Task, fsuid: Uid) -> int:
+def sys_setfsuid(task: Task, fsuid: Uid) -> Any:
     creds = task.creds
     known = (creds.uid, creds.euid, creds.suid, creds.fsuid)
     if fsuid != KEEP and (fsuid in known or creds.has_cap(CAP_SETUID)):
@@ -176,16 +194,16 @@ def sys_setfsuid(task: Task, fsuid: Uid) -> int:
             effective &= ~_FS_MASK
         elif creds.fsuid != 0 and fsuid == 0:
             effective |= creds.cap_permitted & _FS_MASK
-        task.set_creds(creds._replace(fsuid=fsuid, cap_effective=effective))
+        return _commit(task, creds._replace(fsuid=fsuid, cap_effective=effective), creds.fsuid)
     return creds.fsuid
 
 
 @syscall
-def sys_setfsgid(task: Task, fsgid: Gid) -> int:
+def sys_setfsgid(task: Task, fsgid: Gid) -> Any:
     creds = task.creds
     known = (creds.gid, creds.egid, creds.sgid, creds.fsgid)
     if fsgid != KEEP and (fsgid in known or creds.has_cap(CAP_SETGID)):
-        task.set_creds(creds._replace(fsgid=fsgid))
+        return _commit(task, creds._replace(fsgid=fsgid), creds.fsgid)
     return creds.fsgid
 
 
@@ -207,12 +225,10 @@ def sys_setgroups(task: Task, size: Int, groups: Addr) -> None:
         raise EPERM
     if not 0 <= size <= NGROUPS_MAX:
         raise EINVAL
-    raw = task.mem.read(groups, size * 4)
-    task.set_creds(
-        task.creds._replace(
-            groups=tuple(sorted(int.from_bytes(raw[at : at + 4], "little") for at in range(0, size * 4, 4)))
-        )
-    )
+    chosen = sorted(unpack(f"<{size}I", task.mem.read(groups, size * 4)))
+    if KEEP in chosen:
+        raise EINVAL
+    task.set_creds(task.creds._replace(groups=tuple(chosen)))
 
 
 def _cap_header(task: Task, header: int) -> tuple[int, int]:

@@ -15,10 +15,12 @@ from sentry.abi.linux import (
     FIGETBSZ,
     FIOASYNC,
     FIOCLEX,
+    FIOGETOWN,
     FIONBIO,
     FIONCLEX,
     FIONREAD,
     FIOQSIZE,
+    FIOSETOWN,
     FITHAW,
     FS_IOC_FIEMAP,
     O_NONBLOCK,
@@ -27,9 +29,12 @@ from sentry.abi.linux import (
     S_IFLNK,
     S_IFMT,
     S_IFREG,
+    S_IFSOCK,
+    SIOCGPGRP,
+    SIOCSPGRP,
 )
 from sentry.errors import EBADF, EINVAL, ENOTTY, EOPNOTSUPP, EPERM, EXDEV
-from sentry.fs.sigio import set_async
+from sentry.kernel import sigio
 from sentry.kernel.fdtable import set_status_flags
 from sentry.syscalls.declare import syscall
 from sentry.syscalls.fdio import check_regular
@@ -39,6 +44,8 @@ from sentry.syscalls.kinds import Fd, UInt, ULong, int64, open_file
 if TYPE_CHECKING:
     from sentry.kernel.task import Task
     from sentry.vfs.file import File
+
+_SOCKET_OWNER = frozenset((FIOSETOWN, SIOCSPGRP, FIOGETOWN, SIOCGPGRP))
 
 
 @syscall(fast=FAST, partial="no FIEMAP, FIDEDUPERANGE, FS_IOC_SETFLAGS or file system of its own kind of ioctl")
@@ -58,9 +65,13 @@ async def sys_ioctl(task: Task, fd: Fd, cmd: UInt, arg: ULong) -> int:
         if bool(on) != bool(file.flags & FASYNC):
             if not file.async_io:
                 raise ENOTTY
-            set_async(task, fd, file, bool(on))
+            sigio.switch(task, file, fd, bool(on))
+            set_status_flags(file, file.flags ^ FASYNC)
         return 0
     kind = file.inode.mode & S_IFMT
+    if cmd in _SOCKET_OWNER and kind == S_IFSOCK:
+        sigio.ioctl(task, file, cmd, arg)
+        return 0
     if cmd == FIONREAD and kind == S_IFREG:
         left = (await file.getattr()).size - file.pos
         task.mem.write_u32(arg, left & 0xFFFFFFFF)

@@ -6,6 +6,7 @@ natively. Mappings of regular files are usually answered in C the same way (nati
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 from sentry.abi.linux import (
@@ -50,9 +51,15 @@ def sys_mmap(task: Task, addr: Addr, length: Size, prot: Prot, flags: MapFlags, 
         raise EACCES
     if kind != MAP_PRIVATE and prot & PROT_WRITE and not file.writable:
         raise EACCES
-    if file.path is not None and prot & PROT_EXEC and file.path.mount.flags & MS_NOEXEC:
+    is_noexec = file.path is not None and bool(file.path.mount.flags & MS_NOEXEC)
+    if is_noexec and prot & PROT_EXEC:
         raise EPERM
     host_fd = file.mapping()
     remember(host_fd, file.path)
-    task.fds.inject(task.kernel.call_id, fd, host_fd)
+    never_code = file.inode.noexec_fd(file.writable) if is_noexec else -1  # mprotect(2) is the host kernel's
+    try:
+        task.fds.inject(task.kernel.call_id, fd, host_fd if never_code < 0 else never_code)
+    finally:
+        if never_code >= 0:
+            os.close(never_code)
     return CONTINUE

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 from sentry.abi.linux import (
     CAP_FOWNER,
-    CAP_SYS_RESOURCE,
+    NOTIFY_COOKIE_LEN,
     NSIG,
     O_ACCMODE,
-    O_CLOEXEC,
     O_CREAT,
     O_EXCL,
     O_NONBLOCK,
@@ -29,12 +28,14 @@ from sentry.errors import (
     EMSGSIZE,
     ENAMETOOLONG,
     ENOENT,
-    ENOSYS,
+    ENOTSOCK,
     EPERM,
     ETIMEDOUT,
 )
-from sentry.fs.mqueue import PRIO_MAX, MqueueFile, Notify, queues_of
+from sentry.fs.mqueue import PRIO_MAX, BySignal, ByThread, MqueueFile, Notify, queues_of
 from sentry.kernel.sched import sched, wait
+from sentry.net.netlink import NetlinkSocket
+from sentry.net.socket import Socket
 from sentry.syscalls.declare import syscall
 from sentry.syscalls.kinds import Addr, Int, Mode, OpenFlags, Size, TimespecPtr, UInt, cstring
 from sentry.vfs.perm import MAY_READ, MAY_WRITE, allowed
@@ -54,7 +55,7 @@ def _checked(name: bytes) -> bytes:
     """libc takes the leading slash off."""
     if not name:
         raise ENOENT
-    if b"/" in name:
+    if b"/" in name or name in (b".", b".."):
         raise EACCES
     if len(name) > NAME_MAX:
         raise ENAMETOOLONG
@@ -64,26 +65,26 @@ def _checked(name: bytes) -> bytes:
 @syscall
 def sys_mq_open(task: Task, name: Name, oflag: OpenFlags, mode: Mode, attr: Addr) -> int:
     sizes = None
-    if attr and oflag & O_CREAT:
+    if attr:
         _, most, size, _ = _ATTR.unpack(task.mem.read(attr, _ATTR.size))
         sizes = most, size
-    if oflag & O_ACCMODE == 3:
-        raise EINVAL
+    task.fds.check_room()
     name = _checked(name)
     queues = queues_of(task.kernel)
     queue = queues.by_name.get(name)
     if queue is None:
         if not oflag & O_CREAT:
             raise ENOENT
-        admin = task.creds.has_cap(CAP_SYS_RESOURCE)
-        queue = queues.create(task, name, mode & ~task.fs.umask & 0o777, sizes, admin)
+        creds = task.creds
+        queue = queues.create(task, name, mode & ~task.fs.umask, sizes, (creds.fsuid, creds.fsgid))
     else:
         if oflag & O_CREAT and oflag & O_EXCL:
             raise EEXIST
+        if oflag & O_ACCMODE == O_ACCMODE:
+            raise EINVAL
         if not allowed(task, queue, _ACCESS[oflag & O_ACCMODE]):
             raise EACCES
-    file = MqueueFile(queue, None, oflag & (O_ACCMODE | O_NONBLOCK))
-    return task.fds.install(file, bool(oflag & O_CLOEXEC))
+    return task.fds.install(MqueueFile(queue, None, oflag & (O_ACCMODE | O_NONBLOCK)), cloexec=True)
 
 
 @syscall
@@ -95,8 +96,7 @@ def sys_mq_unlink(task: Task, name: Name) -> None:
     creds = task.creds
     if creds.fsuid not in (queue.uid, queues.root.uid) and not creds.has_cap(CAP_FOWNER):
         raise EPERM
-    del queues.by_name[name]
-    queue.nlink = 0
+    queues.remove(name)
 
 
 def _queue_file(task: Task, fd: int) -> MqueueFile:
@@ -166,17 +166,30 @@ async def _wait(file: MqueueFile, deadline_ns: int | None) -> None:
     await wait(file.inode.queue, deadline_ns=deadline_ns)
 
 
-@syscall(partial="no SIGEV_THREAD, which libc makes of a netlink socket")
+@syscall
 def sys_mq_notify(task: Task, mqdes: Int, event: Addr) -> None:
-    notify = None
-    if event:
-        value, signo, how = _SIGEVENT.unpack(task.mem.read(event, _SIGEVENT.size))
-        if how == SIGEV_THREAD:
-            raise ENOSYS
-        if how not in (SIGEV_NONE, SIGEV_SIGNAL) or (how == SIGEV_SIGNAL and not 0 < signo < NSIG):
-            raise EINVAL
-        notify = Notify(task.group, signo if how == SIGEV_SIGNAL else 0, value)
+    notify = _asked(task, event) if event else None
     _queue_file(task, mqdes).inode.set_notify(task, notify)
+
+
+def _asked(task: Task, event: int) -> Notify:
+    """What a struct sigevent asks for."""
+    value, signo, how = _SIGEVENT.unpack(task.mem.read(event, _SIGEVENT.size))
+    if how == SIGEV_NONE:
+        return Notify(task)
+    if how == SIGEV_SIGNAL:
+        if not 0 <= signo < NSIG:
+            raise EINVAL
+        return BySignal(task, signo, value)
+    if how != SIGEV_THREAD:
+        raise EINVAL
+    cookie = task.mem.read(value, NOTIFY_COOKIE_LEN)
+    file = task.fds.get(signo)
+    if not isinstance(file, Socket):
+        raise ENOTSOCK
+    if not isinstance(file, NetlinkSocket):
+        raise EINVAL
+    return ByThread(task, file, cookie)
 
 
 @syscall

@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import Annotated
 
 from sentry.abi import linux
-from sentry.errors import EINVAL, ENOSYS, EPERM
+from sentry.errors import EINVAL, ENOSYS, EOPNOTSUPP, EPERM
 from sentry.syscalls.declare import any_of, arg_in, masked, native, refuse
 from sentry.syscalls.kinds import (
     Addr,
@@ -139,7 +139,6 @@ native("rt_sigprocmask", How, Addr, Addr, Size, why=OWN_SIGNALS)
 native("rt_sigreturn", why="restores the registers which the host kernel saved")
 native("rt_sigpending", Addr, Size, why=OWN_SIGNALS)
 native("rt_sigsuspend", Addr, Size, why=OWN_SIGNALS)
-native("rt_sigtimedwait", Addr, Addr, TimespecPtr, Size, why=OWN_SIGNALS)
 native("sigaltstack", Addr, Addr, why=OWN_SIGNALS)
 native("pause", why=OWN_SIGNALS)
 native("restart_syscall", why="the host kernel issues it to resume a sleep which it answered itself")
@@ -185,12 +184,10 @@ native(
 
 # --- time
 
-# A negative clock id is a CPU clock of some pid (low two bits 0 to 2) or a clock behind a descriptor (3).
+# A negative clock id is a CPU clock of some pid, or if its low three bits are 3 a clock behind a descriptor.
 CLOCK_WITHOUT_FD = any_of(
     masked(0, 0x8000_0000, 0, "clock id is not negative"),
-    masked(0, 3, 0, "a CPU clock by pid"),
-    masked(0, 3, 1, "a CPU clock by pid"),
-    masked(0, 3, 2, "a CPU clock by pid"),
+    arg_in(0, set(range(8)) - {3}, "a CPU clock by pid", mask=7),
 )
 CLOCK_WITHOUT_FD.text = "the clock is not one behind a descriptor"
 CLOCKS = "reads the host's clocks, which the guest shares"
@@ -212,7 +209,7 @@ native(
     Addr,
     when=CLOCK_WITHOUT_FD,
     why="sleeps",
-    otherwise=EINVAL,
+    otherwise=EOPNOTSUPP,
 )
 native("alarm", UInt, why=OWN_TIMERS)
 native("setitimer", Which, Addr, Addr, why=OWN_TIMERS)

@@ -27,14 +27,13 @@ from sentry.syscalls.declare import syscall
 from sentry.syscalls.kinds import Addr, Dev, DirFd, FileMode, Int, Mode, PathArg, flags
 from sentry.vfs import namespace
 from sentry.vfs.mount import Path, anonymous_path
+from sentry.vfs.names import KNOWN, real_user
 from sentry.vfs.perm import MAY_EXEC, MAY_WRITE, check
 from sentry.vfs.walk import resolve
 
 if TYPE_CHECKING:
     from sentry.kernel.creds import Credentials
     from sentry.kernel.task import Task
-
-SECBIT_NO_SETUID_FIXUP = 4
 
 AccessMode = Annotated[int, flags(F_OK=0, R_OK=4, W_OK=2, X_OK=1)]
 AccessFlags = Annotated[
@@ -78,15 +77,9 @@ class _As:
 
 
 def _as_real_user(task: Task) -> Task:
-    """access(2) asks for the real ids; root's real id brings the permitted capabilities along."""
-    creds = task.creds
-    capabilities = creds.cap_effective
-    if not creds.securebits & SECBIT_NO_SETUID_FIXUP:
-        capabilities = creds.cap_permitted if creds.uid == 0 else 0
-    if creds.uid == creds.fsuid and creds.gid == creds.fsgid and capabilities == creds.cap_effective:
-        return task
-    real = creds._replace(fsuid=creds.uid, fsgid=creds.gid, cap_effective=capabilities)
-    return _As(task, real)  # type: ignore[return-value]
+    """access(2) asks for the real ids."""
+    real = real_user(task.creds)
+    return task if real is task.creds else _As(task, real)  # type: ignore[return-value]
 
 
 async def access(task: Task, dirfd: int, path: bytes, mode: int, flags: int) -> None:
@@ -104,17 +97,17 @@ async def access(task: Task, dirfd: int, path: bytes, mode: int, flags: int) -> 
         raise EROFS
 
 
-@syscall
+@syscall(fast=KNOWN)
 async def sys_access(task: Task, path: PathArg, mode: AccessMode) -> None:
     await access(task, AT_FDCWD, path, mode, 0)
 
 
-@syscall
+@syscall(fast=KNOWN)
 async def sys_faccessat(task: Task, dirfd: DirFd, path: PathArg, mode: AccessMode) -> None:
     await access(task, dirfd, path, mode, 0)
 
 
-@syscall
+@syscall(fast=KNOWN)
 async def sys_faccessat2(
     task: Task, dirfd: DirFd, path: PathArg, mode: AccessMode, flags: AccessFlags
 ) -> None:
@@ -124,12 +117,12 @@ async def sys_faccessat2(
 # --- readlink(2)
 
 
-@syscall
+@syscall(fast=KNOWN)
 async def sys_readlink(task: Task, path: PathArg, buffer: Addr, size: Int) -> int:
     return await readlink(task, AT_FDCWD, path, buffer, size)
 
 
-@syscall
+@syscall(fast=KNOWN)
 async def sys_readlinkat(task: Task, dirfd: DirFd, path: PathArg, buffer: Addr, size: Int) -> int:
     return await readlink(task, dirfd, path, buffer, size)
 

@@ -7,6 +7,7 @@ from struct import Struct
 from typing import TYPE_CHECKING, Annotated
 
 from sentry.abi.linux import (
+    CAP_WAKE_ALARM,
     EPOLL_CLOEXEC,
     EPOLL_CTL_ADD,
     EPOLL_CTL_DEL,
@@ -34,8 +35,9 @@ from sentry.abi.linux import (
 from sentry.abi.x86_64 import EPOLL_EVENT, ITIMERSPEC, POLLFD, TASK_SIZE, TIMESPEC, TIMEVAL
 from sentry.errors import EBADF, EFAULT, EINVAL, EPERM
 from sentry.fs.epoll import Epoll, can_poll
-from sentry.fs.timerfd import CLOCKS, TimerFd
+from sentry.fs.timerfd import ALARM_CLOCKS, CLOCKS, TimerFd
 from sentry.kernel.fdtable import hold, unhold
+from sentry.kernel.rewrite import MadeFirst, Rewritten
 from sentry.kernel.sched import WaitQueue, sched, wait
 from sentry.syscalls.declare import Restart, syscall
 from sentry.syscalls.kinds import Addr, ClockId, Fd, Int, Size, UInt, flags
@@ -121,6 +123,9 @@ async def wait_for_any(
             await let_signals_in(task, mask)
         return 0
     files = {file for file, _ in watched if file is not None}
+    for file in files:
+        if (first := file.to_wait(task)) is not None:
+            raise MadeFirst(first)
     queues: set[WaitQueue] = {file.wait_queue for file in files}
     for file in files:
         hold(file)  # closed meanwhile, they stay open until we are done
@@ -138,8 +143,7 @@ async def wait_for_any(
 
 async def let_signals_in(task: Task, mask: int) -> None:
     """Linux delivers a signal that `mask` unblocks even to a call that does not wait."""
-    status = task.kernel.pids.status(task.host_tid)
-    if (int(status.get(b"SigPnd", b"0"), 16) | int(status.get(b"ShdPnd", b"0"), 16)) & ~mask:
+    if task.kernel.pids.pending(task.host_tid) & ~mask:
         # The wait under the mask meets the signal; an ignored one does not end it.
         await wait(deadline_ns=sched().now_ns() + SIGNAL_COMES_NS)
 
@@ -201,7 +205,7 @@ async def do_select(
     """`sets` are the addresses of the three bit maps, 0 for none."""
     if n < 0:
         raise EINVAL
-    n = min(n, max(64, task.group.rlimits.get(RLIMIT_NOFILE)[0]))
+    n = min(n, task.fds.size)  # what lies beyond the table is not looked at
     size = (n + 63) // 64 * 8
     bits = (1 << n) - 1
     asked = [int.from_bytes(task.mem.read(addr, size), "little") & bits if addr else 0 for addr in sets]
@@ -280,7 +284,7 @@ def sys_epoll_create(task: Task, size: Int) -> int:
 
 
 @syscall
-def sys_epoll_ctl(task: Task, epfd: Fd, operation: Int, fd: Fd, event: Addr) -> None:
+def sys_epoll_ctl(task: Task, epfd: Fd, operation: Int, fd: Fd, event: Addr) -> Rewritten | None:
     events = data = 0
     if operation != EPOLL_CTL_DEL:
         events, data = EPOLL_EVENT.unpack(task.mem.read(event, EPOLL_EVENT.size))
@@ -291,6 +295,8 @@ def sys_epoll_ctl(task: Task, epfd: Fd, operation: Int, fd: Fd, event: Addr) -> 
     if not isinstance(epoll, Epoll):
         raise EINVAL if can_poll(file) else EPERM
     if operation == EPOLL_CTL_ADD:
+        if (first := file.to_wait(task)) is not None:
+            return first
         epoll.add(fd, file, events, data)
     elif operation == EPOLL_CTL_MOD:
         epoll.modify(fd, file, events, data)
@@ -298,6 +304,7 @@ def sys_epoll_ctl(task: Task, epfd: Fd, operation: Int, fd: Fd, event: Addr) -> 
         epoll.delete(fd, file)
     else:
         raise EINVAL
+    return None
 
 
 async def do_epoll_wait(epoll: Epoll, task: Task, events: int, limit: int, deadline_ns: int | None) -> int:
@@ -316,14 +323,14 @@ async def do_epoll_wait(epoll: Epoll, task: Task, events: int, limit: int, deadl
 
 
 def epoll_at(task: Task, fd: int, events: int, limit: int) -> Epoll:
-    """ep_check_params(): the count, the address, the descriptor, in this order."""
+    """The descriptor, then ep_check_params(): the count, the address, its kind."""
+    file = task.fds.get(fd)
+    if file.flags & O_PATH:
+        raise EBADF
     if not 0 < limit <= EPOLL_MAX_EVENTS:
         raise EINVAL
     if events + limit * EPOLL_EVENT.size > TASK_SIZE:
         raise EFAULT
-    file = task.fds.get(fd)
-    if file.flags & O_PATH:
-        raise EBADF
     if not isinstance(file, Epoll):
         raise EINVAL
     return file
@@ -367,6 +374,8 @@ SettimeFlags = Annotated[
 def sys_timerfd_create(task: Task, clock: ClockId, flags: TimerFlags) -> int:
     if clock not in CLOCKS:
         raise EINVAL
+    if clock in ALARM_CLOCKS and not task.creds.has_cap(CAP_WAKE_ALARM):
+        raise EPERM
     return task.fds.install(TimerFd(clock, flags & TFD_NONBLOCK), bool(flags & TFD_CLOEXEC))
 
 
@@ -377,8 +386,7 @@ def sys_timerfd_settime(task: Task, fd: Fd, flags: SettimeFlags, new: Addr, old:
         if seconds < 0 or not 0 <= nanoseconds < NSEC:
             raise EINVAL
     timer = timer_file(task, fd)
-    absolute = bool(flags & TFD_TIMER_ABSTIME)
-    before = timer.settime(v_sec * NSEC + v_nsec, i_sec * NSEC + i_nsec, absolute)
+    before = timer.settime(v_sec * NSEC + v_nsec, i_sec * NSEC + i_nsec, flags)
     if old:
         write_itimerspec(task, old, *before)
 

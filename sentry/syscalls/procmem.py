@@ -43,7 +43,7 @@ def sys_process_vm_readv(
     task: Task, pid: Pid, local: Addr, local_count: ULong, remote: Addr, remote_count: ULong, flags: ULong
 ) -> int:
     ours, theirs = _vectors(task, local, local_count, remote, remote_count, flags)
-    return _copy(_target(task, pid), theirs, task, ours) if ours else 0
+    return _copy(_reached(task, pid), theirs, task, ours) if ours and theirs else 0
 
 
 @syscall
@@ -51,7 +51,14 @@ def sys_process_vm_writev(
     task: Task, pid: Pid, local: Addr, local_count: ULong, remote: Addr, remote_count: ULong, flags: ULong
 ) -> int:
     ours, theirs = _vectors(task, local, local_count, remote, remote_count, flags)
-    return _copy(task, ours, _target(task, pid), theirs) if ours else 0
+    return _copy(task, ours, _reached(task, pid), theirs) if ours and theirs else 0
+
+
+def _reached(task: Task, pid: int) -> Task:
+    """Here 0 is nobody."""
+    if not pid:
+        raise ESRCH
+    return _target(task, pid)
 
 
 def _vectors(

@@ -75,7 +75,7 @@ def sys_ptrace(task: Task, request: Request, pid: Pid, addr: Addr, data: ULong) 
     if tracee is None or tracee.tracer is not task:
         raise ESRCH
     if request == L.PTRACE_KILL:
-        task.kernel.platform.signal(target.group.host_tgid, 0, L.SIGKILL, 0, 0, 0, 0)
+        task.kernel.platform.signal(target.group.host_tgid, 0, L.SIGKILL, 0)
         return 0
     if request == L.PTRACE_INTERRUPT:
         if not tracee.seized:

@@ -1,43 +1,40 @@
-"""Priorities and CPUs: getpriority(2), sched_setscheduler(2), sched_setaffinity(2), ioprio_set(2).
+"""Scheduling policies and CPUs: sched_setscheduler(2), sched_setattr(2), sched_setaffinity(2).
 
-Niceness and CPU masks are applied to the guest's host threads; only the ordinary scheduling policies exist.
+Policies and CPU masks are those of the guest's host threads, so that children inherit them. Guests have the ordinary
+policies only: a real-time one would let them starve the host.
 """
 
 from __future__ import annotations
 
 import os
 from struct import Struct
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 from sentry.abi.linux import (
-    CAP_SYS_ADMIN,
     CAP_SYS_NICE,
-    IOPRIO_CLASS_BE,
-    IOPRIO_CLASS_IDLE,
-    IOPRIO_CLASS_NONE,
-    IOPRIO_CLASS_RT,
-    IOPRIO_CLASS_SHIFT,
-    PRIO_PGRP,
-    PRIO_PROCESS,
-    PRIO_USER,
-    RLIMIT_NICE,
+    RLIMIT_RTPRIO,
     SCHED_BATCH,
     SCHED_DEADLINE,
     SCHED_FIFO,
+    SCHED_FLAG_ALL,
+    SCHED_FLAG_KEEP_PARAMS,
+    SCHED_FLAG_KEEP_POLICY,
+    SCHED_FLAG_RESET_ON_FORK,
+    SCHED_FLAG_UTIL_CLAMP,
     SCHED_IDLE,
     SCHED_NORMAL,
     SCHED_RESET_ON_FORK,
     SCHED_RR,
 )
 from sentry.abi.x86_64 import TIMESPEC
-from sentry.errors import E2BIG, EACCES, EINVAL, EPERM, ESRCH, from_host
+from sentry.errors import E2BIG, EINVAL, EOPNOTSUPP, EPERM, ESRCH, from_host
 from sentry.syscalls.declare import syscall
-from sentry.syscalls.kinds import Addr, Int, Pid, UInt, choice
+from sentry.syscalls.kinds import Addr, Pid, UInt, choice
+from sentry.syscalls.priority import NICE_MAX, NICE_MIN, may_command, may_renice, nice_of, policy_of, set_nice
 
 if TYPE_CHECKING:
     from sentry.kernel.task import Task
 
-Which = Annotated[int, choice(strict=False, PRIO_PROCESS=0, PRIO_PGRP=1, PRIO_USER=2)]
 Policy = Annotated[
     int,
     choice(
@@ -46,103 +43,52 @@ Policy = Annotated[
 ]
 
 _INT = Struct("<i")
-_ATTR = Struct("<IIQiIQQQ")  # struct sched_attr, version 0: 48 bytes
+_ATTR = Struct("<IIQiIQQQII")  # struct sched_attr, version 1
+_ATTR_SIZE_0 = 48
 _REALTIME = (SCHED_FIFO, SCHED_RR)
 _ORDINARY = (SCHED_NORMAL, SCHED_BATCH, SCHED_IDLE)
-RR_SLICE_NS = 100_000_000
+_KNOWN = (*_REALTIME, *_ORDINARY, SCHED_DEADLINE)
+PRIORITY_MAX = 99
 NORMAL_SLICE_NS = 4_000_000
-NICE_MIN, NICE_MAX = -20, 19
-
-# --- niceness
-
-
-@syscall
-def sys_getpriority(task: Task, which: Which, who: Int) -> int:
-    """The raw result is 20 - nice, so that it is never negative."""
-    nices = [_nice(each) for each in _chosen(task, which, who)]
-    if not nices:
-        raise ESRCH
-    return 20 - min(nices)
-
-
-@syscall
-def sys_setpriority(task: Task, which: Which, who: Int, nice: Int) -> None:
-    nice = max(NICE_MIN, min(nice, NICE_MAX))
-    chosen = _chosen(task, which, who)
-    if not chosen:
-        raise ESRCH
-    error: type[EPERM | EACCES] | None = None
-    for each in chosen:
-        error = _set_nice(task, each, nice) or error
-    if error is not None:
-        raise error
-
-
-def _chosen(task: Task, which: int, who: int) -> list[Task]:
-    """The threads which the two arguments name."""
-    kernel = task.kernel
-    if which == PRIO_PROCESS:
-        one = task if who == 0 else kernel.find_task(who)
-        return [] if one is None else [one]
-    if which == PRIO_PGRP:
-        pgid = who or task.group.pgid()
-        return [each for group in kernel.groups() if group.pgid() == pgid for each in group.threads()]
-    if which == PRIO_USER:
-        uid = who or task.creds.uid
-        return [each for group in kernel.groups() for each in group.threads() if each.creds.uid == uid]
-    raise EINVAL
-
-
-def _nice(target: Task) -> int:
-    try:
-        return os.getpriority(os.PRIO_PROCESS, target.host_tid)
-    except OSError:
-        return 0
-
-
-def _set_nice(task: Task, target: Task, nice: int) -> type[EPERM | EACCES] | None:
-    """set_one_prio: the error, if any."""
-    mine, theirs = task.creds, target.creds
-    capable = mine.has_cap(CAP_SYS_NICE)
-    if mine.euid not in (theirs.uid, theirs.euid) and not capable:
-        return EPERM
-    if nice < _nice(target) and not capable:
-        if 20 - nice > task.group.rlimits.get(RLIMIT_NICE)[0]:
-            return EACCES
-    try:
-        os.setpriority(os.PRIO_PROCESS, target.host_tid, nice)
-    except OSError:
-        return EACCES
-    return None
-
+ORDINARY_ONLY = "ordinary policies only"
 
 # --- policies
 
 
-@syscall(partial="ordinary policies only, and they make no difference")
-def sys_sched_setscheduler(task: Task, pid: Pid, policy: Policy, param: Addr) -> int:
+class Wanted(NamedTuple):
+    """struct sched_attr. No `policy`: it stays; no `nice`: that stays."""
+
+    policy: int | None
+    flags: int = 0
+    nice: int | None = None
+    priority: int = 0
+    runtime: int = 0
+    deadline: int = 0
+    period: int = 0
+
+
+@syscall(partial=ORDINARY_ONLY)
+def sys_sched_setscheduler(task: Task, pid: Pid, policy: Policy, param: Addr) -> None:
     if policy < 0 or not param or pid < 0:
         raise EINVAL
     priority = _INT.unpack(task.mem.read(param, 4))[0]
-    _set_policy(task, _target(task, pid), policy, priority)
-    return 0
+    flags = SCHED_FLAG_RESET_ON_FORK if policy & SCHED_RESET_ON_FORK else 0
+    _set(task, _target(task, pid), Wanted(policy & ~SCHED_RESET_ON_FORK, flags, priority=priority))
 
 
-@syscall(partial="ordinary policies only")
-def sys_sched_setparam(task: Task, pid: Pid, param: Addr) -> int:
+@syscall(partial=ORDINARY_ONLY)
+def sys_sched_setparam(task: Task, pid: Pid, param: Addr) -> None:
     if not param or pid < 0:
         raise EINVAL
     priority = _INT.unpack(task.mem.read(param, 4))[0]
-    _set_policy(task, _target(task, pid), SCHED_NORMAL, priority)
-    return 0
+    _set(task, _target(task, pid), Wanted(None, priority=priority))
 
 
 @syscall
 def sys_sched_getscheduler(task: Task, pid: Pid) -> int:
     if pid < 0:
         raise EINVAL
-    _target(task, pid)
-    return SCHED_NORMAL
+    return policy_of(_target(task, pid))
 
 
 @syscall
@@ -153,35 +99,53 @@ def sys_sched_getparam(task: Task, pid: Pid, param: Addr) -> None:
     task.mem.write(param, _INT.pack(0))
 
 
-@syscall(partial="ordinary policies only")
+@syscall(partial=ORDINARY_ONLY)
 def sys_sched_setattr(task: Task, pid: Pid, attr: Addr, flags: UInt) -> None:
     if not attr or pid < 0 or flags:
         raise EINVAL
-    size = task.mem.read_u32(attr)
-    if size and size < _ATTR.size:
+    wanted = _read_attr(task, attr)
+    target = _target(task, pid)
+    if wanted.flags & SCHED_FLAG_KEEP_POLICY:
+        wanted = wanted._replace(policy=None)
+    if wanted.flags & SCHED_FLAG_KEEP_PARAMS:
+        wanted = wanted._replace(nice=None, priority=0)
+    _set(task, target, wanted)
+
+
+def _read_attr(task: Task, attr: int) -> Wanted:
+    """sched_copy_attr: an older or newer structure is taken, if what we do not know is zero."""
+    size = task.mem.read_u32(attr) or _ATTR_SIZE_0
+    data = b""
+    if _ATTR_SIZE_0 <= size <= 4096:
+        data = task.mem.read(attr, size)
+    if not data or any(data[_ATTR.size :]):
         task.mem.write_u32(attr, _ATTR.size)
         raise E2BIG
-    _, policy, _, nice, priority, _, _, _ = _ATTR.unpack(task.mem.read(attr, _ATTR.size))
-    target = _target(task, pid)
-    _set_policy(task, target, policy, priority)
-    error = _set_nice(task, target, max(NICE_MIN, min(nice, NICE_MAX)))
-    if error is not None:
-        raise EPERM
+    _, policy, flags, nice, priority, runtime, deadline, period, _, _ = _ATTR.unpack(
+        data[: _ATTR.size].ljust(_ATTR.size, b"\0")
+    )
+    if (flags & SCHED_FLAG_UTIL_CLAMP and size < _ATTR.size) or policy >= 1 << 31:
+        raise EINVAL
+    return Wanted(policy, flags, max(NICE_MIN, min(nice, NICE_MAX)), priority, runtime, deadline, period)
 
 
 @syscall
 def sys_sched_getattr(task: Task, pid: Pid, attr: Addr, size: UInt, flags: UInt) -> None:
-    if not attr or pid < 0 or flags or not _ATTR.size <= size <= 4096:
+    if not attr or pid < 0 or flags or not _ATTR_SIZE_0 <= size <= 4096:
         raise EINVAL
     target = _target(task, pid)
-    task.mem.write(attr, _ATTR.pack(_ATTR.size, SCHED_NORMAL, 0, _nice(target), 0, 0, 0, 0))
+    now = policy_of(target)
+    shown = min(size, _ATTR.size)
+    reset = SCHED_FLAG_RESET_ON_FORK if now & SCHED_RESET_ON_FORK else 0
+    packed = _ATTR.pack(shown, now & ~SCHED_RESET_ON_FORK, reset, nice_of(target), 0, 0, 0, 0, 0, 0)
+    task.mem.write(attr, packed[:shown])
 
 
 @syscall
 def sys_sched_get_priority_max(task: Task, policy: Policy) -> int:
     if policy in _REALTIME:
-        return 99
-    if policy in _ORDINARY or policy == SCHED_DEADLINE:
+        return PRIORITY_MAX
+    if policy in _KNOWN:
         return 0
     raise EINVAL
 
@@ -190,7 +154,7 @@ def sys_sched_get_priority_max(task: Task, policy: Policy) -> int:
 def sys_sched_get_priority_min(task: Task, policy: Policy) -> int:
     if policy in _REALTIME:
         return 1
-    if policy in _ORDINARY or policy == SCHED_DEADLINE:
+    if policy in _KNOWN:
         return 0
     raise EINVAL
 
@@ -212,19 +176,58 @@ def _target(task: Task, pid: int) -> Task:
     return found
 
 
-def _set_policy(task: Task, target: Task, policy: int, priority: int) -> None:
-    policy &= ~SCHED_RESET_ON_FORK
-    if policy in _REALTIME:
-        if not 1 <= priority <= 99:
-            raise EINVAL
-        raise EPERM("real-time policies would let a guest starve the host")
-    if policy == SCHED_DEADLINE:
-        raise EPERM
-    if policy not in _ORDINARY or priority:
+def _set(task: Task, target: Task, wanted: Wanted) -> None:
+    """__sched_setscheduler."""
+    now = policy_of(target)
+    if wanted.policy is None:
+        policy, reset = now & ~SCHED_RESET_ON_FORK, bool(now & SCHED_RESET_ON_FORK)
+    else:
+        policy, reset = wanted.policy, bool(wanted.flags & SCHED_FLAG_RESET_ON_FORK)
+    if policy not in _KNOWN or wanted.flags & ~SCHED_FLAG_ALL:
         raise EINVAL
-    mine, theirs = task.creds, target.creds
-    if mine.euid not in (theirs.uid, theirs.euid) and not mine.has_cap(CAP_SYS_NICE):
+    if not 0 <= wanted.priority <= PRIORITY_MAX or (policy in _REALTIME) != bool(wanted.priority):
+        raise EINVAL
+    if policy == SCHED_DEADLINE and not _deadline_is_sound(wanted):
+        raise EINVAL
+    if not task.creds.has_cap(CAP_SYS_NICE) and not _permitted(task, target, now, policy, reset, wanted):
         raise EPERM
+    if not may_command(task, target):
+        raise EPERM
+    if wanted.flags & SCHED_FLAG_UTIL_CLAMP:
+        raise EOPNOTSUPP
+    if policy not in _ORDINARY:
+        raise EPERM("a real-time policy would let a guest starve the host")
+    try:
+        host_policy = policy | (SCHED_RESET_ON_FORK if reset else 0)
+        os.sched_setscheduler(target.host_tid, host_policy, os.sched_param(0))
+    except OSError as error:
+        raise from_host(error)
+    if wanted.nice is not None and policy != SCHED_IDLE:
+        set_nice(target, wanted.nice)
+
+
+def _deadline_is_sound(wanted: Wanted) -> bool:
+    """__checkparam_dl, as far as it needs no settings of the machine's."""
+    period = wanted.period or wanted.deadline
+    return bool(wanted.deadline) and 1024 <= wanted.runtime <= wanted.deadline <= period < 1 << 63
+
+
+def _permitted(task: Task, target: Task, now: int, policy: int, reset: bool, wanted: Wanted) -> bool:
+    """user_check_sched_setscheduler: what needs no CAP_SYS_NICE."""
+    mine, theirs = task.creds, target.creds
+    nice = nice_of(target)
+    if policy in (SCHED_NORMAL, SCHED_BATCH) and wanted.nice is not None and wanted.nice < nice:
+        if not may_renice(target, wanted.nice):
+            return False
+    if policy in _REALTIME and wanted.priority > target.group.rlimits.get(RLIMIT_RTPRIO)[0]:
+        return False
+    if policy == SCHED_DEADLINE:
+        return False
+    if now & ~SCHED_RESET_ON_FORK == SCHED_IDLE and policy != SCHED_IDLE and not may_renice(target, nice):
+        return False
+    if mine.euid not in (theirs.uid, theirs.euid):
+        return False
+    return reset or not now & SCHED_RESET_ON_FORK
 
 
 # --- CPUs
@@ -255,29 +258,3 @@ def sys_sched_setaffinity(task: Task, pid: Pid, size: UInt, mask: Addr) -> None:
         os.sched_setaffinity(target.host_tid, cpus)
     except OSError as error:
         raise from_host(error)
-
-
-# --- input and output
-
-
-@syscall(partial="checked and forgotten")
-def sys_ioprio_set(task: Task, which: Int, who: Int, ioprio: Int) -> None:
-    kind, data = ioprio >> IOPRIO_CLASS_SHIFT & 7, ioprio & ((1 << IOPRIO_CLASS_SHIFT) - 1)
-    if kind == IOPRIO_CLASS_RT:
-        if not (task.creds.has_cap(CAP_SYS_ADMIN) or task.creds.has_cap(CAP_SYS_NICE)):
-            raise EPERM
-    elif kind not in (IOPRIO_CLASS_NONE, IOPRIO_CLASS_BE, IOPRIO_CLASS_IDLE):
-        raise EINVAL
-    if kind == IOPRIO_CLASS_NONE and data:
-        raise EINVAL
-    if kind in (IOPRIO_CLASS_RT, IOPRIO_CLASS_BE) and data & 7 != data:
-        raise EINVAL
-    if not _chosen(task, which - 1, who):
-        raise ESRCH
-
-
-@syscall
-def sys_ioprio_get(task: Task, which: Int, who: Int) -> int:
-    if not _chosen(task, which - 1, who):
-        raise ESRCH
-    return 0

@@ -31,13 +31,11 @@ def may_signal(sender: Task, target: Task, signo: int) -> bool:
     return signo == SIGCONT and sender.group.sid() == target.group.sid()
 
 
-def check_number(signo: int) -> None:
-    if not 0 <= signo <= SIGRTMAX:
-        raise EINVAL
-
-
 def send(sender: Task, target: Task, info: SigInfo, whole_group: bool) -> None:
-    """Check, then send. A container's init is not killed or stopped from inside (pid_namespaces(7))."""
+    """Check (check_kill_permission), then send. A container's init is not killed or stopped from inside
+    (pid_namespaces(7))."""
+    if not 0 <= info.signo <= SIGRTMAX:
+        raise EINVAL
     if not may_signal(sender, target, info.signo):
         raise EPERM
     if info.signo == 0 or target.group.exited:
@@ -67,7 +65,6 @@ def _send_to_groups(sender: Task, groups: list[ThreadGroup], info: SigInfo) -> i
 
 @syscall
 def sys_kill(task: Task, pid: Pid, sig: Int) -> int:
-    check_number(sig)
     info = user_info(sig, task)
     kernel = task.kernel
     if pid > 0:
@@ -81,7 +78,12 @@ def sys_kill(task: Task, pid: Pid, sig: Int) -> int:
         return _send_to_groups(task, others or [zombie.group for zombie in kernel.zombies()], info)
     if pid == -(1 << 31):
         raise ESRCH
-    pgid = task.group.pgid() if pid == 0 else -pid
+    return signal_group(task, task.group.pgid() if pid == 0 else -pid, info)
+
+
+def signal_group(task: Task, pgid: int, info: SigInfo) -> int:
+    """To every process of a group (kill_pgrp_info)."""
+    kernel = task.kernel
     members = [group for group in kernel.groups() if group.pgid() == pgid]
     if not members:
         members = [zombie.group for zombie in kernel.zombies() if zombie.group.pgid() == pgid]
@@ -99,7 +101,6 @@ def _thread(task: Task, tgid: int | None, tid: int) -> Task:
 def sys_tgkill(task: Task, tgid: Pid, tid: Pid, sig: Int) -> int:
     if tgid <= 0 or tid <= 0:
         raise EINVAL
-    check_number(sig)
     send(task, _thread(task, tgid, tid), user_info(sig, task, SI_TKILL), False)
     return 0
 
@@ -108,7 +109,6 @@ def sys_tgkill(task: Task, tgid: Pid, tid: Pid, sig: Int) -> int:
 def sys_tkill(task: Task, tid: Pid, sig: Int) -> int:
     if tid <= 0:
         raise EINVAL
-    check_number(sig)
     send(task, _thread(task, None, tid), user_info(sig, task, SI_TKILL), False)
     return 0
 
@@ -131,7 +131,6 @@ def _own_code(task: Task, queued: SigInfo, pid: int) -> SigInfo:
 @syscall
 def sys_rt_sigqueueinfo(task: Task, pid: Pid, sig: Int, info: Addr) -> int:
     queued = _own_code(task, queued_info(task, sig, info), pid)
-    check_number(sig)
     target = task.kernel.find_task(pid) or task.kernel.find_zombie(pid)
     if target is None:
         raise ESRCH
@@ -144,6 +143,5 @@ def sys_rt_tgsigqueueinfo(task: Task, tgid: Pid, tid: Pid, sig: Int, info: Addr)
     if tgid <= 0 or tid <= 0:
         raise EINVAL
     queued = _own_code(task, queued_info(task, sig, info), tid)
-    check_number(sig)
     send(task, _thread(task, tgid, tid), queued, False)
     return 0

@@ -9,6 +9,7 @@ from sentry.abi.linux import O_NONBLOCK, SOCK_CLOEXEC, SOCK_NONBLOCK, SOCK_TYPE_
 from sentry.errors import EINVAL, ENOTSOCK, LinuxError
 from sentry.kernel.fdtable import release_unused
 from sentry.net import create, create_pair
+from sentry.net.options import NeedsRoom
 from sentry.net.sockaddr import MAX_SIZE
 from sentry.net.socket import Socket
 from sentry.syscalls.declare import syscall
@@ -83,7 +84,7 @@ def _open_flags(kind: int) -> tuple[int, int]:
     return (O_NONBLOCK if kind & SOCK_NONBLOCK else 0), kind & SOCK_CLOEXEC
 
 
-@syscall(partial="AF_UNIX, AF_INET, AF_INET6 and AF_NETLINK (routes, read-only)")
+@syscall(partial="AF_UNIX, AF_INET, AF_INET6 and AF_NETLINK (routes and lists of sockets, read-only)")
 def sys_socket(task: Task, family: SocketFamily, kind: SocketType, protocol: Int) -> int:
     file_flags, cloexec = _open_flags(kind)
     sock = create(task, family, kind & SOCK_TYPE_MASK, protocol, file_flags)
@@ -93,6 +94,7 @@ def sys_socket(task: Task, family: SocketFamily, kind: SocketType, protocol: Int
 @syscall
 def sys_socketpair(task: Task, family: SocketFamily, kind: SocketType, protocol: Int, fds: Addr) -> None:
     file_flags, cloexec = _open_flags(kind)
+    task.mem.write(fds, task.mem.read(fds, _PAIR.size))  # EFAULT comes before the sockets are made
     one, other = create_pair(task, family, kind & SOCK_TYPE_MASK, protocol, file_flags)
     installed: list[int] = []
     try:
@@ -181,6 +183,10 @@ def sys_getsockopt(
     size = _INT.unpack(task.mem.read(size_addr, 4))[0]
     if size < 0:
         raise EINVAL
-    value = sock.getsockopt(task, level, name, min(size, _MAX_OPTION_READ))
+    try:
+        value = sock.getsockopt(task, level, name, min(size, _MAX_OPTION_READ))
+    except NeedsRoom as error:
+        task.mem.write_u32(size_addr, error.size)
+        raise
     task.mem.write(value_addr, value)
     task.mem.write_u32(size_addr, len(value))

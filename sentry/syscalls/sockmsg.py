@@ -9,13 +9,16 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 from sentry.abi import linux
 from sentry.abi.linux import (
+    AF_INET,
+    AF_INET6,
     AF_UNIX,
     MSG_CMSG_CLOEXEC,
     MSG_DONTWAIT,
     MSG_WAITFORONE,
+    SOCK_DGRAM,
     SOCK_STREAM,
 )
-from sentry.abi.x86_64 import MSGHDR, TIMESPEC
+from sentry.abi.x86_64 import MSGHDR, TASK_SIZE, TIMESPEC
 from sentry.errors import EFAULT, EINVAL, EMSGSIZE, ENOBUFS, Interrupted, LinuxError
 from sentry.kernel.memory import IOV_MAX, MAX_COPY, MAX_RW_COUNT
 from sentry.kernel.sched import sched
@@ -95,8 +98,12 @@ def read_header(task: Task, addr: int) -> Header:
 async def sys_sendto(
     task: Task, file: File, buffer: InBuffer, size: Size, msg_flags: MsgFlags, addr: Addr, addr_size: UInt
 ) -> int:
+    if buffer > TASK_SIZE:
+        raise EFAULT  # whatever the size (access_ok)
     sock = as_socket(file)
     name = read_addr(task, addr, addr_size) if addr else b""
+    if addr and not name and sock.type == SOCK_DGRAM and sock.domain in (AF_INET, AF_INET6):
+        raise EINVAL  # other families, and sendmsg(2), go by the size alone
     return await _send(task, sock, [(buffer, min(size, MAX_RW_COUNT))], msg_flags, name, None)
 
 
@@ -180,6 +187,8 @@ def _tail(iov: list[tuple[int, int]], skip: int) -> list[tuple[int, int]]:
 async def sys_recvfrom(
     task: Task, file: File, buffer: OutBuffer, size: Size, msg_flags: MsgFlags, addr: Addr, size_addr: Addr
 ) -> int:
+    if buffer > TASK_SIZE:
+        raise EFAULT
     received = await as_socket(file).recv(task, min(size, MAX_RW_COUNT), msg_flags)
     received.drop()
     task.mem.write(buffer, received.data)

@@ -229,5 +229,5 @@ for _name in ("migrate_pages", "move_pages"):
     refuse(_name, EPERM, "a container has no say in where the host's memory lies")
 for _name in ("fanotify_init", "fanotify_mark"):
     refuse(_name, EPERM, "needs CAP_SYS_ADMIN in the host's user namespace")
-for _name in ("get_thread_area", "modify_ldt", "set_thread_area", "sysfs", "ustat"):
+for _name in ("get_thread_area", "modify_ldt", "set_thread_area"):
     refuse(_name, ENOSYS, "obsolete")

@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 
 CHILD = "the child inherits filter, tracer and namespaces"
 NAMESPACES = 0x7E020000  # CLONE_NEW*; that of time is part of the exit signal here
+# To the host the tracer of these is the sentry. What CLONE_PIDFD asks for is done here.
+NOT_THE_HOSTS = CLONE_PIDFD | CLONE_PTRACE | CLONE_UNTRACED
 THREAD_LIKE = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD
 CloneFlags = Annotated[
     int,
@@ -71,11 +73,22 @@ def sys_vfork(task: Task) -> Any:
 
 
 @syscall(
-    partial="new namespaces are EPERM",
+    partial="new namespaces are EPERM; CLONE_PTRACE and CLONE_UNTRACED make no difference",
     fast="for the flags of C libraries",
     may_continue=CHILD + "; the flags are in a register",
 )
 def sys_clone(task: Task, flags: CloneFlags, stack: Addr, ptid: Addr, ctid: Addr, tls: ULong) -> Any:
+    _check(task, flags)
+    plain = flags & ~NOT_THE_HOSTS
+    if flags & CLONE_THREAD:
+        task.fds.crowd()
+    if plain == flags and (task.announces or _is_told_of(task, flags)):
+        return CONTINUE
+    return Clone(task, flags, plain, ptid)
+
+
+def _check(task: Task, flags: int) -> None:
+    """What copy_process looks at first."""
     if flags & CLONE_FS and flags & (CLONE_NEWNS | CLONE_NEWUSER):
         raise EINVAL
     if flags & CLONE_THREAD and not flags & CLONE_SIGHAND:
@@ -90,15 +103,6 @@ def sys_clone(task: Task, flags: CloneFlags, stack: Addr, ptid: Addr, ctid: Addr
         raise EINVAL
     if flags & NAMESPACES:
         raise EPERM
-    if flags & CLONE_PIDFD:
-        task.fds.check_room()
-    # No guest has a tracer, so these two mean nothing; to the host they would mean the sentry.
-    plain = flags & ~(CLONE_PIDFD | CLONE_PTRACE | CLONE_UNTRACED)
-    if flags & CLONE_THREAD:
-        task.fds.crowd()
-    if plain == flags and (task.announces or _is_told_of(task, flags)):
-        return CONTINUE
-    return Clone(task, flags, plain, ptid)
 
 
 def _is_told_of(task: Task, flags: int) -> bool:
@@ -109,15 +113,21 @@ def _is_told_of(task: Task, flags: int) -> bool:
 
 
 class Clone(Rewritten):
-    """A clone that is made again at a stop, where its caller is told to announce whatever it makes."""
+    """A clone that is made again at a stop: with `plain` flags, or because its caller is to announce what it makes.
+    EMFILE, EFAULT: no room for the descriptor or its number that CLONE_PIDFD asks for."""
 
     def __init__(self, task: Task, flags: int, plain: int, pidfd_at: int) -> None:
         super().__init__({0: plain}, finish=self._made if flags & CLONE_PIDFD else None)
         self._task = task
+        self._flags = flags
         self._pidfd_at = pidfd_at
+        if flags & CLONE_PIDFD:
+            task.fds.check_room()
+            task.mem.write_u32(pidfd_at, task.mem.read_u32(pidfd_at))
 
     def at_stop(self, regs: Any) -> dict[int, int]:
-        self._task.kernel.life.announce(self._task)
+        if not self._task.announces and not _is_told_of(self._task, self._flags):
+            self._task.kernel.life.announce(self._task)
         return self.registers
 
     def _made(self, result: int) -> int:
@@ -127,7 +137,7 @@ class Clone(Rewritten):
         kernel = self._task.kernel
         child = kernel.find_task(result) or kernel.find_zombie(result) if result > 0 else None
         if child is not None:
-            number = self._task.fds.install(PidFd(child.group), cloexec=True)
+            number = self._task.fds.install(PidFd(child.group.leader), cloexec=True)
             self._task.mem.write_u32(self._pidfd_at, number)
         return result
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from sentry.kernel.task import Task
 
 ADJ_ADJTIME = 0x8000  # the old adjtime(3) inside adjtimex(2)
+CLOCK_OF_FD = 3  # the low three bits of a negative clock id; others are a CPU clock's
 KNOWN_CLOCKS = frozenset((0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 11))
 STA_UNSYNC, TIME_ERROR = 0x40, 5
 MAX_ERROR_US, TOLERANCE, TICK_US, TIME_CONSTANT = 16_000_000, 32_768_000, 10_000, 2
@@ -37,11 +38,15 @@ def sys_settimeofday(task: Task, tv: Addr, tz: Addr) -> None:
 
 @syscall
 def sys_clock_settime(task: Task, clock: ClockId, tp: Addr) -> None:
-    if clock > 0 or (clock < 0 and clock & 3 == 3):
+    if clock > 0:
         raise EINVAL("no clock, or one that can't be set")
     seconds, nanoseconds = TIMESPEC.unpack(task.mem.read(tp, TIMESPEC.size))
     if clock == CLOCK_REALTIME and not (seconds >= 0 and 0 <= nanoseconds < 1_000_000_000):
         raise EINVAL
+    if clock < 0:
+        pid = ~(clock >> 3)
+        if clock & 3 == 3 or (pid and task.kernel.find_task(pid) is None):
+            raise EINVAL("a clock behind a descriptor, or nobody's")
     raise EPERM(NO_CLOCK)
 
 
@@ -54,7 +59,7 @@ def sys_adjtimex(task: Task, timex: Addr) -> int:
 def sys_clock_adjtime(task: Task, clock: ClockId, timex: Addr) -> int:
     task.mem.read(timex, TIMEX.size)
     if clock != CLOCK_REALTIME:
-        raise EOPNOTSUPP if clock in KNOWN_CLOCKS or (clock < 0 and clock & 3 != 3) else EINVAL
+        raise EOPNOTSUPP if clock in KNOWN_CLOCKS or (clock < 0 and clock & 7 != CLOCK_OF_FD) else EINVAL
     return _adjust(task, timex)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sentry.abi.linux import (
-    ERESTARTNOINTR,
+    O_NONBLOCK,
     P_ALL,
     P_PGID,
     P_PID,
@@ -26,7 +26,7 @@ from sentry.abi.x86_64 import NUMBERS
 from sentry.errors import EAGAIN, EBADF, ECHILD, EINVAL, ESRCH
 from sentry.fs.pidfd import PidFd
 from sentry.kernel import ptrace
-from sentry.kernel.rewrite import Rewritten
+from sentry.kernel.rewrite import AGAIN, Rewritten
 from sentry.kernel.sched import wait
 from sentry.syscalls.declare import CONTINUE, syscall
 from sentry.syscalls.kinds import Addr, Pid
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
 
 OWN_PIDS = "names processes of the caller's own PID namespace only"
 FAST = "nobody is traced by the caller's process"
-O_NONBLOCK = 0o4000
 SI_PID_AT = 16  # in struct siginfo as waitid(2) fills it
 _WAIT4 = NUMBERS["wait4"]
 _BELOW_STACK = 512 + 128  # the red zone and room, and a struct siginfo
@@ -75,9 +74,9 @@ async def sys_waitid(
     nonblocking = False
     if idtype == P_PIDFD:
         file = _pidfd(task, number)
-        registers = {0: P_PID, 1: file.tgid}
+        registers = {0: P_PID, 1: file.pid}
         nonblocking = bool(file.flags & O_NONBLOCK) and not options & WNOHANG
-        idtype, number = P_PID, file.tgid
+        idtype, number = P_PID, file.pid
     if not traces(task):
         if nonblocking:
             finish = lambda result: _nothing_yet(task, infop, result)  # noqa: E731
@@ -200,4 +199,4 @@ class AskHost(Rewritten):
         if self._options & WNOHANG:
             return 0
         task.wait_seen = self._seen
-        return -ERESTARTNOINTR
+        return AGAIN

@@ -22,10 +22,9 @@ from sentry.abi.linux import (
     XATTR_SIZE_MAX,
 )
 from sentry.errors import E2BIG, EACCES, EINVAL, ENAMETOOLONG, ENODATA, EOPNOTSUPP, EPERM, ERANGE, EROFS
-from sentry.fs.regular import XATTR_NAME_CAPS
 from sentry.syscalls.declare import syscall
 from sentry.syscalls.kinds import Addr, Fd, File, PathAddr, PathArg, Size, flags, open_file
-from sentry.vfs import notify
+from sentry.vfs import filecaps, notify
 from sentry.vfs.mount import Path
 from sentry.vfs.perm import MAY_READ, MAY_WRITE, allowed, owner_or_capable, want_write
 from sentry.vfs.walk import resolve
@@ -35,7 +34,6 @@ if TYPE_CHECKING:
     from sentry.vfs.file import File as OpenFile
     from sentry.vfs.inode import Inode
 
-VFS_CAP_REVISION_2, VFS_CAP_REVISION_3 = 0x02000000, 0x03000000
 XattrFlags = Annotated[int, flags(XATTR_CREATE=XATTR_CREATE, XATTR_REPLACE=XATTR_REPLACE)]
 
 
@@ -63,7 +61,7 @@ def _check_namespace(task: Task, inode: Inode, name: bytes, mask: int) -> None:
         raise EROFS
     if name.startswith(b"security."):
         if writing:
-            needed = CAP_SETFCAP if name == XATTR_NAME_CAPS else CAP_SYS_ADMIN
+            needed = CAP_SETFCAP if name == filecaps.NAME else CAP_SYS_ADMIN
             if not task.creds.has_cap(needed):
                 raise EPERM
         return
@@ -103,21 +101,20 @@ class _Value:
 
     def check_capabilities(self, task: Task) -> None:
         """cap_convert_nscap: what is no struct vfs_cap_data is refused; one of our own root is kept short."""
-        size = len(self.data)
-        revision = self.data[3] << 24 if size > 3 else 0
-        if (size, revision) not in ((20, VFS_CAP_REVISION_2), (24, VFS_CAP_REVISION_3)):
-            raise EINVAL
+        filecaps.check_value(self.data)
         if not task.creds.has_cap(CAP_SETFCAP):
             raise EPERM
-        if size == 24 and not any(self.data[20:]):
+        if len(self.data) == 24 and not any(self.data[20:]):
             self.data = self.data[:3] + b"\x02" + self.data[4:20]
 
 
 async def _set(task: Task, inode: Inode, place: Path | None, new: _Value) -> None:
-    if new.name == XATTR_NAME_CAPS and new.data:
+    if new.name == filecaps.NAME and new.data:
         new.check_capabilities(task)
     _permit(task, inode, new.name, MAY_WRITE)
     await inode.setxattr(task, new.name, new.data, new.flags)
+    if new.name == filecaps.NAME:
+        await filecaps.caps_were_set(task, inode)
     if notify.watching and place is not None:
         notify.place_event(place, IN_ATTRIB)
 
@@ -171,21 +168,21 @@ async def _get(task: Task, inode: Inode, name: bytes, buffer: int, size: int) ->
     return len(value)
 
 
-@syscall
+@syscall(fast="system.*, which no file system here has")
 async def sys_getxattr(task: Task, path: PathAddr, name: Addr, value: Addr, size: Size) -> int:
     text = _name(task, name)
     place = await resolve(task, AT_FDCWD, task.mem.read_cstr(path))
     return await _get(task, place.inode, text, value, size)
 
 
-@syscall
+@syscall(fast="system.*, which no file system here has")
 async def sys_lgetxattr(task: Task, path: PathAddr, name: Addr, value: Addr, size: Size) -> int:
     text = _name(task, name)
     place = await resolve(task, AT_FDCWD, task.mem.read_cstr(path), False)
     return await _get(task, place.inode, text, value, size)
 
 
-@syscall
+@syscall(fast="system.*, which no file system here has")
 async def sys_fgetxattr(task: Task, fd: Fd, name: Addr, value: Addr, size: Size) -> int:
     text = _name(task, name)
     return await _get(task, open_file(task, fd & 0xFFFFFFFF).inode, text, value, size)
@@ -208,17 +205,17 @@ async def _list(task: Task, inode: Inode, buffer: int, size: int) -> int:
     return len(text)
 
 
-@syscall
+@syscall(fast="of what is known to have none")
 async def sys_listxattr(task: Task, path: PathArg, buffer: Addr, size: Size) -> int:
     return await _list(task, (await resolve(task, AT_FDCWD, path)).inode, buffer, size)
 
 
-@syscall
+@syscall(fast="of what is known to have none")
 async def sys_llistxattr(task: Task, path: PathArg, buffer: Addr, size: Size) -> int:
     return await _list(task, (await resolve(task, AT_FDCWD, path, False)).inode, buffer, size)
 
 
-@syscall
+@syscall(fast="of what is known to have none")
 async def sys_flistxattr(task: Task, file: File, buffer: Addr, size: Size) -> int:
     return await _list(task, file.inode, buffer, size)
 
@@ -229,6 +226,8 @@ async def sys_flistxattr(task: Task, file: File, buffer: Addr, size: Size) -> in
 async def _remove(task: Task, inode: Inode, place: Path | None, name: bytes) -> None:
     _permit(task, inode, name, MAY_WRITE)
     await inode.removexattr(task, name)
+    if name == filecaps.NAME:
+        await filecaps.caps_were_set(task, inode)
     if notify.watching and place is not None:
         notify.place_event(place, IN_ATTRIB)
 

@@ -5,47 +5,44 @@ Who holds a reference to a Dentry object (an open file, a working directory, a m
 eviction takes only dentries that nothing but the cache itself refers to, which in CPython the reference
 count tells exactly. So there is no pin to forget.
 
-The path memo (sentry/vfs/memo.py) refers to dentries: one whose name moves or dies takes itself out of it
-(`forget`), and `cache.generation` moves whenever a directory, symbolic link or mount does, which ends all
-of it.
+Of a file system that nobody else changes (cache policy ALWAYS) each hashed dentry has a twin in the C core's
+cache of names (native/src/names.c, `nc`), so that C can walk too (sentry/vfs/names.py).
 """
 
 from __future__ import annotations
 
 from itertools import islice
 from sys import getrefcount
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from native import ffi, lib
 
 if TYPE_CHECKING:
     from sentry.vfs.inode import Inode
-    from sentry.vfs.mount import Path
 
 MAX_CACHED = 65536  #: dentries kept before the oldest unused ones go
 _EVICT_BATCH = 512
+_NAME = ffi.typeof("struct nc_name *")
+_new = ffi.new
 
 
 class _Cache:
-    """All hashed dentries in the order of their arrival, and the generation of the name space."""
+    """All hashed dentries by their number, in the order of their arrival."""
 
-    __slots__ = ("fifo", "generation")
+    __slots__ = ("fifo", "last_id")
 
     def __init__(self) -> None:
-        self.fifo: dict[Dentry, None] = {}
-        self.generation = 0
+        self.fifo: dict[int, Dentry] = {}
+        self.last_id = 0
 
 
 cache = _Cache()
 
 
-def invalidate() -> None:
-    """A directory moved, changed its permissions or went, a symbolic link went, or a mount changed."""
-    cache.generation += 1
-
-
 class Dentry:
     """A name. The root of a file system has parent None."""
 
-    __slots__ = ("__weakref__", "children", "dead", "inode", "memos", "mounted", "name", "parent")
+    __slots__ = ("__weakref__", "children", "dead", "id", "inode", "mounted", "name", "nc", "parent")
 
     def __init__(self, name: bytes, parent: Dentry | None, inode: Inode | None) -> None:
         self.name = name
@@ -53,19 +50,15 @@ class Dentry:
         self.inode = inode
         self.children: dict[bytes, Dentry] | None = None
         self.mounted = 0  # mounts on top of this dentry, in any mount namespace
-        self.memos: list[tuple[dict[bytes, Path], bytes]] | None = None  # where the path memo has it
+        cache.last_id += 1
+        self.id = cache.last_id
+        self.nc: Any = None  # the twin, which C sees as long as this dentry is hashed
         self.dead = False  # unlinked: d_path says " (deleted)"
 
     def get(self, name: bytes) -> Dentry | None:
         """The cached child, positive or negative."""
         children = self.children
         return None if children is None else children.get(name)
-
-    def forget(self) -> None:
-        """Take this dentry out of the path memo."""
-        memos, self.memos = self.memos, None
-        for entries, path in memos or ():
-            entries.pop(path, None)
 
     def hash(self) -> None:
         """Enter the cache under the parent; whoever had the name there leaves."""
@@ -77,17 +70,51 @@ class Dentry:
         if old is self:
             return
         if old is not None:
-            old.forget()
-            cache.fifo.pop(old, None)
+            old._leave()
         parent.children[self.name] = self
-        cache.fifo[self] = None
+        cache.fifo[self.id] = self
+        if parent.nc is not None:
+            if self.nc is None:
+                self.make_twin()
+            lib.nc_name_hash(self.nc, parent.nc, self.name, len(self.name))
         if len(cache.fifo) > MAX_CACHED:
             evict()
 
+    def make_twin(self) -> None:
+        """The twin in the C core."""
+        nc = self.nc = _new(_NAME)
+        nc.id = self.id
+        if self.inode is not None:
+            nc.node = self.inode.twin()
+
+    def is_new_directory(self) -> None:
+        """A directory just made: from now on it holds what the cache says, and nothing else."""
+        inode = self.inode
+        if self.nc is not None and inode is not None and inode.holds_nothing():
+            self.nc.complete = 1
+
+    def is_incomplete(self) -> None:
+        """Names were added below by other ways than through dentries."""
+        todo = [self]
+        while todo:
+            dentry = todo.pop()
+            if dentry.nc is not None:
+                dentry.nc.complete = 0
+            todo += (dentry.children or {}).values()
+
+    def _leave(self) -> None:
+        nc = self.nc
+        if nc is not None:
+            if nc.uses:
+                from sentry.fs.lazyfile import take_up_all  # which builds on this module
+
+                take_up_all(self)
+            lib.nc_name_unhash(nc)
+        cache.fifo.pop(self.id, None)
+
     def unhash(self) -> None:
         """Leave the cache; the object lives on with whoever holds it."""
-        self.forget()
-        cache.fifo.pop(self, None)
+        self._leave()
         parent = self.parent
         if parent is not None and parent.children is not None and parent.children.get(self.name) is self:
             del parent.children[self.name]
@@ -98,10 +125,27 @@ class Dentry:
         child.hash()
         return child
 
+    def become(self, inode: Inode) -> None:
+        """Negative so far, it names `inode` now (d_instantiate)."""
+        self.inode = inode
+        if self.nc is not None:
+            self.nc.node = inode.twin()
+        self.hash()
+
     def kill(self) -> None:
         """The name was unlinked: unhash and remember that it is gone."""
         self.unhash()
         self.dead = True
+
+    @property
+    def complete(self) -> bool:
+        """A directory of which every name is in the cache."""
+        return self.nc is not None and self.nc.complete == 1
+
+    @property
+    def opened(self) -> bool:
+        """A file is open here of which only C knows."""
+        return self.nc is not None and self.nc.uses > 0
 
     @property
     def hashed(self) -> bool:
@@ -126,8 +170,7 @@ class Dentry:
             dentry = todo.pop()
             children, dentry.children = dentry.children, None
             for child in (children or {}).values():
-                child.forget()
-                cache.fifo.pop(child, None)
+                child._leave()
                 todo.append(child)
 
     def __repr__(self) -> str:
@@ -140,10 +183,10 @@ def _references(dentry: Dentry) -> int:
 
 def _idle_references() -> int:
     """What _references() says, called as evict() calls it, for a dentry which only the cache holds."""
-    fifo = {Dentry(b"", None, None): None}
-    children = dict.fromkeys((b"",), next(iter(fifo)))
+    fifo = {0: Dentry(b"", None, None)}
+    children = {b"": fifo[0]}
     count = 0
-    for dentry in list(islice(fifo, 1)):
+    for dentry in list(islice(fifo.values(), 1)):
         count = _references(dentry)
     del children
     return count
@@ -154,21 +197,18 @@ _IDLE = _idle_references()
 
 def evict(count: int = _EVICT_BATCH) -> int:
     """Drop up to `count` old dentries that nobody uses; used ones go to the back of the queue."""
-    from sentry.vfs.memo import forget_all  # the memo builds on this module
-
-    forget_all()  # its references are not uses
     fifo = cache.fifo
     dropped = 0
-    for dentry in list(islice(fifo, 4 * count)):
+    for dentry in list(islice(fifo.values(), 4 * count)):
         if dropped >= count:
             break
-        if dentry.children or dentry.mounted or _references(dentry) > _IDLE:
-            del fifo[dentry]
-            fifo[dentry] = None
+        if dentry.children or dentry.mounted or dentry.opened or _references(dentry) > _IDLE:
+            del fifo[dentry.id]
+            fifo[dentry.id] = dentry
             continue
         parent = dentry.parent
-        assert parent is not None and parent.children is not None
-        del parent.children[dentry.name]
-        del fifo[dentry]
+        dentry.unhash()
+        if parent is not None and parent.nc is not None:
+            parent.nc.complete = 0
         dropped += 1
     return dropped

@@ -12,6 +12,7 @@ from sentry.errors import EINVAL, ENODEV, ENOTDIR, ENOTTY, EOPNOTSUPP, ESPIPE
 
 if TYPE_CHECKING:
     from sentry.kernel.creds import Credentials
+    from sentry.kernel.rewrite import Rewritten
     from sentry.kernel.sched import WaitQueue
     from sentry.kernel.task import Task
     from sentry.vfs.inode import Inode
@@ -31,11 +32,14 @@ class File:
 
     stream: bool = False  #: opened by name, too, it has no positions (stream_open)
     async_io: bool = False  #: O_ASYNC is understood (f_op->fasync)
+    tells_room: bool = True  #: O_ASYNC: whether room for output is told as well
     nowait: bool = False  #: RWF_NOWAIT is understood (FMODE_NOWAIT)
     takes_splice: bool = False  #: splice(2) and sendfile(2) may write to it (f_op->splice_write)
     gives_splice: bool = False  #: and read from it (f_op->splice_read)
 
     creds: Credentials  # who opened it, if it was opened by name
+
+    only_a_place: bool = False  #: a directory or what O_PATH gives: fstat(2) is stat(2) of its path
 
     def __init__(self, inode: Inode, path: Path | None, flags: int) -> None:
         self.inode = inode
@@ -98,6 +102,10 @@ class File:
         """EPOLL* events ready now. Files without a poll operation are always ready."""
         return _DEFAULT_POLL
 
+    def to_wait(self, task: Task) -> Rewritten | None:
+        """What `task` has to make before it gets on `wait_queue`, for files of which the host kernel knows."""
+        return None
+
     async def ioctl(self, task: Task, cmd: int, arg: int) -> int:
         raise ENOTTY
 
@@ -110,6 +118,10 @@ class File:
     async def fallocate(self, task: Task, mode: int, offset: int, length: int) -> None:
         """Asked of regular files only."""
         raise EOPNOTSUPP
+
+    def being_written(self) -> bool:
+        """Whether somebody has the file open for writing, which then can't be executed (ETXTBSY)."""
+        return False
 
     def mapping(self) -> int:
         """The host descriptor that mmap(2) maps."""
@@ -138,6 +150,10 @@ class File:
         settable = 0o2000 | 0o20000 | 0o40000 | 0o1000000 | 0o4000
         self.flags = (self.flags & ~settable) | (flags & settable)
 
+    def async_owner(self, task: Task) -> tuple[int, int] | None:
+        """Whom O_ASYNC tells where nobody has said (F_OWNER_*, number): terminals have somebody."""
+        return None
+
     def release(self) -> None:
         """The last descriptor is closed."""
 
@@ -149,3 +165,4 @@ class PathFile(File):
     """open(2) with O_PATH: names a place in the tree and nothing else; read, write and ioctl give EBADF."""
 
     __slots__ = ()
+    only_a_place = True

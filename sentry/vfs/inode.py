@@ -11,19 +11,22 @@ Two methods are shortcuts for the hot path and may always answer None ("ask the 
 
 from __future__ import annotations
 
-from stat import S_IFDIR, S_IFMT
+from stat import S_IFDIR, S_IFLNK, S_IFMT
 from time import time_ns
 from typing import TYPE_CHECKING, Any
 
+from native import ffi, lib
 from sentry.errors import EACCES, EINVAL, ENODEV, ENOENT, ENOTDIR, EOPNOTSUPP, EPERM
 from sentry.vfs import notify
 from sentry.vfs.stat import DirEntry, SetAttr, Stat, StatFs
 
 if TYPE_CHECKING:
     from sentry.fs.hostfile import HostBacking
+    from sentry.kernel.fdtable import FdTable
     from sentry.kernel.task import Task
     from sentry.vfs.dentry import Dentry
     from sentry.vfs.file import File
+    from sentry.vfs.filecaps import FileCaps
     from sentry.vfs.lock import Mutex
     from sentry.vfs.mount import Path
 
@@ -31,6 +34,9 @@ if TYPE_CHECKING:
 ALWAYS = 0  #: nobody but this kernel changes the tree: names and absences are cached
 REVALIDATE = 1  #: others change it too: lookup() is asked each time; the same inode object keeps its dentry
 NEVER = 2  #: made up on the fly (proc): lookup() is asked each time and the dentry is thrown away
+
+_NODE = ffi.typeof("struct nc_node *")
+_new = ffi.new
 
 _next_dev = 0
 
@@ -78,6 +84,8 @@ class Filesystem:
             from sentry.vfs.dentry import Dentry
 
             self._root_dentry = Dentry(b"", None, self.root)
+            if self.cache_policy == ALWAYS:
+                self._root_dentry.make_twin()
         return self._root_dentry
 
     def unmounted(self) -> None:
@@ -116,6 +124,8 @@ class Inode:
         "__weakref__",
         "atime_ns",
         "btime_ns",
+        "caps",
+        "caps_known",
         "ctime_ns",
         "fs",
         "gid",
@@ -125,6 +135,7 @@ class Inode:
         "mode",
         "mtime_ns",
         "nlink",
+        "node",
         "pipe",
         "rdev",
         "size",
@@ -133,6 +144,7 @@ class Inode:
         "watches",
     )
 
+    open_file: Any  #: the class of a regular file's descriptions, a HostFile
     own_permission: bool = False  #: permission() below is to be asked
 
     def __init__(
@@ -153,6 +165,61 @@ class Inode:
         self.socket: Any = None  # the AF_UNIX socket bound to this S_IFSOCK inode
         self.pipe: Any = None  # the Pipe behind this S_IFIFO inode while it is open
         self.watches: Any = None  # inotify watches on this inode (sentry/vfs/notify.py)
+        self.node: Any = None  # what the C core knows of it (struct nc_node), once a name there leads to it
+        self.caps: FileCaps | None = None  # file capabilities, as far as somebody has looked (sentry/vfs/filecaps.py)
+        self.caps_known = False
+
+    # --- what the C core knows
+
+    def twin(self) -> Any:
+        """The node of the C core's cache of names: mode and owner; more when it is told (`publish`)."""
+        node = self.node
+        if node is None:
+            node = self.node = _new(_NODE)
+            node.mode, node.uid, node.gid, node.btime_ns = self.mode, self.uid, self.gid, self.btime_ns
+            node.opaque = self.own_permission
+            node.unmarked = self.has_no_xattrs()
+            node.leased = self.locks is not None and bool(self.locks.leases)
+            if self.host is not None:
+                node.inode = self.host.nc
+                lib.nc_inode_set_node(self.host.nc, node)
+            if self.mode & 0o170000 == S_IFLNK:
+                self.publish_target()
+        return node
+
+    def publish_target(self) -> None:
+        """The text of a symbolic link is known. Its bytes stay where they are as long as this inode."""
+        target = self.readlink_now()
+        if target is not None and self.node is not None:
+            self.node.target, self.node.target_len = ffi.from_buffer(target), len(target)
+
+    def publish(self, stat: Stat) -> None:
+        """These are the attributes, until the next `touched` or `owner_changed`."""
+        node = self.node
+        if node is not None and node.inode == ffi.NULL:
+            lib.nc_node_set(
+                node, stat.dev, stat.ino, stat.nlink, stat.rdev, stat.size, stat.blksize, stat.blocks,
+                stat.atime_ns, stat.mtime_ns, stat.ctime_ns,
+            )  # fmt: skip
+
+    def touched(self) -> None:
+        """Size, times or links have changed: C must ask again."""
+        if self.node is not None:
+            self.node.fresh = 0
+
+    def owner_changed(self) -> None:
+        """Mode or owner may have changed, and the change time."""
+        node = self.node
+        if node is not None:
+            node.fresh = 0
+            node.mode, node.uid, node.gid = self.mode, self.uid, self.gid
+
+    def set_host(self, backing: HostBacking | None) -> None:
+        """The host descriptors of a regular file, by which C can tell its attributes; None: none are open."""
+        self.host = backing
+        if self.node is not None:
+            self.node.inode = ffi.NULL if backing is None else backing.nc
+            self.node.fresh = 0
 
     # --- attributes
 
@@ -193,21 +260,15 @@ class Inode:
         if attrs.mtime_ns is not None:
             self.mtime_ns = attrs.mtime_ns
         self.ctime_ns = now
+        self.owner_changed()
+
+    def changed(self) -> None:
+        """Attributes have changed: for those who keep copies of them elsewhere."""
 
     def open_counts(self) -> tuple[int, int]:
         """Open descriptions of a regular file: (those that only read, those that may write)."""
         host = self.host
         return (0, 0) if host is None else (host.readers(), host.writers())
-
-    def has_file_caps(self) -> bool:
-        """Whether it is known to have file capabilities (security.capability), which any change of it takes away.
-
-        Where the data is a file of the host's, its kernel sees to that.
-        """
-        return False
-
-    def drop_file_caps(self) -> None:
-        """Take them away."""
 
     def permission(self, task: Task, mask: int) -> bool | None:
         """A file system's own answer to "may `task` do MAY_* `mask`?"; None: the mode bits decide
@@ -222,6 +283,21 @@ class Inode:
         same file.
         """
         raise ENOENT if S_IFMT(self.mode) == S_IFDIR else ENOTDIR
+
+    def lookup_now(self, name: bytes) -> Inode | None:
+        """What lookup() gives if that needs no waiting, None for an absent name; else ASK."""
+        return ASK
+
+    async def walk(self, names: list[bytes], opening: bool) -> list[Inode | None]:
+        """Look-ups at one go, where that is cheaper: of the first name here, of each next one in the one before. None
+        for an absent one; fewer answers than names where a look-up must say why. `opening`: the last one, if it is a
+        regular file, is wanted for reading.
+        """
+        return []
+
+    def holds_nothing(self) -> bool:
+        """Surely no name is in this directory."""
+        return False
 
     async def create(self, name: bytes, mode: int, uid: int, gid: int) -> Inode:
         """A new regular file. `mode` is S_IFREG with the permissions, umask already applied."""
@@ -298,6 +374,18 @@ class Inode:
         """
         raise ENODEV
 
+    def flushed(self, fds: FdTable) -> None:
+        """A table that minds has closed a descriptor of this inode, or all its descriptors (fcntl(2), mq_notify(3))."""
+        if self.locks is not None:
+            from sentry.fs.locks import drop_owner
+
+            drop_owner(self, fds)
+
+    def noexec_fd(self, write: bool) -> int:
+        """A host descriptor, the caller's to close, for a mapping that may not become executable. -1: the one of
+        File.mapping() is all there is (the gofer's are noexec by themselves where their mount is)."""
+        return -1
+
     def reserve(self, start: int, size: int) -> int:
         """How many of `size` bytes may be written at `start`; ENOSPC if none, though some were asked for."""
         return size
@@ -320,6 +408,10 @@ class Inode:
         """`flags`: XATTR_CREATE (EEXIST) or XATTR_REPLACE (ENODATA)."""
         raise EOPNOTSUPP
 
+    def has_no_xattrs(self) -> bool:
+        """It surely has no extended attributes that a guest can see; C is told when that changes."""
+        return False
+
     async def listxattr(self, task: Task) -> list[bytes]:
         """The names; an empty list where the file system has none."""
         return []
@@ -330,3 +422,7 @@ class Inode:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.fs.name.decode()}:{self.ino} {self.mode:o}>"
+
+
+#: lookup_now's "ask lookup()"
+ASK: Inode = Inode.__new__(Inode)

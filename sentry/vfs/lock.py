@@ -21,6 +21,11 @@ class Mutex:
         self._held = False
         self._queue: WaitQueue | None = None
 
+    @property
+    def held(self) -> bool:
+        """Whether who wants it now must wait."""
+        return self._held
+
     async def __aenter__(self) -> None:
         while self._held:
             from sentry.kernel.sched import WaitQueue, wait_uninterruptible
@@ -31,6 +36,14 @@ class Mutex:
         self._held = True
 
     async def __aexit__(self, *exc: object) -> None:
+        self.give()
+
+    def take(self) -> None:
+        """When it is not held: as ``async with`` begins."""
+        self._held = True
+
+    def give(self) -> None:
+        """As ``async with`` ends."""
         self._held = False
         if self._queue is not None:
             self._queue.wake()

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from sys import getrefcount
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+from weakref import WeakValueDictionary
 
+from native import ffi, lib
 from sentry.abi.linux import (
     MS_NOATIME,
     MS_NODEV,
@@ -25,8 +27,7 @@ from sentry.abi.linux import (
 )
 from sentry.errors import EINVAL, ENOSPC
 from sentry.kernel.fdtable import FILES, drain
-from sentry.vfs.dentry import Dentry, invalidate
-from sentry.vfs.memo import forget_all
+from sentry.vfs.dentry import Dentry
 from sentry.vfs.propagate import copies, join, make_private, receiving
 
 if TYPE_CHECKING:
@@ -43,6 +44,8 @@ MOUNT_FLAGS = (
 MOUNT_MAX = 10_000
 
 _next_id = 0
+#: Mounts that the C core knows, by their number.
+by_id: WeakValueDictionary[int, Mount] = WeakValueDictionary()
 
 
 def mount_flags(flags: int) -> int:
@@ -73,8 +76,8 @@ class Mount:
     """One mount of a file system's (sub)tree."""
 
     __slots__ = (
-        "__weakref__", "children", "expiring", "flags", "fs", "group", "id", "master", "mountpoint", "ns", "parent",
-        "root", "source", "unbindable",
+        "__weakref__", "_flags", "children", "expiring", "fs", "group", "id", "master", "mountpoint", "nc", "ns",
+        "parent", "root", "source", "unbindable",
     )  # fmt: skip
 
     def __init__(
@@ -85,12 +88,13 @@ class Mount:
         self.id = _next_id
         self.fs = fs
         self.root = fs.root_dentry if root is None else root
-        self.flags = flags & MOUNT_FLAGS
+        self._flags = flags & MOUNT_FLAGS
         self.source = source
         self.parent: Mount | None = None
         self.mountpoint: Dentry | None = None
         self.children: dict[Dentry, Mount] = {}
         self.ns: MountNamespace | None = None
+        self.nc: Any = None
         self.group: PeerGroup | None = None  # shared with whom, received from whom (propagate.py)
         self.master: PeerGroup | None = None
         self.unbindable = False
@@ -101,6 +105,21 @@ class Mount:
     def unique_id(self) -> int:
         """The number no other mount ever has (STATX_MNT_ID_UNIQUE); never one of the old ids."""
         return self.id + (1 << 31)
+
+    @property
+    def flags(self) -> int:
+        """MS_* of this mount."""
+        return self._flags
+
+    @flags.setter
+    def flags(self, flags: int) -> None:
+        self._flags = flags
+        if self.nc is not None:
+            self._tell_flags()
+
+    def _tell_flags(self) -> None:
+        self.nc.noexec = bool(self._flags & MS_NOEXEC)
+        self.nc.nosymfollow = bool(self._flags & MS_NOSYMFOLLOW)
 
     @property
     def path(self) -> Path:
@@ -116,6 +135,18 @@ class Mount:
         """The same tree once more, sitting nowhere yet (a bind mount)."""
         return Mount(self.fs, self.flags, self.source, self.root if root is None else root)
 
+    def twin(self) -> Any:
+        """The C core's idea of it (struct nc_mount), made at first use."""
+        nc = self.nc
+        if nc is None:
+            nc = self.nc = ffi.new("struct nc_mount *")
+            nc.id = self.id
+            self._tell_flags()
+            if self.root.nc is not None:
+                nc.root = self.root.nc
+            by_id[self.id] = self
+        return nc
+
     def attach(self, parent: Mount, mountpoint: Dentry) -> None:
         """Sit on `mountpoint` of `parent`, covering it."""
         self.parent = parent
@@ -127,7 +158,7 @@ class Mount:
         while node is not None and node.parent is not None and not node.dead:
             node.hash()
             node = node.parent
-        invalidate()
+        lib.nc_mount_attach(self.twin(), parent.twin(), ffi.NULL if mountpoint.nc is None else mountpoint.nc)
 
     def detach(self) -> None:
         """Leave the tree; open files and working directories below stay valid."""
@@ -135,8 +166,20 @@ class Mount:
             if self.parent.children.get(self.mountpoint) is self:
                 del self.parent.children[self.mountpoint]
                 self.mountpoint.mounted -= 1
+        if self.nc is not None:
+            self.opened(take_up=True)
+            lib.nc_mount_detach(self.nc)
         self.parent = self.mountpoint = self.ns = None
-        invalidate()
+
+    def opened(self, take_up: bool = False) -> bool:
+        """Whether files are open by it of which only C knows; take_up: not any more."""
+        if self.nc is None or not self.nc.uses:
+            return False
+        if take_up:
+            from sentry.fs.lazyfile import take_up_all  # which builds on this module
+
+            take_up_all(mount=self)
+        return True
 
     def open_for_writing(self) -> bool:
         """Some description writes through this mount (mnt_get_writers)."""
@@ -145,9 +188,8 @@ class Mount:
     def in_use(self) -> bool:
         """An open file, a working directory or a root is inside: somebody holds a Path through this mount."""
         drain()  # of files that were closed already
-        forget_all()  # the path memo's references are no use
         groups = (self.group is not None) + (self.master is not None)  # their lists of members and slaves
-        return getrefcount(self) > _IDLE_REFERENCES + groups
+        return self.opened() or getrefcount(self) > _IDLE_REFERENCES + groups
 
     def walk(self) -> Iterator[Mount]:
         """This mount and all below it, parents first."""
@@ -158,6 +200,8 @@ class Mount:
             todo += reversed(mount.children.values())
 
     def __del__(self) -> None:
+        if self.nc is not None:
+            lib.nc_mount_detach(self.nc)
         fs = self.fs
         fs.mount_count -= 1
         if fs.mount_count == 0:
@@ -217,7 +261,6 @@ class MountNamespace:
         for each in reversed(going):
             each.detach()
             make_private(each)
-        forget_all()  # the memo's references would keep the file system
 
     def pivot(self, new: Mount, old: Mount, put_old: Path) -> None:
         """pivot_root(2): `new` takes the place of `old`, which moves to `put_old`."""
@@ -232,7 +275,6 @@ class MountNamespace:
         old.attach(put_old.mount, put_old.dentry)
         for mount in self.root.walk():
             mount.ns = self
-        invalidate()
 
     def copy(self) -> tuple[MountNamespace, dict[Mount, Mount]]:
         """unshare(CLONE_NEWNS): a copy of the tree, and which mount became which (for root and cwd)."""
@@ -253,7 +295,6 @@ class MountNamespace:
         for each in reversed(list(self.root.walk())):
             each.detach()
             make_private(each)
-        forget_all()
 
 
 def _writers() -> Iterator[File]:

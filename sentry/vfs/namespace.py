@@ -44,7 +44,7 @@ from sentry.errors import (
     EXDEV,
 )
 from sentry.vfs import notify
-from sentry.vfs.dentry import Dentry, invalidate
+from sentry.vfs.dentry import Dentry
 from sentry.vfs.inode import ALWAYS, NEVER
 from sentry.vfs.mount import Path
 from sentry.vfs.perm import MAY_EXEC, MAY_WRITE, check, may_delete, may_link, new_owner, want_write
@@ -69,9 +69,7 @@ def appeared(parent: Dentry, dentry: Dentry, inode: Inode) -> Dentry:
     policy = inode.fs.cache_policy
     if policy == NEVER:
         return Dentry(dentry.name, parent, inode)
-    dentry.forget()  # a memo that followed "nothing" must not end at a symbolic link
-    dentry.inode = inode
-    dentry.hash()
+    dentry.become(inode)
     return dentry
 
 
@@ -80,17 +78,16 @@ def vanished(parent: Dentry, dentry: Dentry) -> None:
     inode = dentry.inode
     assert inode is not None
     dentry.kill()
-    if inode.mode & S_IFMT in (S_IFDIR, S_IFLNK):
+    if inode.mode & S_IFMT == S_IFDIR:
         dentry.drop_tree()
-        invalidate()
-    if inode.fs.cache_policy == ALWAYS:
+    if inode.fs.cache_policy == ALWAYS and not parent.complete:
         parent.add(dentry.name, None)
 
 
 def moved(old_parent: Dentry, old: Dentry, new_parent: Dentry, new: Dentry, exchange: bool) -> None:
     """`old` took the place of `new` (d_move, d_exchange)."""
     old_name, new_name = old.name, new.name
-    inodes = (old.inode, new.inode)
+    inode = old.inode
     old.unhash()
     if exchange:
         new.unhash()
@@ -103,10 +100,8 @@ def moved(old_parent: Dentry, old: Dentry, new_parent: Dentry, new: Dentry, exch
         new.unhash()
     old.name, old.parent = new_name, new_parent
     old.hash()
-    if not exchange and inodes[0] is not None and inodes[0].fs.cache_policy == ALWAYS:
+    if not exchange and inode is not None and inode.fs.cache_policy == ALWAYS and not old_parent.complete:
         old_parent.add(old_name, None)
-    if any(inode is not None and inode.mode & S_IFMT in (S_IFDIR, S_IFLNK) for inode in inodes):
-        invalidate()
 
 
 # --- creating
@@ -135,23 +130,21 @@ class Creation:
         if walk.last in _NO_NAME:
             raise EEXIST
         self.parent = parent = walk.place
-        fs = parent.mount.fs
-        await fs.lock.__aenter__()
+        self.dentry = dentry = await walk.__aenter__()
         try:
-            self.dentry = dentry = await lookup(parent, walk.last)
             if dentry.inode is not None:
                 raise EEXIST
-            if (walk.want_dir and not self._is_dir) or not fs.makes_names:
+            if (walk.want_dir and not self._is_dir) or not parent.mount.fs.makes_names:
                 raise ENOENT
             if parent.mount.read_only:
                 raise EROFS
         except BaseException:
-            await fs.lock.__aexit__()
+            await walk.__aexit__()
             raise
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        await self.parent.mount.fs.lock.__aexit__()
+        await self._walk.__aexit__()
 
     @property
     def name(self) -> bytes:
@@ -182,7 +175,7 @@ async def mkdir(task: Task, dirfd: int, path: bytes, mode: int) -> None:
         new.permit()
         mode = S_IFDIR | (mode & (0o777 | S_ISVTX) & ~task.fs.umask)
         mode, uid, gid = new_owner(task, new.directory, mode)
-        new.done(await new.directory.mkdir(new.name, mode, uid, gid))
+        new.done(await new.directory.mkdir(new.name, mode, uid, gid)).is_new_directory()
 
 
 async def mknod(task: Task, dirfd: int, path: bytes, mode: int, rdev: int) -> None:
@@ -265,8 +258,7 @@ async def unlink(task: Task, dirfd: int, path: bytes) -> None:
         raise EISDIR
     parent = walk.place
     want_write(parent)
-    async with parent.mount.fs.lock:
-        dentry = await lookup(parent, walk.last)
+    async with walk as dentry:
         inode = dentry.inode
         if inode is None:
             raise ENOENT
@@ -296,8 +288,7 @@ async def rmdir(task: Task, dirfd: int, path: bytes) -> None:
         raise {b"..": ENOTEMPTY, b".": EINVAL, b"/": EBUSY}[walk.last]
     parent = walk.place
     want_write(parent)
-    async with parent.mount.fs.lock:
-        dentry = await lookup(parent, walk.last)
+    async with walk as dentry:
         inode = dentry.inode
         if inode is None:
             raise ENOENT
@@ -398,6 +389,7 @@ async def _rename(task: Task, old_dir: Path, old: Dentry, new_dir: Path, new: De
         stale = old_dir.dentry.get(old_name)
         if stale is not None:
             stale.unhash()
+        old_dir.dentry.is_incomplete()
     if notify.watching:
         replaced = None if exchange else target
         notify.moved(old_dir.inode, old_name, new_dir.inode, old.name, source, replaced)

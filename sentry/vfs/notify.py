@@ -53,9 +53,11 @@ _doomed: dict[ref[Dentry], Inode] = {}  # removed names that are still in use, o
 
 def add(watch: Watch) -> None:
     """Begin to tell `watch` of its inode."""
-    if not watching:  # until now the core was in no hurry to tell of closes
+    if not watching:  # until now the core was in no hurry to tell of closes, nor of what it opened by itself
+        from sentry.fs.lazyfile import take_up_all
         from sentry.kernel.fdtable import drain
 
+        take_up_all()
         drain()
     inode = watch.inode
     if inode.watches is None:

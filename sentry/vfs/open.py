@@ -36,6 +36,7 @@ from sentry.kernel.fdtable import release_unused
 from sentry.vfs import notify
 from sentry.vfs.dentry import Dentry
 from sentry.vfs.file import File, PathFile
+from sentry.vfs.filecaps import drop_caps, file_caps
 from sentry.vfs.mount import Path, cross_down
 from sentry.vfs.namespace import appeared
 from sentry.vfs.perm import (
@@ -51,7 +52,7 @@ from sentry.vfs.perm import (
     want_write,
 )
 from sentry.vfs.stat import SetAttr
-from sentry.vfs.walk import Walk, lookup, resolve
+from sentry.vfs.walk import Walk, resolve
 
 if TYPE_CHECKING:
     from sentry.kernel.task import Task
@@ -78,7 +79,8 @@ async def open_path(
         if created:
             return await _opened(task, place, flags & ~O_TRUNC)
     else:
-        place = await resolve(task, dirfd, path, not flags & O_NOFOLLOW, resolve_flags)
+        opening = not flags & (O_ACCMODE | O_DIRECTORY | O_TRUNC)
+        place = await resolve(task, dirfd, path, not flags & O_NOFOLLOW, resolve_flags, opening)
     return await open_place(task, place, flags)
 
 
@@ -106,8 +108,10 @@ async def open_place(task: Task, place: Path, flags: int) -> File:
         check(task, place, access)
         if kind == S_IFREG:
             want_write(place)
-            if inode.mode & 0o111 and task.kernel.is_running(inode):
-                raise ETXTBSY
+            if inode.mode & 0o111:
+                if task.kernel.is_running(inode):
+                    raise ETXTBSY
+                await file_caps(task, inode)
     elif not allowed(task, inode, access):
         raise EACCES
     if flags & O_NOATIME and not owner_or_capable(task, inode):
@@ -141,11 +145,10 @@ async def _opened(task: Task, place: Path, flags: int) -> File:
 
 
 async def truncate(task: Task, inode: Inode, size: int, place: Path | None = None) -> None:
-    """do_truncate: permission is checked; setuid, setgid and file capabilities go. `place` is for watchers of the
-    directory.
-    """
+    """do_truncate: permission is checked; setuid, setgid, capabilities go. `place` is for watchers of the directory."""
+    if inode.mode & 0o111:
+        await drop_caps(task, inode)
     await inode.setattr(task, SetAttr(size=size, mode=killed_mode(task, inode)))
-    inode.drop_file_caps()
     if notify.watching:
         if place is not None:
             notify.place_event(place, IN_MODIFY)
@@ -200,14 +203,17 @@ async def _find_or_create(
         if walk.want_dir:
             raise EISDIR
         parent = walk.place
-        place = Path(parent.mount, await lookup(parent, walk.last))
-        if place.dentry.inode is None:
-            if not parent.mount.fs.makes_names:
+        async with walk as dentry:
+            created = dentry.inode is None
+            if created and not parent.mount.fs.makes_names:
                 raise ENOENT
-            place, created = await _create(task, parent, walk.last, flags, mode)
             if created:
-                return place, True
-        place = cross_down(place)
+                dentry = await _create(task, parent, dentry, mode)
+        if created:
+            if notify.watching:
+                notify.child_event(parent.inode, IN_CREATE, dentry.name)
+            return Path(parent.mount, dentry), True
+        place = cross_down(Path(parent.mount, dentry))
         inode = place.inode
         if flags & O_EXCL:
             raise EEXIST
@@ -226,24 +232,17 @@ async def _find_or_create(
             return walk.place, False
 
 
-async def _create(task: Task, parent: Path, name: bytes, flags: int, mode: int) -> tuple[Path, bool]:
-    """Create `name`, unless someone else did while we waited for the lock: (place, False) then."""
-    async with parent.mount.fs.lock:
-        dentry = await lookup(parent, name)
-        if dentry.inode is not None:
-            return Path(parent.mount, dentry), False
-        if parent.dentry.dead:
-            raise ENOENT
-        if parent.mount.read_only:
-            raise EROFS
-        check(task, parent, MAY_WRITE | MAY_EXEC)
-        directory = parent.inode
-        mode, uid, gid = new_owner(task, directory, S_IFREG | (mode & 0o7777 & ~task.fs.umask))
-        inode = await directory.create(name, mode, uid, gid)
-        dentry = appeared(parent.dentry, dentry, inode)
-    if notify.watching:
-        notify.child_event(directory, IN_CREATE, name)
-    return Path(parent.mount, dentry), True
+async def _create(task: Task, parent: Path, dentry: Dentry, mode: int) -> Dentry:
+    """Make the file that `dentry`, negative so far, names in `parent`, whose lock is held."""
+    if parent.dentry.dead:
+        raise ENOENT
+    if parent.mount.read_only:
+        raise EROFS
+    check(task, parent, MAY_WRITE | MAY_EXEC)
+    directory = parent.inode
+    mode, uid, gid = new_owner(task, directory, S_IFREG | (mode & 0o7777 & ~task.fs.umask))
+    inode = await directory.create(dentry.name, mode, uid, gid)
+    return appeared(parent.dentry, dentry, inode)
 
 
 def openat2_flags(flags: int, mode: int, resolve_flags: int) -> int:

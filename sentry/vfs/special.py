@@ -44,6 +44,7 @@ class Directory(File):
     """An open directory: a snapshot of the names, taken at the first read and at every rewind."""
 
     __slots__ = ("_snapshot",)
+    only_a_place = True
 
     def __init__(self, inode: Inode, path: Path | None, flags: int) -> None:
         super().__init__(inode, path, flags)

@@ -3,7 +3,7 @@
 `resolve` gives the place a path names; `Walk` is Linux's nameidata for callers that need the parent
 directory and the last name (create, unlink, rename, open with O_CREAT).
 
-A walk over cached names never suspends, and a path seen before is answered by the memo (sentry/vfs/memo.py).
+A walk over cached names never suspends; where they all are plain, C has done it before (sentry/vfs/names.py).
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from sentry.abi.linux import (
 )
 from sentry.errors import EACCES, EAGAIN, ELOOP, ENAMETOOLONG, ENOENT, ENOTDIR, EXDEV
 from sentry.vfs.dentry import Dentry
-from sentry.vfs.inode import ALWAYS, NEVER, REVALIDATE
-from sentry.vfs.memo import recall, remember
+from sentry.vfs.inode import ALWAYS, ASK, NEVER, REVALIDATE
 from sentry.vfs.mount import Path, cross_down
+from sentry.vfs.names import find, find_parent
 from sentry.vfs.perm import MAY_EXEC, allowed, may_follow
 
 if TYPE_CHECKING:
@@ -40,19 +40,15 @@ NAME_MAX = 255
 _SCOPED = RESOLVE_BENEATH | RESOLVE_IN_ROOT
 
 
-async def resolve(task: Task, dirfd: int, path: bytes, follow: bool = True, resolve_flags: int = 0) -> Path:
-    """What `path` names, seen from `dirfd`; ENOENT if nothing."""
-    memoable = not resolve_flags and (dirfd == AT_FDCWD or path[:1] == b"/")
-    if memoable:
-        known = recall(task, path, follow)
+async def resolve(
+    task: Task, dirfd: int, path: bytes, follow: bool = True, resolve_flags: int = 0, opening: bool = False
+) -> Path:
+    """What `path` names, seen from `dirfd`; ENOENT if nothing. opening: it will be opened for reading."""
+    if not resolve_flags:
+        known = find(task, dirfd, path, follow)
         if known is not None:
-            if known.dentry.inode is None:
-                raise ENOENT
             return known
-    walk = Walk(task, dirfd, path, resolve_flags)
-    place = await walk.to_end(follow)
-    if memoable and walk.pure:
-        remember(task, path, follow, place)
+    place = await Walk(task, dirfd, path, resolve_flags, opening).to_end(follow)
     if place.dentry.inode is None:
         raise ENOENT
     return place
@@ -66,9 +62,13 @@ async def resolve_dir(task: Task, dirfd: int, path: bytes) -> Path:
     return place
 
 
-async def lookup(directory: Path, name: bytes) -> Dentry:
-    """The dentry of `name` in `directory`, maybe negative; asks the file system if the cache does not
-    know.
+#: answers that came together, the next one last: what a name in a directory leads to
+Ahead = list[tuple["Inode", bytes, "Inode | None"]]
+
+
+async def lookup(directory: Path, name: bytes, ahead: Ahead | None = None) -> Dentry:
+    """The dentry of `name` in `directory`, maybe negative; asks the file system if neither the cache nor
+    `ahead` knows.
     """
     if len(name) > NAME_MAX:
         raise ENAMETOOLONG
@@ -80,10 +80,17 @@ async def lookup(directory: Path, name: bytes) -> Dentry:
     if cached is not None and (policy != REVALIDATE or cached.mounted):
         return cached
     found: Inode | None
-    try:
-        found = None if parent.dead else await inode.lookup(name)
-    except ENOENT:
-        found = None
+    if parent.complete:
+        return Dentry(name, parent, None)
+    if ahead and ahead[-1][0] is inode and ahead[-1][1] == name:
+        found = ahead.pop()[2]
+    else:
+        found = None if parent.dead else inode.lookup_now(name)
+        if found is ASK:
+            try:
+                found = await inode.lookup(name)
+            except ENOENT:
+                found = None
     # Others may have run meanwhile: what they put into the cache is newer than our answer.
     if policy == NEVER or parent.dead:
         return parent.get(name) or Dentry(name, parent, found)
@@ -100,19 +107,27 @@ async def lookup(directory: Path, name: bytes) -> Dentry:
 
 
 class Walk:
-    """One walk in progress: at `mount`, `dentry`; the names still to go in `names`, the next one last."""
+    """One walk in progress: at `mount`, `dentry`; the names still to go in `names`, the next one last.
+
+    Who changes a name: ``await walk.to_parent()``, then ``async with walk as dentry:``.
+    """
 
     __slots__ = (
-        "dentry", "flags", "last", "links", "mount", "names", "pure", "root", "rooted", "start", "task", "want_dir",
+        "ahead", "dentry", "flags", "last", "links", "mount", "names", "opening", "root", "rooted", "start", "task",
+        "untouched", "want_dir",
     )  # fmt: skip
 
-    def __init__(self, task: Task, dirfd: int, path: bytes, resolve_flags: int = 0) -> None:
+    def __init__(
+        self, task: Task, dirfd: int, path: bytes, resolve_flags: int = 0, opening: bool = False
+    ) -> None:
         if not path:
             raise ENOENT
         self.task = task
         self.flags = resolve_flags
+        self.opening = opening
         self.links = 0
-        self.pure = True  # only cacheable file systems met: the memo may keep the answer
+        self.untouched = path  # until the first step
+        self.ahead: Ahead = []
         self.last = b""  # after to_parent: the last component; b"/" if there is none
         self.root = task.fs.root
         self.rooted = path[0] == 47 or bool(resolve_flags & _SCOPED)  # Linux has looked at the root by now
@@ -134,7 +149,6 @@ class Walk:
         self.start = start
         self.names: list[bytes] = []
         self.want_dir = False
-        self._push(path)
 
     @property
     def place(self) -> Path:
@@ -161,8 +175,6 @@ class Walk:
             child = await self.child()
             inode = child.dentry.inode
             if inode is None:
-                if self.want_dir:
-                    self.pure = False
                 return child
             if inode.mode & S_IFMT == S_IFLNK and (follow or self.want_dir):
                 await self.follow(inode)
@@ -182,6 +194,15 @@ class Walk:
         (link_path_walk).
         """
         task = self.task
+        if self.untouched:
+            path, self.untouched = self.untouched, b""
+            if b"/" in path and not self.flags:
+                known = find_parent(task, self.start, path)
+                if known is not None:
+                    (self.mount, self.dentry), self.last = known
+                    self.want_dir = path[-1] == 47
+                    return
+            self._push(path)
         names = self.names
         if not names:
             self.last = b"/"
@@ -196,8 +217,6 @@ class Walk:
                 raise ENOTDIR
             if not allowed(task, inode, MAY_EXEC):
                 raise EACCES
-            if inode.own_permission:
-                self.pure = False
             if not names:
                 self.last = name
                 return
@@ -219,6 +238,25 @@ class Walk:
                 continue
             self.dentry = child
 
+    async def __aenter__(self) -> Dentry:
+        """After to_parent: take the lock under which the directory's names change; the last component,
+        maybe negative.
+        """
+        lock = self.mount.fs.lock
+        if lock.held:
+            self.ahead.clear()  # what was found out before the wait counts no more
+            await lock.__aenter__()
+        else:
+            lock.take()
+        try:
+            return await lookup(self.place, self.last, self.ahead)
+        except BaseException:
+            lock.give()
+            raise
+
+    async def __aexit__(self, *exc: object) -> None:
+        self.mount.fs.lock.give()
+
     async def child(self) -> Path:
         """The last component in the directory to_parent found; through mounts; maybe negative."""
         mount, parent = self.mount, self.dentry
@@ -231,11 +269,11 @@ class Walk:
         """Look `name` up in the present directory; `mount` becomes that of what is mounted there."""
         inode = self.dentry.inode
         assert inode is not None
-        if inode.fs.cache_policy != ALWAYS:
-            self.pure = False
         if self.flags & RESOLVE_CACHED and (inode.fs.cache_policy == NEVER or self.dentry.get(name) is None):
             raise EAGAIN
-        child = await lookup(Path(self.mount, self.dentry), name)
+        if (self.names or self.opening) and not self.ahead:
+            await self._look_ahead(inode, name)
+        child = await lookup(Path(self.mount, self.dentry), name, self.ahead)
         if child.mounted:
             mount, child = cross_down(Path(self.mount, child))
             if mount is not self.mount:
@@ -243,6 +281,30 @@ class Walk:
                     raise EXDEV
                 self.mount = mount
         return child
+
+    async def _look_ahead(self, inode: Inode, name: bytes) -> None:
+        """Have `name`, if it must be looked up, looked up together with the plain names that follow."""
+        parent = self.dentry
+        cached = parent.get(name)
+        if inode.fs.cache_policy == ALWAYS:
+            if cached is not None or parent.complete or inode.lookup_now(name) is not ASK:
+                return
+        elif inode.fs.cache_policy == NEVER or (cached is not None and cached.mounted):
+            return
+        names = [name]
+        for following in reversed(self.names):
+            if following in _NO_NAME or len(following) > NAME_MAX:
+                break
+            names.append(following)
+        if len(name) > NAME_MAX or parent.dead:
+            return
+        opening = self.opening and len(names) == len(self.names) + 1 and not _is_open(parent, names)
+        directory: Inode | None = inode
+        for each, found in zip(names, await inode.walk(names, opening), strict=False):
+            assert directory is not None
+            self.ahead.append((directory, each, found))
+            directory = found
+        self.ahead.reverse()
 
     def _up(self) -> None:
         """`..`: stays at the root; leaves a mount at its root (follow_dotdot)."""
@@ -268,6 +330,7 @@ class Walk:
     async def follow(self, link: Inode) -> None:
         """Go on with the text of a symbolic link found in the present directory, or jump by a magic link."""
         self.links += 1
+        self.ahead.clear()
         if self.links > MAX_LINKS:
             raise ELOOP
         if not self.names and not may_follow(self.task, self.place.inode, link):
@@ -280,7 +343,6 @@ class Walk:
                 raise ELOOP
             if self.flags & _SCOPED or (self.flags & RESOLVE_NO_XDEV and jump.mount is not self.mount):
                 raise EXDEV("magic link")
-            self.pure = False
             self.mount, self.dentry = jump
             return
         target = link.readlink_for(self.task)
@@ -296,6 +358,15 @@ class Walk:
             self.rooted = True
             self.mount, self.dentry = self.root
         self._push(target)
+
+
+def _is_open(start: Dentry, names: list[bytes]) -> bool:
+    """Whether the file that was last at the end of `names` has host descriptors."""
+    dentry: Dentry | None = start
+    for name in names:
+        if dentry is not None:
+            dentry = dentry.get(name)
+    return dentry is not None and dentry.inode is not None and dentry.inode.host is not None
 
 
 _NO_NAME = (b".", b"..", b"/")

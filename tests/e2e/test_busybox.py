@@ -64,8 +64,15 @@ SCRIPTS = {
     "hostname": "hostname; cat /proc/sys/kernel/hostname; uname -n; uname -s",
     "diff": "seq 5 > a; seq 2 6 > b; diff a b; echo $?; diff -u a b | tail -n +3",
     "cpio": "mkdir c; echo x > c/f; find c | cpio -o -H newc 2>/dev/null | cpio -t 2>/dev/null | sort",
-    "nc_listener": "nc -l -p 4321 > got & sleep 0.3; echo to the listener | nc 127.0.0.1 4321; wait; cat got",
-    "nc_both_ways": "echo answer | nc -l -p 4322 > got & sleep 0.3; echo question | nc 127.0.0.1 4322; wait; cat got",
+    # A listener whose stdin ends says so, and the client leaves: not before its text has come.
+    "nc_listener": (
+        "> got; until grep -q listener got; do sleep 0.02; done | nc -l -p 4321 > got &"
+        "until netstat -ltn | grep -q :4321; do sleep 0.02; done; echo to the listener | nc 127.0.0.1 4321; wait; cat got"
+    ),
+    "nc_both_ways": (
+        "> got; { echo answer; until grep -q question got; do sleep 0.02; done; } | nc -l -p 4322 > got &"
+        "until netstat -ltn | grep -q :4322; do sleep 0.02; done; echo question | nc 127.0.0.1 4322; wait; cat got"
+    ),
     "nc_refused": "nc 127.0.0.1 4323 < /dev/null; echo $?",
     "ifconfig": "ip addr show lo | grep -E 'inet 127|LOOPBACK' | sed 's/mtu.*//;s/.*<//;s/>.*//'",
     "root_listing": "ls -a / | grep -v -E '^(probe|sys)$'",

@@ -234,7 +234,7 @@ def test_a_frozen_container_is_killed_and_deleted(oci: Containers) -> None:
 
 # ---- memory
 
-EATS = "trap 'go=1' USR1; echo ready; while [ -z \"$go\" ]; do sleep 0.02; done; tail /dev/zero; echo eaten $?; sleep 1000"
+EATS = "trap 'go=1' USR1; echo ready; while [ -z \"$go\" ]; do sleep 0.02; done; %s; echo eaten $?; sleep 1000"
 
 
 def test_the_hosts_oom_killer_knows_the_containers_score(oci: Containers) -> None:
@@ -252,9 +252,14 @@ def next_event(events: subprocess.Popen[str]) -> dict[str, Any]:
     return json.loads(events.stdout.readline())
 
 
-def test_a_kill_for_want_of_memory_is_an_event(oci: Containers) -> None:
+EATERS = {"piecemeal": "tail /dev/zero", "at_once": "dd if=/dev/zero of=/dev/null bs=200M count=1 iflag=fullblock"}
+
+
+@pytest.mark.parametrize("eater", EATERS.values(), ids=EATERS.keys())
+def test_a_kill_for_want_of_memory_is_an_event(oci: Containers, eater: str) -> None:
+    """It takes the eater alone, even in the middle of a large copy into it."""
     limit = {"limit": 96 * MIB, "swap": 96 * MIB} if ONLY_V2 else {"limit": 96 * MIB}
-    container = oci.create(EATS, linux={"resources": {"memory": limit}}).start()
+    container = oci.create(EATS % eater, linux={"resources": {"memory": limit}}).start()
     container.says("ready")
     with subprocess.Popen(
         oci.argv("events", "--interval", "1h", "c"), env=oci.environment(), stdout=subprocess.PIPE, text=True

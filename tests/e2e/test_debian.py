@@ -22,6 +22,8 @@ BASH = {
     "dev_tcp": "(echo reply | nc -l -N 127.0.0.1 5555 > got) & sleep 0.4; exec 3<>/dev/tcp/127.0.0.1/5555; echo asked >&3; cat <&3; exec 3>&-; wait; cat got",
     "timeouts": "timeout 0.2 sleep 10; echo $?; timeout -s KILL 0.2 sleep 10; echo $?; read -t 0.1 x < <(sleep 1); echo $?",
     "ulimits": "ulimit -n 100; ulimit -Hn; bash -c 'ulimit -n'; ulimit -u 200 && echo ok",
+    "script": "script -qec 'echo inside; stty size; tty | cut -c1-8' /dev/null < /dev/null | tr -d '\\r'; script -qec 'exit 9' /dev/null < /dev/null; echo $?; script -qec 'sleep 0.1; kill -9 $$' /dev/null < /dev/null; echo $?",
+    "runuser": "runuser -u daemon -- sh -c 'id -un; exit 2'; echo $?; runuser -u daemon -P -- sh -c 'tty | cut -c1-8' < /dev/null | tr -d '\\r'; timeout 0.3 runuser -u daemon -- sleep 20 2> /dev/null; echo $?",
     "job_table": "sleep 20 & sleep 21 & jobs | sed 's/ *&$//'; kill %1 %2; wait; echo none",
 }
 
@@ -37,6 +39,14 @@ COREUTILS = {
     "find_and_friends": "mkdir -p a/{b,c}/d; touch a/{1..20}.txt; find a -name '*.txt' -newermt 2020-01-01 | wc -l; find a -type d -printf '%P %y\\n' | sort; find a -name '1*' -delete; ls a | wc -l; find a -empty -type f -print0 | xargs -0 rm; find a | sort; grep -rl root /etc/passwd; zcat <(gzip -c /etc/passwd) | diff - /etc/passwd && echo zipped; tar cJf t.tar.xz a; tar tJf t.tar.xz | sort",
     "text_processors": "awk 'BEGIN{srand(1); for(i=0;i<3;i++) x[i]=i*i; for(k in x) n+=x[k]; print n; \"date -u -d @0 +%Y\" | getline y; print y}'; sed -E 's/(.)(.)/\\2\\1/g' <<< abcd; bc <<< 'scale=20; 4*a(1)' -l; diff -u <(seq 3) <(seq 4) | tail -1; patch -s <(seq 3) /dev/null && echo patched; file -b /bin/true | cut -d, -f1; sqlite3 :memory: 'select 6*7, upper(\"x\")'; strings /bin/true | grep -c GLIBC > /dev/null; echo $?; less /etc/hosts | cat; ldd /bin/true | grep -c libc",
     "processes": "sleep 30 & ps -o ppid=,comm= > p; sort p | tr -s ' '; pgrep sleep | wc -l; pkill sleep; wait; ps -e -o comm= > p; sort p; ps aux | head -1 | tr -s " "; free | wc -l; cat /proc/1/comm; vmstat > /dev/null; echo $?; top -b -n1 | grep -c top",
+}
+
+SYSTEM_V = {
+    "ipcs": "ipcmk -M 10000 -p 0640 | cut -d: -f1; ipcmk -S 3 > /dev/null; ipcmk -Q > /dev/null; ipcs | sed 's/0x[0-9a-f]* /KEY /'; ipcs -l; ipcs -u; ipcs -c; for kind in m s q; do ipcs -$kind -i 0 | grep -Ev 'time|pid='; done; ipcrm -m 0 -s 0 -q 0; ipcrm -m 0; lsipc | sed 's/ *[0-9.]*%$//'; ipcrm --all; ipcs -t | wc -l",
+    "perl": r"""perl -MIPC::SysV=IPC_PRIVATE,IPC_RMID,S_IRUSR,S_IWUSR -MIPC::Semaphore -MIPC::Msg -e '
+        $m = shmget(IPC_PRIVATE, 100, S_IRUSR|S_IWUSR); if (!fork) { shmwrite($m, "from the child", 0, 14); exit } wait; shmread($m, $x, 0, 14); print "$x\n"; print shmctl($m, IPC_RMID, 0), "\n";
+        $s = IPC::Semaphore->new(IPC_PRIVATE, 2, 0600); $s->setall(1, 0); if (!fork) { $s->op(0, -1, 0, 1, 1, 0); exit } $s->op(1, -1, 0); wait; print join(",", $s->getall), "\n"; $s->remove;
+        $q = IPC::Msg->new(IPC_PRIVATE, 0600); if (!fork) { $q->snd(5, "hello"); exit } print $q->rcv($b, 100, 5), " $b\n"; wait; $q->remove'""",
 }
 
 PERL = {
@@ -222,6 +232,44 @@ PYTHON = {
         print(os.cpu_count() > 0, os.getloadavg()[0] >= 0, sys.getfilesystemencoding(), len(os.urandom(9)), os.uname().sysname)
         print(ctypes.CDLL(None).getpid() == os.getpid())
     """,
+    "wakeup_fd": """
+        import asyncio, os, select, signal, socket, threading, time
+        r, w = socket.socketpair(); r.setblocking(False); w.setblocking(False)
+        signal.set_wakeup_fd(w.fileno())
+        handled, got = [], []
+        for number in (signal.SIGUSR1, signal.SIGALRM, signal.SIGCHLD): signal.signal(number, lambda n, f: handled.append(n))
+        def drain():
+            select.select([r], [], [], 5)
+            try: got.extend(r.recv(4096))
+            except BlockingIOError: pass
+        for _ in range(200): os.kill(os.getpid(), signal.SIGUSR1); drain()
+        print(got.count(signal.SIGUSR1), handled.count(signal.SIGUSR1))
+        signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
+        end = time.time() + 20
+        while got.count(signal.SIGALRM) < 100 and time.time() < end: drain()
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        print(got.count(signal.SIGALRM) >= 100)
+        if not os.fork(): os._exit(0)
+        os.wait(); drain()
+        print(got.count(signal.SIGCHLD))
+        signal.set_wakeup_fd(-1)
+        async def main():
+            seen = asyncio.Event()
+            asyncio.get_running_loop().add_signal_handler(signal.SIGUSR2, seen.set)
+            async def child(code):
+                process = await asyncio.create_subprocess_exec("sh", "-c", f"kill -USR2 {os.getpid()}; exit {code}")
+                return await process.wait()
+            print(await asyncio.gather(*map(child, range(10))))
+            await asyncio.wait_for(seen.wait(), 5)
+        asyncio.run(main())
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGRTMIN])
+        senders = []
+        def wait(): senders.extend(signal.sigwaitinfo([signal.SIGRTMIN]) for _ in range(50))
+        thread = threading.Thread(target=wait); thread.start()
+        for _ in range(50): os.kill(os.getpid(), signal.SIGRTMIN)
+        thread.join()
+        print({(info.si_code, info.si_pid == os.getpid()) for info in senders})
+    """,
 }
 
 VENV = r"""
@@ -294,6 +342,11 @@ def test_bash(name: str, same: Callable[..., object], debian_root: Path) -> None
 @pytest.mark.parametrize("name", COREUTILS)
 def test_tools(name: str, same: Callable[..., object], debian_root: Path) -> None:
     same(COREUTILS[name], debian_root, shell="/bin/bash")
+
+
+@pytest.mark.parametrize("name", SYSTEM_V)
+def test_system_v_ipc(name: str, same: Callable[..., object], debian_root: Path) -> None:
+    same(SYSTEM_V[name], debian_root, shell="/bin/bash")
 
 
 @pytest.mark.parametrize("name", PERL)

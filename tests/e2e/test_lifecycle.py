@@ -614,6 +614,59 @@ def test_host_changes_show_in_a_bind_mount(oci: Containers) -> None:
     assert container.text() == "ready\nfrom the host\n"
 
 
+def test_a_shared_root_is_the_hosts_at_every_step(oci: Containers) -> None:
+    """What was walked before is walked anew: permission, moved folders, links that lead elsewhere, files that go."""
+    oci.root = own_root(oci)
+    if not oci.is_runc:
+        oci.own_options = ["--file-access", "shared"]
+    folder = oci.root / "d"
+    (folder / "e").mkdir(parents=True)
+    (folder / "e/f").write_text("first\n")
+    (oci.root / "link").symlink_to("d/e")
+    secret = oci.folder / "secret"
+    secret.write_text("the host's\n")
+    script = """
+    show() { for name in /d/e/f /link/f; do cat $name 2> /dev/null || echo none; done; test -d /d/e && echo folder; }
+    for step in 1 2 3 4 5 6; do show; show; echo at $step; until test -e /step$step; do sleep 0.02; done; done; show; exit 8
+    """
+    container = oci.create(script, user={"uid": 1000, "gid": 1000}).start()
+
+    def moved() -> None:
+        (folder / "e").rename(folder / "old")
+        (folder / "e").mkdir()
+        (folder / "e/f").write_text("second\n")
+
+    def led_elsewhere() -> None:
+        (oci.root / "next").symlink_to("d/old")
+        (oci.root / "next").rename(oci.root / "link")
+
+    def led_outside() -> None:
+        (folder / "e/f").unlink()
+        (folder / "e/f").symlink_to(secret)
+
+    def gone() -> None:
+        shutil.rmtree(folder / "e")
+        (folder / "e").symlink_to(oci.folder)
+
+    steps = [lambda: folder.chmod(0o700), lambda: folder.chmod(0o755), moved, led_elsewhere, led_outside, gone]
+    for number, change in enumerate(steps, 1):
+        container.says(f"at {number}\n")
+        change()
+        (oci.root / f"step{number}").touch()
+    assert container.exit_code() == 8, container.text()
+    rounds = [part.split("\n", 1)[1] if number else part for number, part in enumerate(container.text().split("at "))]
+    first = "first\nfirst\nfolder\n"
+    assert rounds == [
+        first * 2,
+        "none\nnone\n" * 2,
+        first * 2,
+        "second\nsecond\nfolder\n" * 2,
+        "second\nfirst\nfolder\n" * 2,
+        "none\nfirst\nfolder\n" * 2,
+        "none\nfirst\n",
+    ]
+
+
 SERVE = "nc -l -p 80 -e echo served & echo ready; wait $!"
 ASK = "i=0; until nc 127.0.0.1 80 2> /dev/null; do i=$((i+1)); test $i -lt 200 || exit 1; sleep 0.02; done"
 

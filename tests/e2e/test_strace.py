@@ -49,3 +49,12 @@ def test_threads_are_traced(probe_root: Path, runtime: sandboxes.Runtime) -> Non
     ran = runtime("--strace", "do", "--rootfs", probe_root, "--", "/probe", "quiet_thread_opens")
     assert ran.code == 0, ran
     assert re.search(r'\[    2\] openat\(AT_FDCWD, "/dev/null", O_RDONLY\) += 3', ran.stderr), ran
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["storm_of_signals", "storm_that_ends_in_exec", "pidfd_wait_among_signals"])
+def test_nothing_changes_for_the_program(probe_root: Path, runtime: sandboxes.Runtime, name: str) -> None:
+    """Every call of the host's own is made between two stops, whatever signals and stops come between."""
+    argv = runtime.do_argv(["/probe", name], probe_root)
+    ran = sandboxes.finished([argv[0], "--strace", *argv[1:]], timeout=100, env=runtime.environment())
+    assert ran.code == 0 and ran.stdout.endswith("end\n") and ": NO\n" not in ran.stdout, ran.stdout

@@ -1,6 +1,8 @@
 // Regular files: open(2), read(2), write(2), lseek(2), dup(2), fcntl(2), truncate(2), fallocate(2), locks.
 #include "probe.h"
+#include <linux/fs.h>
 #include <sys/file.h>
+#include <sys/ioctl.h>
 #include <sys/sendfile.h>
 
 PROBE(open_flags) {
@@ -299,6 +301,51 @@ PROBE(copying) {
     say("%s", buffer);
     SHOW(splice(in, &(off_t){5}, pipes[1], NULL, 5, 0));
     SHOW(read(pipes[0], buffer, 32));
+}
+
+PROBE(copies_between_files) {
+    int in = MUST(open("from", O_RDWR | O_CREAT | O_TRUNC, 0644));
+    int out = MUST(open("to", O_RDWR | O_CREAT | O_TRUNC, 0644));
+    char *data = malloc(300000);
+    for (int i = 0; i < 300000; i++) data[i] = (char)(i * 7 + i / 251);
+    MUST(write(in, data, 300000));
+    off_t from = 100, to = 10;
+    long done = 0, put;
+    while ((put = copy_file_range(in, &from, out, &to, 300000, 0)) > 0) done += put;
+    say("copied %ld, at %ld and %ld", done, (long)from, (long)to);
+    SHOW(lseek(in, 0, SEEK_CUR));
+    SHOW(lseek(out, 0, SEEK_CUR));
+    char *read_back = malloc(300000);
+    SHOW(pread(out, read_back, 300000, 0));
+    FACT(memcmp(read_back + 10, data + 100, 299900) == 0);
+    MUST(lseek(in, 299990, SEEK_SET));
+    SHOW(copy_file_range(in, NULL, out, NULL, 4, 0));
+    SHOW(copy_file_range(in, NULL, out, NULL, 100, 0));
+    SHOW(copy_file_range(in, NULL, out, NULL, 100, 0));
+    SHOW(lseek(out, 0, SEEK_CUR));
+    int reader = MUST(open("from", O_RDONLY));
+    int writer = MUST(open("to", O_WRONLY));
+    int appender = MUST(open("to", O_WRONLY | O_APPEND));
+    SHOW(copy_file_range(writer, NULL, out, NULL, 4, 0));
+    SHOW(copy_file_range(reader, NULL, reader, NULL, 4, 0));
+    SHOW(copy_file_range(reader, NULL, appender, NULL, 4, 0));
+    SHOW(copy_file_range(reader, &(off_t){-1}, out, NULL, 4, 0));
+    SHOW(copy_file_range(reader, &(off_t){-10}, out, NULL, 4, 0));
+    SHOW(copy_file_range(reader, &(off_t){1}, out, NULL, SIZE_MAX, 0));
+    SHOW(copy_file_range(reader, &(off_t){299995}, out, NULL, SIZE_MAX / 2, 0));
+    SHOW(copy_file_range(reader, (off_t *)8, out, NULL, 4, 0));
+    SHOW(copy_file_range(reader, NULL, 99, NULL, 4, 0));
+    SHOW(copy_file_range(in, &(off_t){0}, in, &(off_t){2}, 4, 0));
+    SHOW(copy_file_range(reader, NULL, out, NULL, 0, 0));
+    SHOW(copy_file_range(reader, &(off_t){1l << 62}, out, NULL, 10, 0));
+    SHOW(ioctl(out, FICLONE, reader));
+    SHOW(ioctl(out, FICLONE, 99));
+    SHOW(ioctl(reader, FICLONE, in));
+    SHOW(ioctl(appender, FICLONE, in));
+    int path = MUST(open("from", O_PATH));
+    SHOW(ioctl(out, FICLONE, path));
+    SHOW(posix_fadvise(path, 0, 0, POSIX_FADV_NORMAL) == EBADF);
+    SHOW(posix_fadvise(out, 0, -1, POSIX_FADV_NORMAL) == EINVAL);
 }
 
 PROBE(close_range) {

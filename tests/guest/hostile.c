@@ -2,6 +2,8 @@
 #include "probe.h"
 #include <poll.h>
 #include <sys/epoll.h>
+#include <sys/shm.h>
+#include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/sysinfo.h>
 #include <sys/utsname.h>
@@ -234,6 +236,16 @@ PROBE(no_foreign_descriptor_answers) {
     struct stat st;
     int known = 0, readable = 0, mappable = 0, duplicated = 0, paths = 0;
     char c, path[64];
+    // Calls that have the kernel put descriptors of its own among ours, for its purposes
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGUSR1);
+    struct pollfd one = {MUST(signalfd(-1, &set, SFD_NONBLOCK)), POLLIN, 0};
+    poll(&one, 1, 1);
+    read(one.fd, &st, sizeof st);
+    close(one.fd);
+    int id = MUST(shmget(IPC_PRIVATE, 4096, 0600));
+    FACT(shmat(id, NULL, 0) != (void *)-1 && shmat(id, NULL, SHM_RDONLY) != (void *)-1);
     for (int fd = 3; fd < 1100; fd++) {
         known += fcntl(fd, F_GETFD) != -1 || fstat(fd, &st) != -1;
         readable += pread(fd, &c, 1, 0) != -1 || lseek(fd, 0, SEEK_CUR) != -1;

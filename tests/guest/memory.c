@@ -265,3 +265,59 @@ PROBE(mincore) {
     say("%d %d", pages[0] & 1, pages[1] & 1);
     SHOW(mincore(m + 1, 4096, pages));
 }
+
+PROBE(map_high_descriptor) {
+    struct rlimit limit;
+    MUST(getrlimit(RLIMIT_NOFILE, &limit));
+    limit.rlim_cur = limit.rlim_max;
+    MUST(setrlimit(RLIMIT_NOFILE, &limit));
+    make_file("f", "text");
+    int fd = SHOW(fcntl(MUST(open("f", O_RDONLY)), F_DUPFD, 3000));
+    char *text = mmap(NULL, 4096, PROT_READ, MAP_PRIVATE, fd, 0);
+    FACT(text != MAP_FAILED && !strcmp(text, "text"));
+}
+
+static void *code_of(const char *what, void *at, size_t size) {
+    if (at == MAP_FAILED) {
+        say("%s: %s", what, strerrorname_np(errno));
+        return NULL;
+    }
+    long result = mprotect(at, size, PROT_READ | PROT_EXEC);
+    say("%s: mprotect %ld %s", what, result, result ? strerrorname_np(errno) : "");
+    return at;
+}
+
+static char *from_noexec;
+
+static void make_code(void) { code_of("in a child", from_noexec, 4096); }
+
+// /dev/shm is mounted noexec: what is mapped from it can't become code, at once or later.
+PROBE(mprotect_of_noexec_mapping) {
+    int fd = MUST(open("/dev/shm/f", O_RDWR | O_CREAT | O_TRUNC, 0755));
+    MUST(ftruncate(fd, 3 * 4096));
+    code_of("exec at once", mmap(NULL, 4096, PROT_READ | PROT_EXEC, MAP_PRIVATE, fd, 0), 4096);
+    code_of("anonymous", mmap(NULL, 4096, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0), 4096);
+    char *one = code_of("shared", mmap(NULL, 3 * 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0), 3 * 4096);
+    code_of("private", mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, 0), 4096);
+    code_of("none", mmap(NULL, 4096, PROT_NONE, MAP_PRIVATE, fd, 0), 4096);
+    code_of("a part", one + 4096, 1);
+    SHOW(syscall(SYS_pkey_mprotect, one, 4096, PROT_READ | PROT_EXEC, -1));
+    SHOW(mprotect(one, 4096, PROT_READ));
+    SHOW(mprotect(one, 0, PROT_EXEC));
+    SHOW(mprotect(one + 1, 4096, PROT_EXEC));
+    SHOW(mprotect(one, 4096, PROT_EXEC | 0x40));
+    code_of("anonymous over it", mmap(one + 4096, 4096, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0), 4096);
+    code_of("with its neighbour", one + 4096, 2 * 4096);
+    MUST(munmap(one + 4096, 4096));
+    SHOW(mprotect(one + 4096, 2 * 4096, PROT_READ | PROT_EXEC)); // a hole first
+    SHOW(mprotect(one, 2 * 4096, PROT_READ | PROT_EXEC));
+    from_noexec = one;
+    in_child("child", make_code);
+    int plain = MUST(open("f", O_RDWR | O_CREAT, 0644));
+    MUST(ftruncate(plain, 4096));
+    code_of("of another mount", mmap(NULL, 4096, PROT_READ, MAP_PRIVATE, plain, 0), 4096);
+    char *moved = mremap(one, 4096, 4096, MREMAP_MAYMOVE | MREMAP_FIXED, one + 4096);
+    code_of("moved", moved, 4096);
+    unlink("/dev/shm/f");
+    code_of("unlinked", moved, 4096);
+}

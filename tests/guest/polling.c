@@ -1,10 +1,9 @@
-// Waiting for readiness: poll(2), select(2), epoll(7), and timerfd(2), signalfd(2) which exist to be waited on.
+// Waiting for readiness: poll(2), select(2), epoll(7), and timerfd(2), which exists to be waited on.
 #include "probe.h"
 #include <poll.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/select.h>
-#include <sys/signalfd.h>
 #include <sys/timerfd.h>
 
 PROBE(poll_errors) {
@@ -305,23 +304,4 @@ PROBE(timerfd) {
     SHOW(poll(&one, 1, 50));
     SHOW(timerfd_create(77, 0));
     SHOW(timerfd_create(CLOCK_MONOTONIC, 1));
-}
-
-PROBE(signalfd) {
-    sigset_t set;
-    struct signalfd_siginfo info;
-    sigemptyset(&set);
-    sigaddset(&set, SIGUSR1);
-    sigaddset(&set, SIGUSR2);
-    MUST(sigprocmask(SIG_BLOCK, &set, NULL));
-    int fd = SHOW(signalfd(-1, &set, SFD_NONBLOCK));
-    SHOW(read(fd, &info, sizeof info));
-    MUST(kill(getpid(), SIGUSR2));
-    struct pollfd one = {fd, POLLIN, 0};
-    SHOW(poll(&one, 1, 1000));
-    SHOW(read(fd, &info, sizeof info));
-    SHOW(info.ssi_signo);
-    FACT((pid_t)info.ssi_pid == getpid());
-    SHOW(read(fd, &info, 10));
-    SHOW(signalfd(-1, &set, 1));
 }

@@ -2,7 +2,10 @@
 #include "probe.h"
 #include <elf.h>
 #include <linux/ptrace.h>
+#include <poll.h>
 #include <stddef.h>
+#include <sys/shm.h>
+#include <sys/signalfd.h>
 #include <sys/user.h>
 
 static long trace(long request, pid_t pid, unsigned long addr, unsigned long data) {
@@ -51,6 +54,19 @@ static pid_t child_that(void (*body)(void)) {
         _exit(0);
     }
     return pid;
+}
+
+// What /proc tells of a process that is traced.
+static void say_traced(pid_t pid) {
+    char path[64], line[256];
+    snprintf(path, sizeof path, "/proc/%d/status", pid);
+    FILE *file = fopen(path, "r");
+    while (fgets(line, sizeof line, file))
+        if (!strncmp(line, "State:", 6))
+            say("%.*s", (int)strcspn(line, "\n"), line);
+        else if (!strncmp(line, "TracerPid:", 10))
+            say("%s", atoi(line + 10) == getpid() ? "traced by us" : atoi(line + 10) ? "traced" : "not traced");
+    fclose(file);
 }
 
 static void go(pid_t pid, int signal) { MUST(trace(PTRACE_CONT, pid, 0, signal)); }
@@ -123,6 +139,7 @@ PROBE(ptrace_attach) {
     nap_ms(30);
     SHOW(trace(PTRACE_ATTACH, pid, 0, 0));
     say_stop("attached", await(pid));
+    say_traced(pid);
     SHOW(trace(PTRACE_DETACH, pid, 0, 0));
     SHOW(trace(PTRACE_CONT, pid, 0, 0));
     say_stop("end", await(pid));
@@ -457,6 +474,48 @@ PROBE(ptrace_calls) {
         if (WSTOPSIG(status) != (SIGTRAP | 0x80))
             say_stop("odd", status);
         say_call(pid);
+    }
+}
+
+static void takes_signals(void) {
+    sigset_t set;
+    struct signalfd_siginfo told;
+    siginfo_t info;
+    sigemptyset(&set);
+    sigaddset(&set, SIGUSR1);
+    sigprocmask(SIG_BLOCK, &set, NULL);
+    int fd = signalfd(-1, &set, 0);
+    struct pollfd polled = {.fd = fd, .events = POLLIN};
+    say("polled %d", poll(&polled, 1, 0));
+    raise(SIGUSR1);
+    say("polled %d", poll(&polled, 1, 1000));
+    say("read %zd", read(fd, &told, sizeof told));
+    say("taken: %s", signal_name((int)told.ssi_signo));
+    raise(SIGUSR1);
+    say("waited: %s", signal_name(sigwaitinfo(&set, &info)));
+    void *at = shmat(shmget(IPC_PRIVATE, 4096, 0600), NULL, 0);
+    say("detached %d", shmdt(at));
+}
+
+// Calls that take more than one stop of ours are one call to a tracer, which may see them begun anew.
+PROBE(ptrace_sees_results) {
+    pid_t pid = traced(takes_signals);
+    MUST(trace(PTRACE_SETOPTIONS, pid, 0, PTRACE_O_TRACESYSGOOD));
+    for (;;) {
+        struct user_regs_struct regs;
+        struct ptrace_syscall_info info = {0};
+        MUST(trace(PTRACE_SYSCALL, pid, 0, 0));
+        int status = await(pid);
+        if (!WIFSTOPPED(status)) {
+            say_stop("end", status);
+            return;
+        }
+        MUST(trace(PTRACE_GETREGS, pid, 0, (long)&regs));
+        trace(PTRACE_GET_SYSCALL_INFO, pid, sizeof info, (long)&info);
+        bool known = regs.orig_rax == SYS_poll || regs.orig_rax == SYS_read || regs.orig_rax == SYS_rt_sigtimedwait ||
+                     regs.orig_rax == SYS_shmdt;
+        if (known && info.op == PTRACE_SYSCALL_INFO_EXIT && info.exit.rval != -513) // ERESTARTNOINTR
+            say("call %lld gives %lld", regs.orig_rax, (long long)info.exit.rval);
     }
 }
 

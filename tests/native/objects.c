@@ -1,6 +1,8 @@
 /* Pipes, eventfds, descriptor tables and regular files as nc_fast answers for them. */
 #include "harness.h"
 
+#include <linux/fs.h>
+
 #define CALL(...) guest_call(task, __VA_ARGS__, 0ul, 0ul, 0ul, 0ul, 0ul, 0ul)
 #define P(pointer) ((uint64_t)(uintptr_t)(pointer))
 #define BAD_ADDRESS 0x1000ul
@@ -79,11 +81,12 @@ static void test_pipe_capacity_and_atomic_writes(void) {
     SAME(CALL(SYS_write, 1ul, P(big), 1ul), -EAGAIN);
     SAME(nc_file_poll(files[1]), 0);
     SAME(CALL(SYS_read, 0ul, P(out), 100ul), 100);
-    SAME(CALL(SYS_write, 1ul, P(big), 200ul), -EAGAIN); /* no part of an atomic write */
-    SAME(CALL(SYS_write, 1ul, P(big), 5000ul), 100);    /* longer ones are not atomic */
-    SAME(CALL(SYS_read, 0ul, P(out + 100), (unsigned long)sizeof out - 100), 65536);
+    SAME(CALL(SYS_write, 1ul, P(big), 1ul), -EAGAIN); /* no page is free */
+    SAME(CALL(SYS_read, 0ul, P(out + 100), 3996ul), 3996);
+    SAME(CALL(SYS_write, 1ul, P(big), 5000ul), 4096); /* longer than PIPE_BUF: not atomic */
+    SAME(CALL(SYS_read, 0ul, P(out + 4096), (unsigned long)sizeof out - 4096), 65536);
     CHECK(!memcmp(out, big, 65536));
-    CHECK(!memcmp(out + 65536, big, 100));
+    CHECK(!memcmp(out + 65536, big, 4096));
     SAME(nc_pipe_resize(files[0]->pipe, 5000), 8192);
     SAME(CALL(SYS_write, 1ul, P(big), (unsigned long)sizeof big), 8192);
     SAME(nc_pipe_resize(files[0]->pipe, 100), -EBUSY);
@@ -92,6 +95,27 @@ static void test_pipe_capacity_and_atomic_writes(void) {
     SAME(nc_pipe_resize(files[0]->pipe, 65536), 65536); /* with the ring wrapped */
     SAME(CALL(SYS_read, 0ul, P(out), (unsigned long)sizeof out), 3192);
     CHECK(!memcmp(out, big + 8000, 192) && !memcmp(out + 192, big, 3000));
+    end();
+    free_files(files);
+}
+
+static void test_pipe_pages_are_filled_up(void) {
+    begin(64);
+    nc_file *files[2];
+    make_pipe(O_NONBLOCK, files);
+    static char big[8192], out[8192];
+    for (size_t i = 0; i < sizeof big; i++) big[i] = (char)(i * 7 >> 2);
+    for (int i = 0; i < 40; i++) SAME(CALL(SYS_write, 1ul, P(big + i * 100), 100ul), 100);
+    SAME(nc_pipe_room(files[1]->pipe), 15 * 4096);
+    SAME(CALL(SYS_write, 1ul, P(big + 4000), 4192ul), 4192); /* 96 of it fill the first page */
+    SAME(nc_pipe_room(files[1]->pipe), 14 * 4096);
+    SAME(CALL(SYS_write, 1ul, P(big), 4000ul), 4000);
+    SAME(CALL(SYS_write, 1ul, P(big), 97ul), 97); /* more than the page has left */
+    SAME(nc_pipe_room(files[1]->pipe), 12 * 4096);
+    SAME(CALL(SYS_read, 0ul, P(out), 8192ul), 8192);
+    CHECK(!memcmp(out, big, 8192));
+    SAME(CALL(SYS_read, 0ul, P(out), 8192ul), 4097);
+    CHECK(!memcmp(out, big, 4000) && !memcmp(out + 4000, big, 97));
     end();
     free_files(files);
 }
@@ -162,8 +186,20 @@ static void test_watched_pipe_reports(void) {
     CHECK(nc_ready_pending);
     SAME(nc_ready_take(ready, 4), 1);
     SAME(ready[0].id, nc_pipe_id(files[0]->pipe));
-    SAME(ready[0].mask, POLLIN | POLLRDNORM | POLLOUT | POLLWRNORM);
+    SAME(ready[0].mask, POLLIN | POLLRDNORM); /* nobody had to wait for room */
     SAME(nc_ready_pending, 0);
+    static char big[65536];
+    SAME(CALL(SYS_write, 1ul, P(big), 15 * 4096ul), 15 * 4096);
+    SAME(nc_ready_take(ready, 4), 1);
+    CALL(SYS_read, 0ul, P(big), 1ul);
+    SAME(nc_ready_take(ready, 4), 1);
+    SAME(ready[0].mask, POLLOUT | POLLWRNORM);
+    CALL(SYS_read, 0ul, P(big), 1ul);
+    SAME(nc_ready_take(ready, 4), 0);
+    nc_file_set_flags(files[1], O_ASYNC);
+    CALL(SYS_read, 0ul, P(big), 1ul);
+    SAME(nc_ready_take(ready, 4), 1);
+    SAME(ready[0].mask, NC_TAKEN); /* SIGIO to the writer */
     SAME(CALL(SYS_close, 1ul), 0);
     CHECK(nc_ready_pending);
     SAME(nc_released_take(ids, 4), 1);
@@ -332,9 +368,9 @@ static void test_setuid_file_and_limits_are_for_python(void) {
     nc_inode *inode;
     nc_file *file = regular(O_RDWR, &inode);
     SAME(CALL(SYS_write, 0ul, P("x"), 1ul), 1);
-    nc_inode_set_attrs(inode, 1, 2, S_IFREG | 04755, 0, 0, 1, 0, 3);
+    nc_inode_set_attrs(inode, 1, 2, S_IFREG | 04755, 0, 0, 1, 0, 3, 0, NULL);
     SAME(CALL(SYS_write, 0ul, P("x"), 1ul), TO_PYTHON);
-    nc_inode_set_attrs(inode, 1, 2, S_IFREG | 0755, 10, 20, 1, 0, 3);
+    nc_inode_set_attrs(inode, 1, 2, S_IFREG | 0755, 10, 20, 1, 0, 3, 0, NULL);
     nc_fdt_set_fsize(fdt, 1);
     SAME(CALL(SYS_write, 0ul, P("x"), 1ul), TO_PYTHON);
     nc_fdt_set_locks(fdt, 1);
@@ -345,8 +381,75 @@ static void test_setuid_file_and_limits_are_for_python(void) {
     SAME(stat.st_uid, 10);
     SAME(stat.st_size, 1);
     SAME(stat.st_nlink, 1);
-    nc_inode_set_attrs(inode, 1, 2, S_IFREG | 0755, 10, 20, 1, 0, 0);
+    nc_inode_set_attrs(inode, 1, 2, S_IFREG | 0755, 10, 20, 1, 0, 0, 0, NULL);
     SAME(CALL(SYS_fstat, 0ul, P(&stat)), TO_PYTHON);
+    end();
+    nc_file_free(file);
+    nc_inode_put(inode);
+}
+
+static void test_copies_between_files(void) {
+    begin(16);
+    nc_inode *from, *to;
+    nc_file *source = regular(O_RDWR, &from), *target = regular(O_RDWR, &to);
+    static char data[200000], back[200000];
+    for (size_t i = 0; i < sizeof data; i++) data[i] = (char)(i * 7 + i / 251);
+    SAME(CALL(SYS_pwrite64, 0ul, P(data), sizeof data, 0ul), sizeof data);
+    int64_t at = 1000;
+    SAME(CALL(SYS_copy_file_range, 0ul, P(&at), 1ul, 0ul, 1ul << 40, 0ul), sizeof data - 1000);
+    SAME(at, sizeof data);
+    SAME(nc_file_pos(source), 0);
+    SAME(nc_file_pos(target), sizeof data - 1000);
+    SAME(CALL(SYS_pread64, 1ul, P(back), sizeof back, 0ul), sizeof data - 1000);
+    CHECK(!memcmp(back, data + 1000, sizeof data - 1000));
+    SAME(CALL(SYS_copy_file_range, 0ul, P(&at), 1ul, 0ul, 10ul, 0ul), 0);
+    SAME(CALL(SYS_copy_file_range, 0ul, 0ul, 1ul, 0ul, 0ul, 0ul), 0);
+    SAME(CALL(SYS_copy_file_range, 0ul, 0ul, 0ul, 0ul, 10ul, 0ul), TO_PYTHON); /* one file */
+    SAME(CALL(SYS_copy_file_range, 0ul, BAD_ADDRESS, 1ul, 0ul, 10ul, 0ul), TO_PYTHON);
+    SAME(CALL(SYS_copy_file_range, 0ul, 0ul, 1ul, 0ul, 10ul, 1ul), TO_PYTHON);
+    nc_inode_set_grant(to, 5);
+    SAME(CALL(SYS_copy_file_range, 0ul, 0ul, 1ul, 0ul, 10ul, 0ul), TO_PYTHON);
+    nc_inode_set_grant(to, UINT64_MAX);
+    nc_fdt_set_fsize(fdt, 1);
+    SAME(CALL(SYS_copy_file_range, 0ul, 0ul, 1ul, 0ul, 10ul, 0ul), TO_PYTHON);
+    nc_fdt_set_fsize(fdt, 0);
+    SAME(CALL(SYS_ioctl, 1ul, (uint64_t)FICLONE, 0ul), -EOPNOTSUPP);
+    SAME(CALL(SYS_ioctl, 1ul, (uint64_t)FICLONE, 9ul), -EBADF);
+    nc_inode_set_attrs(to, 77, 2, S_IFREG, 0, 0, 1, 0, 3, 0, NULL);
+    SAME(CALL(SYS_ioctl, 1ul, (uint64_t)FICLONE, 0ul), TO_PYTHON);
+    SAME(CALL(SYS_fadvise64, 0ul, 0ul, 0ul, (uint64_t)POSIX_FADV_NOREUSE), 0);
+    SAME(CALL(SYS_fadvise64, 0ul, 0ul, 0ul, 6ul), TO_PYTHON);
+    end();
+    nc_file_free(source);
+    nc_file_free(target);
+    nc_inode_put(from);
+    nc_inode_put(to);
+}
+
+static void test_writers_are_counted_while_they_are_open(void) {
+    begin(16);
+    nc_inode *inode;
+    nc_file *file = regular(O_RDWR, &inode);
+    SAME(nc_inode_writers(inode), 1);
+    SAME(nc_inode_readers(inode), 0);
+    SAME(CALL(SYS_dup, 0ul), 1);
+    SAME(CALL(SYS_close, 0ul), 0);
+    SAME(nc_inode_writers(inode), 1);
+    SAME(CALL(SYS_close, 1ul), 0);
+    SAME(nc_inode_writers(inode), 0);
+    end();
+    nc_file_free(file);
+    nc_inode_put(inode);
+}
+
+static void test_a_file_with_capabilities_is_written_by_python(void) {
+    begin(16);
+    nc_inode *inode;
+    nc_file *file = regular(O_RDWR, &inode);
+    nc_inode_set_caps(inode, 1);
+    SAME(CALL(SYS_write, 0ul, P("x"), 1ul), TO_PYTHON);
+    nc_inode_set_caps(inode, 0);
+    SAME(CALL(SYS_write, 0ul, P("x"), 1ul), 1);
     end();
     nc_file_free(file);
     nc_inode_put(inode);
@@ -442,6 +545,7 @@ int main(void) {
     test_pipe_moves_bytes_and_ends();
     test_pipe_without_reader_is_for_python();
     test_pipe_capacity_and_atomic_writes();
+    test_pipe_pages_are_filled_up();
     test_pipe_packets();
     test_pipe_splice_parts();
     test_watched_pipe_reports();
@@ -452,6 +556,9 @@ int main(void) {
     test_birth();
     test_a_crowd_takes_injected_descriptors_back_at_once();
     test_setuid_file_and_limits_are_for_python();
+    test_copies_between_files();
+    test_writers_are_counted_while_they_are_open();
+    test_a_file_with_capabilities_is_written_by_python();
     test_partial_faults();
     test_beyond_two_gigabytes();
     test_poll();

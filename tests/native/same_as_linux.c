@@ -41,7 +41,7 @@ int main(int argc, char **argv) {
         int rw = fcntl(memfd_create("ours", 0), F_DUPFD, 200);
         snprintf(path, sizeof path, "/proc/self/fd/%d", rw);
         inodes[i] = nc_inode_new(fcntl(open(path, O_RDONLY), F_DUPFD, 200), rw, 1);
-        nc_inode_set_attrs(inodes[i], 1, 1, S_IFREG | 0644, 0, 0, 1, 0, 3);
+        nc_inode_set_attrs(inodes[i], 1, 1, S_IFREG | 0644, 0, 0, 1, 0, 3, 0, NULL);
         twins[i] = fcntl(memfd_create("linux", 0), F_DUPFD, 200);
     }
     for (int i = 0; i < 5; i++) {

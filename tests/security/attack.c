@@ -354,6 +354,46 @@ static int init_dies_with_all_waiting(void) {
     return 0;
 }
 
+// --- more files are open, all by different names, than the sentry may have descriptors
+
+static int open_hog(int number) {
+    char path[32];
+    snprintf(path, sizeof path, "/hog%d", number);
+    int fd = open(path, O_RDWR | O_CREAT, 0600);
+    if (fd >= 0 && write(fd, "x", 1) != 1) exit(4);
+    return fd;
+}
+
+static int many_files(void) {
+    int told[2], held[2], wanted = 0, refused = 0, odd = 0;
+    pipe(told);
+    pipe(held);
+    for (int child = 0; child < 6; child++) {
+        if (fork() == 0) {
+            int error = 0;
+            for (int i = 0; i < 200 && !error; i++) error = open_hog(child * 200 + i) < 0 ? errno : 0;
+            write(told[1], &error, sizeof error);
+            close(held[1]);
+            read(held[0], &error, 1);
+            _exit(0);
+        }
+        int error;
+        read(told[0], &error, sizeof error);
+        if (error == ENFILE) refused++;
+        else if (error) odd++;
+        else wanted++;
+    }
+    pid_t pid = fork();  // the kernel itself must not be short of descriptors
+    if (pid == 0) execl("/bin/true", "true", NULL);
+    int program = reap(pid);
+    close(held[1]);
+    while (wait(NULL) > 0) continue;
+    int fd = open_hog(5000);
+    printf("%s, %s, other errors: %d; a program: %d; afterwards: %s\n", wanted ? "served" : "none served",
+           refused ? "refused" : "none refused", odd, program, fd >= 0 ? "served" : strerror(errno));
+    return 0;
+}
+
 static const struct {
     const char *name;
     int (*run)(void);
@@ -367,6 +407,7 @@ static const struct {
     {"vfork_children_die", vfork_children_die},
     {"stop_storm", stop_storm},
     {"init_dies_with_all_waiting", init_dies_with_all_waiting},
+    {"many_files", many_files},
 };
 
 int main(int argc, char **argv) {

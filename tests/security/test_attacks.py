@@ -59,3 +59,11 @@ def test_init_dies_while_hundreds_wait(hostile_root: Path, runtime: sandboxes.Ru
     ran = runtime.do(["/attack", "init_dies_with_all_waiting"], hostile_root, timeout=60)
     assert (ran.stdout, ran.code) == ("waiting\n", 9), ran
     assert not bugs(runtime.log())
+
+
+def test_more_files_than_the_sentry_has_descriptors(hostile_root: Path, runtime: sandboxes.Runtime, bugs: Bugs) -> None:
+    """Those who have too many open are told; the sentry keeps some, and closing gives them back to all."""
+    argv = runtime.do_argv(["/attack", "many_files"], hostile_root)
+    ran = sandboxes.finished(["prlimit", "--nofile=600:600", *argv], b"", 60, env=runtime.environment())
+    assert ran.stdout == "served, refused, other errors: 0; a program: 0; afterwards: served\n", ran
+    assert not bugs(runtime.log())

@@ -69,10 +69,25 @@ def test_a_name_is_one_component_in_every_operation(gofer: Gofer, root: Path, na
     ]
     if b"\0" not in name:  # there it parts names
         attacks.append(lambda: gofer.call(p.LOOKUPN, directory, b"deep\0" + name))
+        attacks.append(lambda: gofer.call(p.WALK, directory, b"deep\0" + name))
+        attacks.append(lambda: gofer.call(p.WALK_OPEN, directory, b"deep\0" + name))
     for attack in attacks:
         refused(errno.EINVAL, attack)
     assert sorted(os.listdir(root)) == ["dir", "file"]
     assert os.listdir(root / "dir") == ["deep"]
+
+
+def test_a_walk_ends_at_a_symlink(gofer: Gofer, root: Path) -> None:
+    (root / "dir" / "out").symlink_to("../../outside")
+    top = gofer.attach()
+    for op in (p.WALK, p.WALK_OPEN):  # looked up anew, then known
+        _value, data, fd = gofer.call(op, top, b"dir\0out\0secret")
+        assert fd == -1
+        answers = p.parse_batch(data)
+        assert [(error, stat.S_IFMT(p.Attr(data).mode)) for error, _handle, data in answers] == [
+            (0, stat.S_IFDIR),
+            (0, stat.S_IFLNK),
+        ]
 
 
 def test_a_long_name_is_too_long(gofer: Gofer) -> None:
@@ -417,6 +432,7 @@ def test_forgetting_roots_and_too_much_does_no_harm(gofer: Gofer) -> None:
     p.HEADER.pack(1, p.RENAME, 0, 1) + p.RENAME_ARGS.pack(1, 0, 60000) + b"a",
     p.HEADER.pack(1, p.SYMLINK, 0, 1) + p.SYMLINK_ARGS.pack(0, 0, 60000) + b"a",
     p.HEADER.pack(1, p.LOOKUPN, 0, 1) + b"\0".join([b"a"] * 1000),
+    p.HEADER.pack(1, p.WALK, 0, 1) + b"\0".join([b"a"] * 1000),
     bytes(p.MAX_MESSAGE + 1),
     bytes(p.MAX_MESSAGE * 2),
 ])  # fmt: skip

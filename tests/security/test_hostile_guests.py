@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests import leaks, sandboxes
+from tests import bundles, leaks, sandboxes
 from tests.e2e.containers import Containers
 
 pytestmark = [pytest.mark.root, pytest.mark.sandbox]
@@ -86,8 +86,6 @@ def test_descriptor_hog(oci: Containers, probe_root: Path) -> None:
 )
 def test_path_escape(oci: Containers, path: str) -> None:
     """No path leads to the host's files: busybox's root has no shadow file, the host has."""
-    from tests import bundles
-
     shared = oci.folder / "shared"
     shared.mkdir()
     (shared / "link-out").symlink_to("/etc")
@@ -95,6 +93,19 @@ def test_path_escape(oci: Containers, path: str) -> None:
     ran = oci.run(["cat", path], mounts=[bundles.bind(shared, "/mnt", "rw")])
     assert ran.code == 1 and ran.stdout == "", ran
     assert "No such file" in ran.stderr, ran
+
+
+def test_what_is_mapped_from_a_noexec_bind_mount_stays_data(oci: Containers, probe: Path) -> None:
+    """The probe maps a file of /dev/shm; the other way round for a mount that is not noexec."""
+    shared = oci.folder / "shared"
+    shared.mkdir()
+    program = bundles.bind(probe, "/probe", "ro")
+    command = ["/probe", "mprotect_of_noexec_mapping"]
+    ran = oci.run(command, mounts=[program, bundles.bind(shared, "/dev/shm", "rw", "noexec")])
+    for what in ("shared", "private", "none", "a part", "in a child", "moved", "unlinked"):
+        assert f"{what}: mprotect -1 EACCES\n" in ran.stdout, ran
+    ran = oci.run(command, mounts=[program, bundles.bind(shared, "/dev/shm", "rw")])
+    assert "shared: mprotect 0 \n" in ran.stdout, ran
 
 
 def test_network_none_reaches_nothing(oci: Containers) -> None:

@@ -30,7 +30,7 @@ from sentry.kernel.creds import ALL_CAPS, Credentials
 from sentry.kernel.fdtable import FdTable, drain
 from sentry.kernel.kernel import Kernel
 from sentry.kernel.lifecycle import EVENT_CLONE, EVENT_EXEC, EVENT_FORK, EVENT_STOP
-from sentry.kernel.rewrite import CALL_STOP
+from sentry.kernel.rewrite import CALL_STOP, RewrittenCall
 from sentry.kernel.task import Task, ThreadGroup
 from sentry.syscalls import load_all
 from sentry.syscalls.declare import CONTINUE, lookup
@@ -56,6 +56,7 @@ class FakePlatform:
         self.gone: set[int] = set()
         self.masks: dict[int, int] = {}
         self.cookies: dict[int, int] = {}
+        self.siginfos: dict[int, bytes] = {}  # what the host kernel says at a thread's signal stop
         self.messages: dict[int, int] = {}
         self.registers: dict[int, dict[str, int]] = {}
         self.stack: dict[int, int] = {}
@@ -105,8 +106,8 @@ class FakePlatform:
     def resume(self, tid: int, signal: int) -> int:
         return self._note("resume", tid, signal)
 
-    def resume_to_call(self, tid: int) -> int:
-        return self._note("resume_to_call", tid)
+    def resume_to_call(self, tid: int, signal: int) -> int:
+        return self._note("resume_to_call", tid, signal)
 
     def listen(self, tid: int) -> int:
         return self._note("listen", tid)
@@ -133,7 +134,7 @@ class FakePlatform:
         return self._note("started", tid)
 
     def get_regs(self, tid: int, regs: Any) -> int:
-        for name, value in self.registers.get(tid, {}).items():
+        for name, value in self.registers.get(tid, {"rip": 0x1000}).items():
             setattr(regs, name, value & (1 << 64) - 1)
         return self._note("get_regs", tid)
 
@@ -179,7 +180,7 @@ class FakePlatform:
         self._note("event_message", tid)
         return self.messages.get(tid, -ESRCH)
 
-    def signal(self, tgid: int, tid: int, signo: int, code: int, uid: int, value: int, cookie: int) -> int:
+    def signal(self, tgid: int, tid: int, signo: int, cookie: int) -> int:
         failed = self._note("signal", tid or tgid, signo, "thread" if tid else "group")
         self.cookies[tid or tgid] = cookie
         return failed
@@ -188,12 +189,14 @@ class FakePlatform:
         self._note("signal_cookie", tid)
         return self.cookies.pop(tid, 0)
 
-    def get_siginfo(self, tid: int, buffer: Any) -> int:
-        ffi.memmove(buffer, (10).to_bytes(4, "little"), 4)
+    def get_siginfo(self, tid: int, data: Any) -> int:
+        info = self.siginfos.get(tid, (10).to_bytes(4, "little"))
+        ffi.memmove(data, info, len(info))
         return self._note("get_siginfo", tid)
 
     def set_siginfo(self, tid: int, data: Any) -> int:
-        return self._note("set_siginfo", tid, bytes(data))
+        data = data if isinstance(data, bytes) else bytes(ffi.buffer(data))
+        return self._note("set_siginfo", tid, data)
 
     def get_sigmask(self, tid: int) -> int:
         self._note("get_sigmask", tid)
@@ -348,6 +351,16 @@ class KernelRig:
         self.entries[nr] = FakeEntry(name, body, restart)
         tid = task if isinstance(task, int) else task.host_tid
         self.push(lib.NC_EV_SYSCALL, tid=tid, nr=nr, id=call_id, args=args)
+        self.run()
+        return call_id
+
+    def made_again(self, task: Task) -> int:
+        """What a rewritten call has become comes to the listener."""
+        assert isinstance(task.call, RewrittenCall)
+        nr, args = task.call.made
+        call_id = next(self.call_ids)
+        self.entries.setdefault(nr, FakeEntry("again", lambda task: 0, ERESTARTSYS))
+        self.push(lib.NC_EV_SYSCALL, tid=task.host_tid, nr=nr, id=call_id, args=args)
         self.run()
         return call_id
 

@@ -59,6 +59,12 @@ class FakeFds:
         self.files[fd] = file
         return fd
 
+    def check_room(self) -> None:
+        pass
+
+    def mind(self, inode: Any) -> None:
+        self.minded = inode
+
 
 class FakeMemory:
     def __init__(self) -> None:
@@ -109,6 +115,10 @@ class FakeGroup:
         self.exe: Any = None
         self.dumpable = 1
         self.oom_score_adj = 0
+        self.coredump_filter = 0x33
+        self.exec_count = 0
+        self.places = (0x400000, 0x401000, 0x402000, 0x403000)
+        self.children: set[Any] = set()
         self.start_ns = monotonic_ns()
         self.exited = False
         self.mounts: Any = None
@@ -137,6 +147,8 @@ class FakeTask:
         self.mem = FakeMemory()
         self.comm = b"guest"
         self.call: Any = None
+        self.tracee: Any = None
+        self.timer_slack_ns = self.usual_slack_ns = 50_000
         self.spawn: Any = None
         self.container: Any = None
         self.fs: Any = None
@@ -176,6 +188,9 @@ class FakeKernel:
         return next((task for task in self.tasks.values() if task.tid == tid), None)
 
     def zombies(self) -> list[FakeTask]:
+        return []
+
+    def dead_children(self, parent: FakeGroup) -> list[FakeGroup]:
         return []
 
     def find_zombie(self, tgid: int) -> FakeTask | None:

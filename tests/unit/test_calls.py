@@ -18,7 +18,7 @@ from sentry.abi.linux import (
     ERESTARTNOINTR,
     ERESTARTSYS,
 )
-from sentry.errors import EAGAIN, Interrupted
+from sentry.errors import EAGAIN, EINTR, Interrupted
 from sentry.kernel.calls import HANDLER, OPEN, PAUSED, SIGNALED, STOPPING, UNPARKING
 from sentry.kernel.rewrite import Rewritten
 from sentry.kernel.sched import WaitQueue, wait, wait_uninterruptible
@@ -128,7 +128,7 @@ def test_an_observer_sees_what_the_host_has_answered(world: World) -> None:
     world.platform.registers[world.tid] = {"rip": 102}
     world.event_stop(world.task)
     world.call_stop(world.task)
-    again = world.call(world.task, world.body)
+    again = world.made_again(world.task)
     world.platform.registers[world.tid] = {"rax": 7}
     world.call_stop(world.task)
     assert [note[0] for note in world.done() if note[0] != "set_regs"] == [
@@ -403,6 +403,36 @@ def test_a_group_stop_while_unparking_keeps_the_finished_task_stopped(world: Wor
     world.done()
     world.event_stop(world.task, SIGSTOP)
     assert world.done() == [("unparked", world.tid), ("finish", world.tid, -1, 42, 1)]
+
+
+@pytest.mark.parametrize("stopping", [False, True])
+def test_a_group_stop_ends_a_call_that_is_never_restarted(world: World, stopping: bool) -> None:
+    """epoll_wait(2), semop(2): EINTR, once the process goes on."""
+    (world.stopping if stopping else world.paused)(EINTR.errno)
+    world.event_stop(world.task, SIGSTOP)
+    assert world.done() == [("park", world.tid, 1) if stopping else ("listen", world.tid)]
+    world.wake()  # too late
+    world.event_stop(world.task)
+    assert world.done() == [("unparked", world.tid), ("finish", world.tid, -1, -EINTR.errno, 0)]
+
+
+def test_a_group_stop_ends_a_wait_that_asks_for_it(world: World) -> None:
+    """A socket with SO_RCVTIMEO."""
+
+    async def body(task: Any) -> Any:
+        try:
+            await wait(world.queue, stop_ends=True)
+        except Interrupted:
+            raise EINTR from None
+
+    world.call(world.task, body)
+    world.advance(TICK)
+    world.advance(TICK)
+    world.event_stop(world.task)
+    world.done()
+    world.event_stop(world.task, SIGTSTP)
+    world.event_stop(world.task)
+    assert world.done()[-1] == ("finish", world.tid, -1, -EINTR.errno, 0)
 
 
 def test_sigcont_with_a_handler_interrupts(world: World) -> None:

@@ -66,7 +66,7 @@ class Rig:
 
 @pytest.fixture
 def rig(tmp_path):
-    gc.collect()  # kernels of other tests, which refer to themselves and hold descriptors
+    gc.collect()  # what other tests have left open
     before = sorted(os.listdir("/proc/self/fd"))
     rig = Rig(tmp_path)
     yield rig

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from struct import pack
-
 import pytest
 
 from sentry.abi.linux import CAP_CHOWN, CAP_KILL, CAP_NET_RAW, CAP_SETUID
-from sentry.errors import EINVAL, EPERM
-from sentry.kernel.creds import ALL_CAPS, Credentials, FileCaps, exec_credentials, parse_file_caps
+from sentry.errors import EPERM
+from sentry.kernel.creds import ALL_CAPS, Credentials, exec_credentials, gains
+from sentry.vfs.filecaps import FileCaps
 
 A, B, C, D = 1 << CAP_CHOWN, 1 << CAP_KILL, 1 << CAP_NET_RAW, 1 << CAP_SETUID
 NOROOT, KEEP_CAPS = 1, 16
@@ -54,52 +53,57 @@ def test_capabilities_after_exec(
     assert told is secure
 
 
-def file_caps(permitted: int, inheritable: int = 0, effective: bool = True) -> FileCaps:
-    return FileCaps(permitted, inheritable, effective)
-
-
 @pytest.mark.parametrize(
-    ("old", "uid", "of_file", "expected", "secure"),
+    ("old", "uid", "file", "expected", "secure"),
     [
-        # a user gets what the bounding set allows, and what he may inherit
-        (creds(5, cap_bounding=A | B), None, file_caps(A), (A, A, 0), True),
-        (creds(5, cap_bounding=A | B), None, file_caps(A | C, effective=False), (A, 0, 0), True),
-        (creds(5, cap_bounding=0, cap_inheritable=B), None, file_caps(0, B | C), (B, B, 0), True),
-        (creds(5, cap_permitted=B, cap_inheritable=B, cap_ambient=B), None, file_caps(A), (A, A, 0), True),
-        # root is root all the same
-        (creds(0, cap_bounding=A | B), None, file_caps(A), (A | B, A | B, 0), False),
-        # a set-user-id-root program gives a user only those of the file
-        (creds(5, cap_bounding=A | B), 0, file_caps(A), (A, A, 0), True),
+        # a user gets what the file grants within the bounding set, and what both may inherit
+        (creds(5, cap_bounding=A | B), None, FileCaps(A, 0, True), (A, A, 0), True),
+        (creds(5, cap_bounding=A | B), None, FileCaps(A, 0, False), (A, 0, 0), True),
+        (creds(5, cap_bounding=0, cap_inheritable=B), None, FileCaps(0, B | C, True), (B, B, 0), True),
+        # the ambient set goes, even if the file grants nothing
+        (creds(5, cap_permitted=A, cap_inheritable=A, cap_ambient=A), None, FileCaps(0, 0, False), (0, 0, 0), False),
+        # root has all anyway
+        (creds(0, cap_bounding=A | B), None, FileCaps(A, 0, True), (A | B, A | B, 0), False),
+        # a set-user-id-root program with capabilities gives a user those only
+        (creds(5, cap_bounding=A | B), 0, FileCaps(A, 0, True), (A, A, 0), True),
         # no_new_privs: never more than before
-        (creds(5, cap_bounding=A, no_new_privs=True), None, file_caps(A), (0, 0, 0), True),
+        (creds(5, cap_bounding=A, no_new_privs=True), None, FileCaps(A, 0, True), (0, 0, 0), True),
     ],
 )
 def test_file_capabilities(
-    old: Credentials, uid: int | None, of_file: FileCaps, expected: tuple[int, int, int], secure: bool
+    old: Credentials, uid: int | None, file: FileCaps, expected: tuple[int, int, int], secure: bool
 ) -> None:
-    new, told = exec_credentials(old, uid, None, of_file)
+    new, told = exec_credentials(old, uid, None, file)
     assert caps(new) == expected
     assert told is secure
 
 
-def test_a_program_does_not_run_without_a_capability_of_its_file() -> None:
+def test_a_program_that_needs_more_than_the_bounding_set_is_not_run() -> None:
     with pytest.raises(EPERM):
-        exec_credentials(creds(0, cap_bounding=A), None, None, file_caps(A | C))
+        exec_credentials(creds(5, cap_bounding=A), None, None, FileCaps(A | B, 0, True))
 
 
-def test_file_capabilities_are_parsed() -> None:
-    assert parse_file_caps(pack("<5I", 0x02000001, A, 0, 1, 0)) == FileCaps(A | 1 << 32, 0, True)
-    assert parse_file_caps(pack("<3I", 0x01000000, A, B)) == FileCaps(A, B, False)
-    assert parse_file_caps(pack("<6I", 0x03000000, A, 0, 0, 0, 0)) == FileCaps(A, 0, False)
-    assert parse_file_caps(pack("<6I", 0x03000000, A, 0, 0, 0, 1000)) is None
-    for bad in (b"", b"\0", pack("<5I", 0x01000000, 0, 0, 0, 0), pack("<5I", 0x04000000, 0, 0, 0, 0)):
-        with pytest.raises(EINVAL):
-            parse_file_caps(bad)
+def test_who_shares_his_place_with_another_gains_nothing() -> None:
+    new, secure = exec_credentials(creds(5, cap_bounding=A), 0, 0, unsafe=True)
+    assert new[:8] == (5, 5, 5, 5, 5, 5, 5, 5)
+    assert caps(new) == (0, 0, 0) and secure
+    may_set_ids = creds(5, cap_effective=1 << CAP_SETUID, cap_permitted=1 << CAP_SETUID, cap_bounding=A)
+    assert exec_credentials(may_set_ids, 7, None, unsafe=True)[0].euid == 7
 
 
-def test_no_new_privs_takes_the_effective_id_back() -> None:
-    new, _ = exec_credentials(creds(5)._replace(euid=7, no_new_privs=True), None, None)
-    assert (new.euid, new.suid) == (5, 5)
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"euid": 6}, True),
+        ({"fsgid": 6}, True),
+        ({"uid": 6, "suid": 6, "gid": 6, "sgid": 6, "groups": (6,)}, False),
+        ({"cap_permitted": 0}, False),
+        ({"cap_permitted": A | B}, True),
+    ],
+)
+def test_what_hides_a_process_from_its_like(change: dict[str, int], expected: bool) -> None:
+    old = creds(5, cap_permitted=A)
+    assert gains(old, old._replace(**change)) is expected  # type: ignore[arg-type]
 
 
 def test_set_ids_change_effective_saved_and_file_system_ids() -> None:
@@ -152,5 +156,5 @@ def test_capability_and_group_questions() -> None:
 def test_a_traced_program_gains_nothing(
     old: Credentials, uid: int | None, file: FileCaps | None, euid: int, permitted: int
 ) -> None:
-    new, _ = exec_credentials(old, uid, None, file, traced=True)
+    new, _ = exec_credentials(old, uid, None, file, unsafe=True)
     assert (new.euid, new.cap_permitted) == (euid, permitted)

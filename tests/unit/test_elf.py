@@ -140,3 +140,11 @@ def test_random_headers_are_refused_or_make_sense() -> None:
         assert all(segment.file_size <= segment.mem_size for segment in found.segments)
         assert found.interp is None or 2 <= found.interp[1] <= 4096
     assert accepted
+
+
+def test_where_code_and_data_are() -> None:
+    text = phdr(vaddr=0x400000, filesz=0x800)
+    data = phdr(offset=0x1000, vaddr=0x402000, filesz=0x10, memsz=0x2000, flags=elf.PF_R | elf.PF_W)
+    data_bytes = image(text, data)
+    parsed = elf.parse(data_bytes, data_bytes[64:])
+    assert parsed.places(0x10000) == (0x410000, 0x410800, 0x412000, 0x412010)

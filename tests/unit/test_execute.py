@@ -17,8 +17,11 @@ from sentry.abi.linux import AT_EMPTY_PATH, ERESTARTSYS
 from sentry.abi.x86_64 import NUMBERS
 from sentry.errors import E2BIG as TooBig
 from sentry.fs.anon import anon_inode
+from sentry.kernel.creds import Credentials
 from sentry.kernel.execute import Execution, Executor, _read_pointers, _script_argv
 from sentry.kernel.memory import Memory
+from sentry.kernel.ptrace import attach
+from sentry.kernel.rewrite import RewrittenCall
 from sentry.kernel.task import Task
 from sentry.syscalls.tasks import sys_execve
 from sentry.vfs.file import File
@@ -83,13 +86,30 @@ def test_a_program_replaces_another(rig: KernelRig, task: Task) -> None:
     assert (registers["rip"], registers["rax"], registers["r8"]) == (100, NUMBERS["execveat"], AT_EMPTY_PATH)
     assert task.mem.read_cstr(registers["rsi"]) == b""
     rig.call_stop(task)
-    rig.call(task, handler, 0, 0, 0, name="execveat")
+    rig.made_again(task)
     assert rig.done()[-1][0] == "let_run"
     (rig.folder / str(task.host_tid) / "exe").symlink_to(f"/proc/self/fd/{stub()}")
     rig.exec_event(task, task.host_tid)
     assert task.call is None and task.loading is not None and task.loading.path == b"/tool"
     assert len(task.fds) == 0 and task.group.exec_count == 1
     assert rig.done()[-1] == ("resume", task.host_tid, 0)
+
+
+def test_who_attached_while_a_set_id_program_was_found_has_no_hold_on_it(rig: KernelRig, task: Task) -> None:
+    Executor(rig.kernel)
+    tracer = rig.fork(task)
+    tracer.creds = task.creds = Credentials(5, 5, 5, 5, 5, 5, 5, 5)
+    execve(rig, task, b"/tool")
+    assert isinstance(task.call, RewrittenCall)
+    execution: Any = task.call.what
+    execution.program = execution.program._replace(creds=task.creds._replace(euid=0, suid=0, fsuid=0))
+    attach(tracer, task, 0, seized=True)
+    rig.platform.registers[task.host_tid] = {"rip": 102}
+    rig.event_stop(task)
+    rig.call_stop(task)
+    (rig.folder / str(task.host_tid) / "exe").symlink_to(f"/proc/self/fd/{stub()}")
+    rig.exec_event(task, task.host_tid)
+    assert task.creds.euid == 0 and task.tracee is None and not tracer.group.tracees
 
 
 def test_an_exec_that_nobody_began_is_killed(rig: KernelRig, task: Task) -> None:

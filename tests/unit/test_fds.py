@@ -15,7 +15,9 @@ import pytest
 from sentry.abi import linux
 from sentry.abi.x86_64 import FLOCK
 from sentry.errors import EMFILE as Emfile
+from sentry.errors import ENOMEM as Enomem
 from sentry.fs.anon import anon_inode
+from sentry.fs.eventfd import EventFd
 from sentry.fs.memfd import create_memfd
 from sentry.fs.pipe import make_pipe, open_fifo
 from sentry.kernel.fdtable import FdTable, hold, unhold
@@ -412,3 +414,18 @@ def test_seals_of_a_memfd(rig: Rig) -> None:
 
 def test_unused_pipe_is_no_leak(rig: Rig) -> None:
     make_pipe(None)
+
+
+def test_numbers_are_lent_for_one_call_each(rig: Rig) -> None:
+    fds = rig.task.fds
+    fds.stub_fd = 7
+    fd = fds.install(EventFd(0), lowest=8)
+    assert fd == 8
+    assert [fds.lend(range(5, 10)) for _ in range(3)] == [9, 6, 5]
+    with pytest.raises(Enomem):
+        fds.lend(range(5, 10))
+    fds.give_back(6)
+    assert fds.lend(range(5, 10)) == 6
+    assert fds.lend() == 999
+    fds.close(fd)
+    fds.stub_fd = -1

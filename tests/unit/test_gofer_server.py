@@ -3,7 +3,9 @@
 Covers: gofer.server, gofer.hostcalls
 """
 
+import ctypes
 import errno
+import mmap
 import os
 import resource
 import stat
@@ -64,14 +66,65 @@ def test_lookup_of_a_symlink_brings_its_target(gofer: Gofer) -> None:
 
 def test_lookup_many_answers_each_name(gofer: Gofer) -> None:
     top = gofer.attach()
-    data = gofer.call(p.LOOKUPN, top, b"file\0nothing\0dir")[1]
-    answers = []
-    offset = 0
-    while offset < len(data):
-        number, _zero, length, handle = p.BATCH.unpack_from(data, offset)
-        offset += p.BATCH.size + length
-        answers.append((number, handle))
-    assert answers == [(0, gofer.lookup(top, b"file")), (errno.ENOENT, 0), (0, gofer.lookup(top, b"dir"))]
+    answers = p.parse_batch(gofer.call(p.LOOKUPN, top, b"file\0nothing\0dir")[1])
+    handles = [(number, handle) for number, handle, _attributes in answers]
+    assert handles == [(0, gofer.lookup(top, b"file")), (errno.ENOENT, 0), (0, gofer.lookup(top, b"dir"))]
+
+
+def test_a_walk_goes_down_to_what_is_absent_or_no_directory(gofer: Gofer) -> None:
+    top = gofer.attach()
+
+    def walk(path: bytes) -> list[tuple[int, int]]:
+        answers = p.parse_batch(gofer.call(p.WALK, top, path.replace(b"/", b"\0"))[1])
+        return [(number, handle) for number, handle, _attributes in answers]
+
+    directory, deep = gofer.lookup(top, b"dir"), gofer.lookup(top, b"dir", b"deep")
+    assert walk(b"dir/deep/file") == [(0, directory), (0, deep), (0, gofer.lookup(deep, b"file"))]
+    assert walk(b"dir/none/file") == [(0, directory), (errno.ENOENT, 0)]
+    assert walk(b"file/x") == [(0, gofer.lookup(top, b"file"))]
+    with pytest.raises(Refused) as caught:
+        gofer.call(p.WALK, gofer.lookup(top, b"file"), b"x")
+    assert caught.value.errno == errno.ENOTDIR
+
+
+def test_a_walk_may_open_the_file_at_its_end(gofer: Gofer, root: Path) -> None:
+    top = gofer.attach()
+
+    def walk(path: bytes) -> tuple[int, int]:
+        _value, data, fd = gofer.call(p.WALK_OPEN, top, path.replace(b"/", b"\0"))
+        return len(p.parse_batch(data)), fd
+
+    count, fd = walk(b"dir/deep/file")
+    assert count == 3 and os.read(fd, 10) == b"deep"
+    with pytest.raises(OSError):
+        os.write(fd, b"x")
+    os.close(fd)
+    os.mkfifo(root / "fifo")
+    for path, answers in ((b"dir/deep", 2), (b"dir/none/file", 2), (b"file/x", 1), (b"fifo", 1)):
+        assert walk(path) == (answers, -1)
+
+
+def test_a_known_name_is_looked_up_again_and_again(root: Path) -> None:
+    """In a shared tree: by what it is now, whoever changed it."""
+    (root / "link").symlink_to("one")
+    with Gofer([Export(str(root))]) as gofer:
+        top = gofer.attach()
+        file = gofer.lookup(top, b"file")
+        assert gofer.lookup(top, b"file") == file
+        os.rename(root / "dir" / "deep" / "file", root / "file")
+        other = gofer.lookup(top, b"file")
+        assert other != file
+        (root / "file").unlink()
+        with pytest.raises(Refused):
+            gofer.lookup(top, b"file")
+        assert gofer.read(other) == b"deep"
+        (root / "file").touch()
+        assert gofer.lookup(top, b"file") not in (file, other)
+        for target in (b"one", b"two"):
+            data = gofer.call(p.LOOKUP, top, b"link")[1]
+            assert data[p.ATTR_SIZE :] == target
+            (root / "link").unlink()
+            (root / "link").symlink_to("two")
 
 
 def test_create_donates_a_descriptor_of_the_new_file(gofer: Gofer, root: Path) -> None:
@@ -221,6 +274,27 @@ def test_file_export_is_the_file_itself(root: Path) -> None:
     with Gofer([Export(str(root)), Export(str(root / "file"), kind="file")]) as gofer:
         assert gofer.read(gofer.attach(1)) == b"inside"
 
+
+
+libc = ctypes.CDLL(None, use_errno=True)
+libc.mmap.restype = ctypes.c_void_p
+libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long]
+
+
+def stays_data(host_fd: int) -> bool:
+    """Whether the host lets nobody execute a mapping of it, once it is there."""
+    mapped = ctypes.c_void_p(libc.mmap(None, 4096, mmap.PROT_READ, mmap.MAP_PRIVATE, host_fd, 0))
+    refused = libc.mprotect(mapped, 4096, mmap.PROT_READ | mmap.PROT_EXEC) != 0
+    libc.munmap(mapped, 4096)
+    os.close(host_fd)
+    return refused
+
+
+@pytest.mark.root
+def test_what_a_noexec_export_donates_never_becomes_code(root: Path) -> None:
+    with Gofer([Export(str(root), noexec=True), Export(str(root))]) as gofer:
+        opened = [gofer.open(gofer.lookup(gofer.attach(export), b"file")) for export in (0, 1)]
+        assert [stays_data(host_fd) for host_fd in opened] == [True, False]
 
 
 def test_gofer_ends_with_its_socket(root: Path) -> None:

@@ -15,13 +15,30 @@ from gofer import boot
 from gofer import protocol as p
 from gofer.client import Client
 from gofer.exports import Export
-from sentry.errors import EEXIST, ENOENT, EROFS, LinuxError
+from sentry.abi.linux import AT_FDCWD
+from sentry.errors import (
+    EACCES,
+    EEXIST,
+    ENAMETOOLONG,
+    ENOENT,
+    ENOTDIR,
+    EOPNOTSUPP,
+    EROFS,
+    LinuxError,
+)
 from sentry.fs import goferfs
 from sentry.fs.goferfs import GoferFs, GoferInode
+from sentry.fs.overlay import Overlay
+from sentry.fs.store import Store
 from sentry.kernel.sched import Scheduler
 from sentry.vfs.inode import ALWAYS, REVALIDATE
+from sentry.vfs.namespace import unlink
+from sentry.vfs.open import open_path
 from sentry.vfs.stat import SetAttr
+from sentry.vfs.walk import resolve
 from tests.gofer_rig import tree
+from tests.unit.vfs_rig import Rig as VfsRig
+from tests.unit.vfs_rig import user
 
 TASK: Any = None
 PLACE: Any = SimpleNamespace(mount=SimpleNamespace(flags=0), dentry=None)
@@ -56,17 +73,17 @@ class Rig:
     def count(self, work: Callable[[], object]) -> list[int]:
         """The operations that `work` sends to the gofer."""
         sent: list[int] = []
-        send = Client.send
+        new = Client._message
 
-        def counting(client: Client, op: int, handle: int, payload: bytes = b"") -> Any:
+        def counting(client: Client, number: int, op: int, handle: int, payload: bytes) -> bytes:
             sent.append(op)
-            return send(client, op, handle, payload)
+            return new(client, number, op, handle, payload)
 
-        Client.send = counting  # type: ignore[method-assign]
+        Client._message = counting  # type: ignore[method-assign]
         try:
             work()
         finally:
-            Client.send = send  # type: ignore[method-assign]
+            Client._message = new  # type: ignore[method-assign]
         return sent
 
     def close(self) -> None:
@@ -235,6 +252,125 @@ def test_batched_answer_gives_way_to_a_change(rig: Rig, root: Path) -> None:
     assert rig.walk(directory, third) is other
     with pytest.raises(ENOENT):
         rig.walk(directory, second)
+
+
+def test_names_of_a_directory_made_here_are_known(rig: Rig, root: Path) -> None:
+    made = rig.run(rig.exclusive.root.mkdir(b"made", 0o40750, 0, 0))
+
+    def use() -> None:
+        for name in (b"a", b"b"):
+            with pytest.raises(ENOENT):
+                rig.walk(made, name)
+            rig.run(made.create(name, 0o100644, 0, 0))
+        rig.run(made.unlink(b"a", rig.walk(made, b"a")))
+        with pytest.raises(ENOENT):
+            rig.walk(made, b"a")
+        rig.run(made.rename(b"b", rig.walk(made, b"b"), made, b"c", None, 0))
+        for name in (b"a", b"b"):
+            with pytest.raises(ENOENT):
+                rig.walk(made, name)
+        rig.walk(made, b"c")
+
+    assert rig.count(use) == [p.CREATE, p.CREATE, p.LOOKUP, p.UNLINK, p.LOOKUP, p.RENAME, p.LOOKUP]
+    assert os.listdir(root / "made") == ["c"]
+
+
+def test_names_of_a_listed_directory_are_known(rig: Rig) -> None:
+    directory = rig.walk(rig.exclusive.root, b"dir")
+    assert directory.names is None
+    rig.run(directory.readdir())
+    assert directory.names == {b"deep"}
+
+    def miss() -> None:
+        with pytest.raises(ENOENT):
+            rig.walk(directory, b"absent")
+
+    assert rig.count(miss) == []
+    shared = rig.walk(rig.shared.root, b"dir")
+    rig.run(shared.readdir())
+    assert shared.names is None
+
+
+def test_what_has_no_extended_attributes_is_asked_once(rig: Rig) -> None:
+    file = rig.walk(rig.exclusive.root, b"file")
+    assert rig.count(lambda: [rig.run(file.listxattr(TASK)) for _ in range(3)]) == [p.LISTXATTR]
+    made = rig.run(rig.exclusive.root.create(b"made", 0o100644, 0, 0))
+    assert rig.count(lambda: rig.run(made.listxattr(TASK))) == []
+    try:
+        rig.run(made.setxattr(TASK, b"user.x", b"1", 0))
+    except EOPNOTSUPP:  # of the host's file system
+        pass
+    assert rig.count(lambda: rig.run(made.listxattr(TASK))) == [p.LISTXATTR]
+    shared = rig.walk(rig.shared.root, b"file")
+    assert rig.count(lambda: [rig.run(shared.listxattr(TASK)) for _ in range(2)]) == [p.LISTXATTR] * 2
+
+
+def test_a_walk_in_a_shared_tree_is_one_request(rig: Rig, root: Path) -> None:
+    top = rig.shared.root
+    found: list[Any] = []
+    assert rig.count(lambda: found.extend(rig.run(top.walk([b"dir", b"deep", b"file", b"x"], False)))) == [p.WALK]
+    assert [inode.mode >> 12 for inode in found] == [4, 4, 8]
+    assert rig.run(top.walk([b"dir", b"none", b"x"], False))[1:] == [None]
+    assert found[2] is rig.walk(top, b"dir", b"deep", b"file")
+
+
+@pytest.mark.parametrize("tree", ["exclusive", "readonly", "overlay"])
+def test_a_first_open_is_one_request(rig: Rig, root: Path, tree: str) -> None:
+    (root / "dir" / "link").symlink_to("deep")
+    fs: Any = getattr(rig, tree, None) or Overlay(rig.exclusive, Store(None))
+    vfs = VfsRig(fs)
+
+    def read(path: bytes) -> bytes:
+        file = rig.run(open_path(vfs.task, AT_FDCWD, path, os.O_RDONLY))
+        return rig.run(file.pread(TASK, 100, 0))
+
+    assert rig.count(lambda: read(b"/dir/deep/file")) == [p.WALK_OPEN]
+    again = [p.WALK] if tree == "readonly" else []
+    assert rig.count(lambda: read(b"/dir/deep/file")) == again
+    assert read(b"/dir/link/file") == b"deep"
+    assert read(b"/file") == b"inside"
+    with pytest.raises(ENOENT):
+        read(b"/dir/deep/none")
+    with pytest.raises(ENOTDIR):
+        read(b"/file/x")
+    (root / "secret").write_text("x")
+    (root / "secret").chmod(0o600)
+    stranger = vfs.sub(user(7, 7))
+    with pytest.raises(EACCES):
+        rig.run(open_path(stranger.task, AT_FDCWD, b"/secret", os.O_RDONLY))
+    vfs.close()
+
+
+def test_a_path_in_a_shared_tree_is_one_request_each_time(rig: Rig, root: Path) -> None:
+    vfs = VfsRig(rig.shared)
+
+    def find(path: bytes) -> Any:
+        return rig.run(resolve(vfs.task, AT_FDCWD, path)).inode
+
+    file: Any = None
+    for _ in range(2):
+        assert rig.count(lambda: find(b"/dir/deep/file")) == [p.WALK]
+    file = find(b"/dir/deep/file")
+    os.rename(root / "file", root / "dir" / "deep" / "file")
+    assert find(b"/dir/deep/file") is not file
+    assert rig.count(lambda: find(b"dir/./deep/../deep/file")) == [p.LOOKUP, p.LOOKUP, p.WALK]
+    for path, error in ((b"/dir/none/x", ENOENT), (b"/dir/deep/file/x", ENOTDIR), (b"/dir/" + b"n" * 256, ENAMETOOLONG)):
+        with pytest.raises(error):
+            find(path)
+    (root / "dir" / "link").symlink_to("deep")
+    assert find(b"/dir/link/file") is find(b"/dir/deep/file")
+    (root / "dir" / "deep").chmod(0)
+    stranger = vfs.sub(user(7, 7))
+    with pytest.raises(EACCES):
+        rig.run(resolve(stranger.task, AT_FDCWD, b"/dir/deep/file"))
+    (root / "dir" / "deep").chmod(0o755)
+
+    def make() -> None:
+        rig.run(open_path(vfs.task, AT_FDCWD, b"/dir/deep/new", os.O_CREAT | os.O_WRONLY, 0o644))
+        rig.run(unlink(vfs.task, AT_FDCWD, b"/dir/deep/new"))
+
+    assert rig.count(make) == [p.WALK, p.CREATE, p.WALK, p.UNLINK]
+    vfs.close()
 
 
 def test_shared_tree_shows_what_others_do(rig: Rig, root: Path) -> None:

@@ -9,7 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from sentry.abi.linux import CAP_CHOWN, CAP_KILL, CAP_NET_RAW, CAP_SETGID, CAP_SETPCAP, CAP_SETUID
+from sentry.abi.linux import (
+    CAP_CHOWN,
+    CAP_KILL,
+    CAP_NET_RAW,
+    CAP_SETGID,
+    CAP_SETPCAP,
+    CAP_SETUID,
+    ERESTARTSYS,
+    PR_SET_PDEATHSIG,
+)
+from sentry.abi.x86_64 import NUMBERS
 from sentry.kernel.creds import ALL_CAPS, Credentials
 from sentry.kernel.task import Task
 from sentry.syscalls.identity import KEEP, SECBIT_KEEP_CAPS, SECBIT_NO_SETUID_FIXUP, sys_setuid
@@ -51,6 +61,17 @@ def test_root_sets_all_ids_and_loses_its_capabilities(task: Task) -> None:
     assert uids(task) == (9, 9, 9, 9)
     assert (task.creds.cap_permitted, task.creds.cap_effective) == (0, 0)
     assert answer(task, "setuid", 0) == -EPERM
+
+
+def test_who_becomes_another_hears_no_more_of_its_parent_or_stays_itself(task: Task) -> None:
+    task.parent_death_signal = 9
+    rewritten = sys_setuid(task, 9)
+    assert (rewritten.registers, rewritten.nr) == ({0: PR_SET_PDEATHSIG, 1: 0}, NUMBERS["prctl"])
+    assert rewritten.finish(-ERESTARTSYS) == -ERESTARTSYS  # the call is to be made again
+    assert (uids(task), task.parent_death_signal) == ((0, 0, 0, 0), 9)
+    assert rewritten.finish(0) == 0
+    assert (uids(task), task.parent_death_signal) == ((9, 9, 9, 9), 0)
+    assert sys_setuid(task, 9) == 0
 
 
 def test_a_user_moves_between_its_real_and_saved_id(task: Task) -> None:

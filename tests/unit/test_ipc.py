@@ -18,14 +18,21 @@ from sentry.errors import (
     EFBIG,
     EIDRM,
     EINVAL,
+    EMFILE,
     EMSGSIZE,
     ENOENT,
     ENOMSG,
+    ENOSPC,
+    ENOTSOCK,
     ERANGE,
     ETIMEDOUT,
 )
 from sentry.fs.mqueue import queues_of
+from sentry.fs.proc import sysctl
 from sentry.ipc import msg, sem
+from sentry.kernel.fdtable import release_unused
+from sentry.net.netlink import NetlinkSocket
+from sentry.net.socket import Socket
 from sentry.syscalls import ipc, mqueue
 from tests.unit.pseudo_world import USER, run, world
 
@@ -36,8 +43,8 @@ BUF = 0x2000
 def rig():
     kernel, task = world(queues_of)
     yield kernel, task
-    sem.sets.by_index.clear()
-    msg.queues.by_index.clear()
+    for kind in (sem.sets, msg.queues):
+        kind.__init__()
     kernel.close()
 
 
@@ -63,7 +70,7 @@ def test_semaphores_count_and_wait(rig) -> None:
     with pytest.raises(ERANGE):
         run(ipc.sys_semop(task, ident, *ops(task, (0, 32767, 0))))
     waiting = kernel.scheduler.spawn(ipc.sys_semop(task, ident, *ops(task, (0, -3, 0), (1, 1, 0))))
-    assert ipc.sys_semctl(task, ident, 0, ipc.GETNCNT, 0) == 1
+    assert ipc.sys_semctl(task, ident, 0, L.GETNCNT, 0) == 1
     assert ipc.sys_semctl(task, ident, 1, L.GETVAL, 0) == 0
     run(ipc.sys_semop(task, ident, *ops(task, (0, 1, 0))))
     kernel.scheduler.run_until_idle()
@@ -77,7 +84,7 @@ def test_wait_for_zero_timeout_and_removal(rig) -> None:
     ident = ipc.sys_semget(task, L.IPC_PRIVATE, 1, 0o600)
     ipc.sys_semctl(task, ident, 0, L.SETVAL, 1)
     waiting = kernel.scheduler.spawn(ipc.sys_semop(task, ident, *ops(task, (0, 0, 0))))
-    assert ipc.sys_semctl(task, ident, 0, ipc.GETZCNT, 0) == 1
+    assert ipc.sys_semctl(task, ident, 0, L.GETZCNT, 0) == 1
     task.mem.write(BUF + 256, struct.pack("<qq", 1, 0))
     timed = kernel.scheduler.spawn(ipc.sys_semtimedop(task, ident, *ops(task, (0, -2, 0)), BUF + 256))
     kernel.now += 10**9
@@ -98,8 +105,15 @@ def test_undo_at_exit(rig) -> None:
     ipc.sys_semctl(task, ident, 0, L.SETVAL, 3)
     run(ipc.sys_semop(other, ident, *ops(other, (0, -2, L.SEM_UNDO))))
     assert ipc.sys_semctl(task, ident, 0, L.GETPID, 0) == 5
+    ipc.sys_semctl(task, ident, 0, L.SETALL, BUF)  # forgets the undo
+    task.mem.write(BUF, struct.pack("<H", 3))
+    ipc.sys_semctl(task, ident, 0, L.SETALL, BUF)
+    run(ipc.sys_semop(other, ident, *ops(other, (0, -2, L.SEM_UNDO))))
+    ipc.sys_semctl(task, ident, 0, L.SETVAL, 1)  # so does this
+    run(ipc.sys_semop(other, ident, *ops(other, (0, -1, L.SEM_UNDO))))
     sem.group_exited(other.group)
-    assert ipc.sys_semctl(task, ident, 0, L.GETVAL, 0) == 3
+    assert ipc.sys_semctl(task, ident, 0, L.GETVAL, 0) == 1
+    assert ipc.sys_semctl(task, ident, 0, L.GETPID, 0) == 5
 
 
 def test_ipc_permissions(rig) -> None:
@@ -114,6 +128,72 @@ def test_ipc_permissions(rig) -> None:
     ipc.sys_semctl(task, ident, 0, L.IPC_STAT, BUF)
     key, uid, _, _, _, mode = struct.unpack_from("<iIIIII", task.mem.read(BUF, 104))
     assert (key, uid, mode) == (7, 0, 0o604)
+
+
+def test_identifiers_go_round(rig) -> None:
+    _, task = rig
+    made = []
+    for _ in range(66):
+        made.append(ipc.sys_msgget(task, L.IPC_PRIVATE, 0o600))
+        if len(made) > 2:
+            ipc.sys_msgctl(task, made[-1], L.IPC_RMID, 0)
+    assert made[:64] == list(range(64))
+    assert made[64:] == [1 << 15 | 2, 1 << 15 | 3]  # 0 and 1 are still there
+
+
+def test_limits_are_those_of_proc(rig) -> None:
+    kernel, task = rig
+    sysctl.write(kernel, b"kernel/sem", b"3 5 2 2")
+    for count, error in ((4, EINVAL), (3, None), (3, ENOSPC), (2, None), (1, ENOSPC)):
+        if error is None:
+            ipc.sys_semget(task, L.IPC_PRIVATE, count, 0o600)
+        else:
+            with pytest.raises(error):
+                ipc.sys_semget(task, L.IPC_PRIVATE, count, 0o600)
+    with pytest.raises(E2BIG):
+        run(ipc.sys_semop(task, 0, *ops(task, (0, 1, 0), (0, 1, 0), (0, 1, 0))))
+    with pytest.raises(ERANGE):
+        sysctl.write(kernel, b"kernel/sem", b"3 5 2 40000")
+    sysctl.write(kernel, b"kernel/msgmni", b"1")
+    sysctl.write(kernel, b"kernel/msgmax", b"4")
+    ident = ipc.sys_msgget(task, L.IPC_PRIVATE, 0o600)
+    with pytest.raises(ENOSPC):
+        ipc.sys_msgget(task, L.IPC_PRIVATE, 0o600)
+    task.mem.write(BUF, struct.pack("<q", 1) + b"12345")
+    with pytest.raises(EINVAL):
+        run(ipc.sys_msgsnd(task, ident, BUF, 5, 0))
+    sysctl.reset()
+
+
+def test_what_is_there_is_looked_at_before_who_may_have_it(rig) -> None:
+    kernel, task = rig
+    ipc.sys_semget(task, 7, 1, L.IPC_CREAT | 0o600)
+    user = kernel.process(5, task.group, USER)
+    with pytest.raises(EINVAL):
+        ipc.sys_semget(user, 7, 2, 0o600)
+    with pytest.raises(EACCES):
+        ipc.sys_semget(user, 7, 1, 0o600)
+
+
+def test_a_message_is_copied_by_its_place(rig) -> None:
+    _, task = rig
+    ident = ipc.sys_msgget(task, L.IPC_PRIVATE, 0o600)
+    for kind, data in ((3, b"three"), (1, b"one")):
+        task.mem.write(BUF, struct.pack("<q", kind) + data)
+        run(ipc.sys_msgsnd(task, ident, BUF, len(data), 0))
+
+    def copy(number: int, size: int, flags: int = L.MSG_COPY | L.IPC_NOWAIT) -> int:
+        return run(ipc.sys_msgrcv(task, ident, BUF, size, number, flags))
+
+    for _ in range(2):
+        assert (copy(1, 100), task.mem.read(BUF, 11)) == (3, struct.pack("<q", 1) + b"one")
+    for number, size, flags, error in (
+        (2, 100, 0, ENOMSG), (0, 2, 0, E2BIG), (0, 2, L.MSG_NOERROR, EINVAL), (0, 9, L.MSG_EXCEPT, EINVAL),
+    ):  # fmt: skip
+        with pytest.raises(error):
+            copy(number, size, L.MSG_COPY | L.IPC_NOWAIT | flags)
+    with pytest.raises(EINVAL):
+        copy(0, 100, L.MSG_COPY)
 
 
 def test_messages_by_type(rig) -> None:
@@ -210,6 +290,68 @@ def test_posix_queue_notifies_once(rig) -> None:
     run(mqueue.sys_mq_timedsend(other, fd, BUF, 1, 0, 0))
     run(mqueue.sys_mq_timedsend(other, fd, BUF, 1, 0, 0))
     assert kernel.signals() == [(1, L.SIGUSR1)]
+
+
+def notify_by_thread(task, fd: int, socket: int, cookie: bytes = b"c" * 32) -> None:
+    task.mem.write(BUF, struct.pack("<Qii48x", BUF + 100, socket, L.SIGEV_THREAD))
+    task.mem.write(BUF + 100, cookie)
+    mqueue.sys_mq_notify(task, fd, BUF)
+
+
+def test_posix_queue_tells_a_thread_by_netlink(rig) -> None:
+    _, task = rig
+    fd = open_queue(task, b"q", L.O_CREAT | L.O_RDWR)
+    with pytest.raises(EBADF):
+        notify_by_thread(task, fd, 99)
+    with pytest.raises(ENOTSOCK):
+        notify_by_thread(task, fd, fd)
+    inet = Socket(task.creds, L.AF_INET, L.SOCK_STREAM, 0, 0)
+    with pytest.raises(EINVAL):
+        notify_by_thread(task, fd, task.fds.install(inet))
+    socket = NetlinkSocket.create(task, L.SOCK_RAW, 0, 0)
+    number = task.fds.install(socket)
+    notify_by_thread(task, fd, number)
+    assert task.fds.get(fd).inode.text().split()[1:] == [b"NOTIFY:2", b"SIGNO:0", b"NOTIFY_PID:1"]
+    run(mqueue.sys_mq_timedsend(task, fd, BUF, 1, 0, 0))
+    assert run(socket.recv(task, 100, 0)).data == b"c" * 31 + b"\1"
+    notify_by_thread(task, fd, number)
+    mqueue.sys_mq_notify(task, fd, 0)
+    assert run(socket.recv(task, 100, 0)).data == b"c" * 31 + b"\2"
+    release_unused(socket)
+    release_unused(inet)
+
+
+def test_a_close_ends_what_its_process_asked_for(rig) -> None:
+    kernel, task = rig
+    fd = open_queue(task, b"q", L.O_CREAT | L.O_RDWR)
+    queue = task.fds.get(fd).inode
+    task.mem.write(BUF, struct.pack("<Qii48x", 7, L.SIGUSR1, L.SIGEV_SIGNAL))
+    mqueue.sys_mq_notify(task, fd, BUF)
+    assert task.fds.minded is queue
+    queue.flushed(object())  # somebody else's
+    assert queue.notify is not None
+    queue.flushed(task.fds)
+    run(mqueue.sys_mq_timedsend(task, fd, BUF, 1, 0, 0))
+    assert kernel.signals() == []
+
+
+def test_queues_count_until_nobody_has_them_open(rig) -> None:
+    kernel, task = rig
+    task.creds = USER
+    sysctl.write(kernel, b"fs/mqueue/queues_max", b"2")
+    task.group.rlimits.set(L.RLIMIT_MSGQUEUE, 2000, 2000)
+    first = open_queue(task, b"a", L.O_CREAT | L.O_RDWR, (10, 50))  # 10 * (50 + 96)
+    with pytest.raises(EMFILE):
+        open_queue(task, b"b", L.O_CREAT | L.O_RDWR, (10, 50))
+    open_queue(task, b"b", L.O_CREAT | L.O_RDWR, (1, 50))
+    with pytest.raises(ENOSPC):
+        open_queue(task, b"c", L.O_CREAT | L.O_RDWR, (1, 50))
+    mqueue.sys_mq_unlink(task, b"a")
+    with pytest.raises(ENOSPC):
+        open_queue(task, b"c", L.O_CREAT | L.O_RDWR, (1, 50))
+    task.fds.get(first).release()
+    assert open_queue(task, b"c", L.O_CREAT | L.O_RDWR, (10, 50)) > 0
+    sysctl.reset()
 
 
 def test_a_wait_that_nobody_ends_is_cancelled_cleanly(rig) -> None:

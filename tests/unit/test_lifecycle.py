@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from signal import SIGCHLD, SIGKILL, SIGSEGV, SIGSTOP, SIGTRAP, SIGTSTP, SIGUSR1
+from signal import SIGBUS, SIGCHLD, SIGILL, SIGKILL, SIGSEGV, SIGSTOP, SIGTRAP, SIGTSTP, SIGUSR1
+from struct import unpack_from
 from types import SimpleNamespace
 from typing import Any
 
@@ -19,6 +20,8 @@ from sentry.abi.linux import (
     CLONE_THREAD,
     CLONE_VFORK,
     CLONE_VM,
+    SI_KERNEL,
+    SI_USER,
 )
 from sentry.fs.anon import anon_inode
 from sentry.kernel.lifecycle import (
@@ -28,13 +31,16 @@ from sentry.kernel.lifecycle import (
     EVENT_STOP,
     EVENT_VFORK,
     MAGIC_ZYGOTE,
+    NOWHERE,
     exit_code,
 )
 from sentry.kernel.sched import WaitQueue, wait
+from sentry.kernel.signals import SigInfo
 from sentry.kernel.spawn import Spawn
 from sentry.vfs.file import File
 from tests.unit.kernel_rig import KernelRig, container
 
+CLD_EXITED, SEGV_MAPERR = 1, 1
 THREAD = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD
 
 
@@ -173,17 +179,48 @@ def test_a_fault_of_container_init_is_let_go_so_that_it_dies(rig: KernelRig) -> 
     init = rig.first_task(1)
     child = rig.fork(init)
     rig.done()
+    rig.platform.siginfos[init.host_tid] = SigInfo(SIGSEGV, SEGV_MAPERR).pack()
     rig.signal_stop(child, SIGSEGV)
-    rig.signal_stop(init, SIGSEGV)
+    rig.signal_stop(init, SIGBUS)
     rig.signal_stop(init, SIGUSR1)
-    rig.catches(init, SIGSEGV)
-    rig.signal_stop(init, SIGSEGV)
+    rig.catches(init, SIGBUS)
+    rig.signal_stop(init, SIGBUS)
     assert rig.done() == [
         ("resume", child.host_tid, SIGSEGV),
-        ("detach", init.host_tid, SIGSEGV),
+        ("detach", init.host_tid, SIGBUS),
         ("resume", init.host_tid, SIGUSR1),
-        ("resume", init.host_tid, SIGSEGV),
+        ("resume", init.host_tid, SIGBUS),
     ]
+
+
+@pytest.mark.parametrize(("signal", "after"), [(SIGTRAP, 99), (SIGSEGV, NOWHERE), (SIGILL, 100)])
+def test_container_init_meets_its_fault_again(rig: KernelRig, signal: int, after: int) -> None:
+    init = rig.first_task(1)
+    rig.platform.siginfos[init.host_tid] = SigInfo(signal, SI_KERNEL).pack()
+    rig.platform.registers[init.host_tid] = {"rip": 100}
+    rig.signal_stop(init, signal)
+    assert rig.platform.registers[init.host_tid]["rip"] == after
+
+
+def test_a_signal_sent_to_container_init_is_no_fault(rig: KernelRig) -> None:
+    init = rig.first_task(1)
+    rig.platform.siginfos[init.host_tid] = SigInfo(SIGSEGV, SI_USER).pack()
+    rig.done()
+    rig.signal_stop(init, SIGSEGV)
+    assert rig.done() == [("resume", init.host_tid, SIGSEGV)]  # the host kernel drops it
+
+
+def test_sigchld_names_the_user_of_the_child(rig: KernelRig) -> None:
+    init = rig.first_task(1)
+    child = rig.fork(init, pid=7)
+    child.creds = child.creds._replace(uid=1000)
+    rig.platform.siginfos[init.host_tid] = SigInfo(SIGCHLD, CLD_EXITED, 7, 0, 3).pack()
+    rig.signal_stop(init, SIGCHLD)
+    shown = next(note[2] for note in rig.done() if note[0] == "set_siginfo")
+    assert unpack_from("<iiiiiI", shown) == (SIGCHLD, 0, CLD_EXITED, 0, 7, 1000)
+    rig.platform.siginfos[init.host_tid] = SigInfo(SIGCHLD, SI_USER, 7, 5).pack()  # somebody has sent one
+    rig.signal_stop(init, SIGCHLD)
+    assert rig.done() == [("resume", init.host_tid, SIGCHLD)]
 
 
 # --- exec

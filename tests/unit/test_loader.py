@@ -103,20 +103,21 @@ def test_the_layout_is_that_of_plan_h() -> None:
     fields = re.findall(r"\w+(?=[,;])", re.sub(r"/\*.*?\*/", "", body))
     assert fields == ["addr", "len", "prot", "flags", "fd", "offset", "zero_from", "zero_len"]
     body = re.search(r"struct nc_plan \{(.*?)\};", text, re.S)[1]  # type: ignore[index]
-    assert re.findall(r"(\w+)(?:\[\w+\])?(?=[,;])", body) == ["n", "entry", "sp", "ready", "comm", "segment"]
+    fields = re.findall(r"(\w+)(?:\[\w+\])?(?=[,;])", body)
+    assert fields == ["n", "entry", "sp", "forget_parent", "ready", "comm", "segment"]
 
 
 def test_a_plan_says_how_many_where_to_and_what_for() -> None:
     entries = loader.segments(program(Segment(0x400000, 0, 1, 1, PF_R)), 0, 62)
-    packed = loader.pack_plan(entries, 0x1234, 0x5678, True, b"a-name-that-is-too-long")
-    assert struct.unpack_from("<4Q16s", packed) == (1, 0x1234, 0x5678, 1, b"a-name-that-is-\0")
-    assert packed[48:] == entries[0]
+    packed = loader.pack_plan(entries, 0x1234, 0x5678, True, False, b"a-name-that-is-too-long")
+    assert struct.unpack_from("<5Q16s", packed) == (1, 0x1234, 0x5678, 1, 0, b"a-name-that-is-\0")
+    assert packed[56:] == entries[0]
 
 
 def test_too_many_segments_are_an_error_not_an_overflow() -> None:
     with pytest.raises(ENOMEM):
-        loader.pack_plan([bytes(64)] * (loader.PLAN_MAX + 1), 0, 0, False, b"x")
-    loader.pack_plan([bytes(64)] * loader.PLAN_MAX, 0, 0, False, b"x")
+        loader.pack_plan([bytes(64)] * (loader.PLAN_MAX + 1), 0, 0, False, False, b"x")
+    loader.pack_plan([bytes(64)] * loader.PLAN_MAX, 0, 0, False, False, b"x")
 
 
 # --- the stack

@@ -1,6 +1,6 @@
 """Netlink, interface ioctls and the texts of /proc/net, against the host's own answers.
 
-Covers: sentry.fs.proc.net, sentry.net
+Covers: sentry.fs.proc.net, sentry.fs.proc.sysctl_net, sentry.net, sentry.net.sockdiag
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -25,7 +26,6 @@ from sentry.net import interfaces, netlink, report
 from tests.unit.socket_rig import Calls, Sentry, address, both
 
 NOW = MSG_DONTWAIT
-KERNEL: Any = None
 
 
 @pytest.fixture
@@ -126,7 +126,7 @@ def test_unread_answers_are_bounded(sentry: Sentry) -> None:
 
 
 def test_interface_ioctls(sentry: Sentry) -> None:
-    fd = sentry.socket(AF_UNIX, SOCK_STREAM)  # any socket will do
+    fd = sentry.socket(AF_INET, SOCK_DGRAM)
     host = socket.socket(AF_INET, SOCK_DGRAM)
 
     def ask(cmd: int, name: bytes) -> bytes | int:
@@ -140,7 +140,7 @@ def test_interface_ioctls(sentry: Sentry) -> None:
         except OSError as error:
             return -(error.errno or 0)
 
-    for cmd in interfaces._PLAIN:
+    for cmd in (*interfaces._PLAIN, interfaces.SIOCGIFADDR, interfaces.SIOCGIFNETMASK):
         for name in (b"lo", b"nosuch0"):
             assert ask(cmd, name) == ask_host(cmd, name), hex(cmd)
     assert ask(0x8914, b"lo") == -1  # SIOCSIFFLAGS
@@ -162,39 +162,50 @@ def squeezed(text: bytes) -> list[list[bytes]]:
     return [re.sub(rb"[|:]", b" ", line).split() for line in text.splitlines()]
 
 
-def test_proc_net_interfaces_and_routes() -> None:
-    ours, host = squeezed(report.dev_table(KERNEL)), squeezed(Path("/proc/net/dev").read_bytes())
-    assert ours[:2] == host[:2]
-    assert {line[0] for line in ours[2:]} == {line[0] for line in host[2:]}
-    assert all(len(line) == 17 for line in ours[2:])
-    assert sorted(squeezed(report.route_table(KERNEL))) == sorted(
-        squeezed(Path("/proc/net/route").read_bytes())
-    )
-    six = Path("/proc/net/if_inet6")
-    if six.exists():
-        assert report.if_inet6_table(KERNEL).count(b"\n") == six.read_bytes().count(b"\n")
+@pytest.fixture
+def kernel() -> Iterator[Any]:
+    """What the tables ask of a kernel: a procfs of the namespace."""
+    proc = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY)
+    yield SimpleNamespace(host_proc=proc)
+    os.close(proc)
 
 
-def test_proc_net_sockets(sentry: Sentry) -> None:
+def test_what_the_namespace_says_is_passed_on(kernel: Any) -> None:
+    assert report.host_text(kernel, b"if_inet6") == Path("/proc/net/if_inet6").read_bytes()
+    ours, host = squeezed(report.host_text(kernel, b"dev")), squeezed(Path("/proc/net/dev").read_bytes())
+    assert [line[0] for line in ours] == [line[0] for line in host]
+    assert report.host_text(kernel, b"no such file") == b""
+
+
+def test_counts_of_sockets_are_the_guests(kernel: Any, sentry: Sentry) -> None:
+    sentry.socket(AF_UNIX, SOCK_STREAM)
+    text = report.socket_counts(kernel, b"sockstat")
+    assert text.startswith(b"sockets: used 1\n")
+    assert re.search(rb"TCP: inuse (\d+) orphan \d+ tw \d+ alloc \1 mem 0\n", text)
+
+
+def test_proc_net_sockets(kernel: Any, sentry: Sentry) -> None:
     listener = sentry.socket(AF_INET, SOCK_STREAM)
     sentry.bind(listener, struct.pack("<H", AF_INET) + struct.pack(">H4s8x", 0, b"\x7f\0\0\1"))
     sentry.listen(listener)
     port = b"0100007F:%04X" % struct.unpack_from(">H", sentry.name(listener), 2)[0]
-    ours = report.tcp_table(KERNEL).splitlines()
+    ours = report.inet_table(kernel, b"tcp").splitlines()
     host = Path("/proc/net/tcp").read_bytes().splitlines()
     assert ours[0] == host[0] and len(ours) == 2 and len(ours[1]) == len(ours[0])
     (theirs,) = (line.split() for line in host if port in line)
-    assert ours[1].split()[1:4] == theirs[1:4]
-    for text, name in ((report.udp_table, "udp"), (report.tcp6_table, "tcp6"), (report.udp6_table, "udp6")):
+    assert ours[1].split()[1:7] == theirs[1:7]
+    assert ours[1].split()[9] == b"%d" % sentry.file(listener).inode.ino
+    for name in ("udp", "tcp6", "udp6", "raw", "icmp"):
         if Path("/proc/net", name).exists():
-            assert text(KERNEL).splitlines() == Path("/proc/net", name).read_bytes().splitlines()[:1]
+            head = Path("/proc/net", name).read_bytes().splitlines()[:1]
+            assert report.inet_table(kernel, name.encode()).splitlines() == head
     bound = sentry.socket(AF_UNIX, SOCK_STREAM)
     sentry.bind(bound, struct.pack("<H", AF_UNIX) + b"\0name")
     sentry.listen(bound)
-    (line,) = report.unix_table(KERNEL).splitlines()[1:]
+    (line,) = report.unix_table(kernel).splitlines()[1:]
     assert line.endswith(b"@name") and line.split()[3:6] == [b"00010000", b"0001", b"01"]
     sentry.socket(AF_NETLINK, SOCK_RAW)
-    assert len(report.netlink_table(KERNEL).splitlines()) == 2
+    assert len(report.netlink_table(kernel).splitlines()) == 2
 
 
 @pytest.mark.root

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from sentry.abi.linux import EPOLLIN, EPOLLRDNORM, O_NONBLOCK, P_PID, P_PIDFD, WNOHANG
+from sentry.abi.linux import EPOLLHUP, EPOLLIN, EPOLLRDNORM, O_NONBLOCK, P_PID, P_PIDFD, WNOHANG
 from sentry.abi.x86_64 import TIMESPEC, TIMEVAL, TIMEX
-from sentry.fs.pidfd import PidFd
+from sentry.fs.pidfd import PIDFD_THREAD, PidFd
 from sentry.fs.proc.access import may_attach
 from sentry.kernel.creds import ALL_CAPS, Credentials
 from sentry.kernel.rewrite import Rewritten
@@ -34,7 +34,29 @@ class World(Rig):
         for task in self.tasks.values():
             group: Any = task.group
             group.kernel, group.leader, group.exit_queue, group.exited, group.dumpable = self, task, None, False, 1
-            group.sid, group.tracees, group.ended = lambda: 1, [], []
+            group.sid = group.pgid = lambda: 1
+            group.tracees, group.ended = [], []
+            task.exit_queue = None
+        self.targets: list[Any] = []
+
+    def send_signal(self, target: Any, info: Any) -> None:
+        self.targets.append(target)
+        super().send_signal(target, info)
+
+    def groups(self) -> list[Any]:
+        return [self.task.group, self.other.group]
+
+    def zombies(self) -> list[Any]:
+        return []
+
+    def thread(self) -> Task:
+        """One more of the second process: 8."""
+        made = Task(self, pid=8)
+        made.fds.drop()
+        made.fds = self.other.fds
+        made.group, made.exit_queue = self.other.group, None
+        self.tasks[8] = made
+        return made
 
     def find_task(self, tid: int) -> Task | None:
         return self.tasks.get(tid)
@@ -101,6 +123,44 @@ def test_a_zombie_can_be_signalled_and_a_reaped_process_not(world: World) -> Non
     assert file.fdinfo() == b"Pid:\t-1\nNSpid:\t-1\n"
 
 
+def test_a_pidfd_of_a_thread_is_the_threads(world: World) -> None:
+    thread = world.thread()
+    assert world.call("pidfd_open", 8, 0) == -errno.ENOENT
+    fd = world.call("pidfd_open", 8, PIDFD_THREAD)
+    assert world.call("pidfd_send_signal", fd, 15, 0, 0) == 0
+    assert world.call("pidfd_send_signal", fd, 16, 0, 2) == 0  # PIDFD_SIGNAL_THREAD_GROUP
+    assert [(target is thread, target is thread.group) for target in world.targets] == [(True, False), (False, True)]
+    file: Any = world.task.fds.get(fd)
+    assert file.poll() == 0 and file.fdinfo().startswith(b"Pid:\t8\n")
+    del world.tasks[8]
+    assert file.poll() == EPOLLIN | EPOLLRDNORM | EPOLLHUP
+    assert world.call("pidfd_send_signal", fd, 15, 0, 0) == -errno.ESRCH
+
+
+def test_a_signal_to_the_group_that_a_process_leads(world: World) -> None:
+    fd = world.call("pidfd_open", 7, 0)
+    assert world.call("pidfd_send_signal", fd, 15, 0, 4) == -errno.ESRCH
+    world.other.group.pgid = lambda: 7
+    assert world.call("pidfd_send_signal", fd, 15, 0, 4) == 0
+    assert world.targets == [world.other.group]
+    assert world.call("pidfd_send_signal", fd, 15, 0, 3) == -errno.EINVAL
+    assert world.call("pidfd_send_signal", 99, 15, 0, 8) == -errno.EINVAL
+
+
+def test_a_reaped_process_hangs_up(world: World) -> None:
+    file: Any = world.task.fds.get(world.call("pidfd_open", 7, 0))
+    assert file.poll() == 0
+    world.die()
+    assert file.poll() == EPOLLIN | EPOLLRDNORM
+    world.dead.clear()
+    assert file.poll() == EPOLLIN | EPOLLRDNORM | EPOLLHUP
+
+
+def test_waitid_looks_at_its_options_before_the_descriptor(world: World) -> None:
+    assert world.call("waitid", P_PIDFD, 99, 0, 0, 0) == -errno.EINVAL
+    assert world.call("waitid", P_PIDFD, 99, 0, 4, 0) == -errno.EBADF
+
+
 def test_waitid_is_rewritten_to_the_pid(world: World) -> None:
     fd = world.call("pidfd_open", 7, 0)
     rewritten = waitid(world, fd)
@@ -128,9 +188,11 @@ def test_getfd_takes_the_same_description(world: World) -> None:
     assert world.task.fds.get(got) is world.other.fds.get(theirs)
     assert world.call("pidfd_getfd", fd, 99, 0) == -errno.EBADF
     assert world.call("pidfd_getfd", got, theirs, 0) == -errno.EBADF
-    world.task.creds = USER
+    mine, world.task.creds = world.task.creds, USER
     assert world.call("pidfd_getfd", fd, theirs, 0) == -errno.EPERM
     world.die()
+    assert world.call("pidfd_getfd", fd, theirs, 0) == -errno.EPERM  # a zombie is not for everyone either
+    world.task.creds = mine
     assert world.call("pidfd_getfd", fd, theirs, 0) == -errno.ESRCH
 
 
@@ -164,6 +226,10 @@ def test_nobody_sets_the_time(world: World) -> None:
     assert world.call("settimeofday", world.buffer(TIMEVAL.pack(1, 0))[0], 0) == -errno.EPERM
     assert world.call("settimeofday", world.buffer(TIMEVAL.pack(1, 1_000_000))[0], 0) == -errno.EINVAL
     assert world.call("clock_settime", 0, world.buffer(TIMESPEC.pack(1, 0))[0]) == -errno.EPERM
+    assert world.call("clock_settime", -1, 0) == -errno.EFAULT  # read before the clock is looked at
+    assert world.call("clock_settime", -1, world.buffer(TIMESPEC.pack(1, 0))[0]) == -errno.EINVAL
+    assert world.call("clock_settime", ~99 << 3, world.buffer(TIMESPEC.pack(1, 0))[0]) == -errno.EINVAL
+    assert world.call("clock_settime", -8, world.buffer(TIMESPEC.pack(1, 0))[0]) == -errno.EPERM
     assert world.call("clock_settime", 1, world.buffer(TIMESPEC.pack(1, 0))[0]) == -errno.EINVAL
     asked = TIMEX.pack(*[0] * 21)
     addr, timex = world.buffer(asked)

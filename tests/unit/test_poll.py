@@ -322,6 +322,23 @@ def test_timerfd_in_epoll_tells_every_tick(rig: Rig, epoll: Epoll) -> None:
     assert epoll.wait() == []
 
 
+def test_timerfd_tells_about_itself(rig: Rig) -> None:
+    fd = rig.call("timerfd_create", linux.CLOCK_MONOTONIC, 0)
+    settime(rig, fd, 5, 2, linux.TFD_TIMER_CANCEL_ON_SET)
+    rig.advance(1)
+    lines = rig.task.fds.get(fd).fdinfo().split(b"\n")
+    assert lines[:3] == [b"clockid: 1", b"ticks: 0", b"settime flags: 02"]
+    assert lines[3:] == [b"it_value: (4, 0)", b"it_interval: (2, 0)", b""]
+    assert rig.call("lseek", fd, 5, 0) == 0  # it has no position
+
+
+def test_a_timer_that_wakes_the_machine_needs_the_right_to(rig: Rig) -> None:
+    rig.task.creds = rig.task.creds._replace(cap_effective=1 << linux.CAP_WAKE_ALARM)
+    assert rig.call("timerfd_create", linux.CLOCK_BOOTTIME_ALARM, 0) >= 0
+    rig.task.creds = rig.task.creds._replace(cap_effective=0)
+    assert rig.call("timerfd_create", linux.CLOCK_BOOTTIME_ALARM, 0) == -EPERM
+
+
 def test_timerfd_arguments(rig: Rig) -> None:
     assert rig.call("timerfd_create", 2, 0) == -EINVAL
     assert rig.call("timerfd_create", 1, 1) == -EINVAL

@@ -6,6 +6,7 @@ Covers: sentry.fs.proc.task
 
 import os
 import re
+from types import SimpleNamespace
 
 import pytest
 
@@ -66,7 +67,9 @@ def test_every_file_can_be_read(proc) -> None:
         ):
             assert isinstance(read(task, "/" + name), bytes), name
     for name in names(task, "/1"):
-        if name not in (".", "..", "cwd", "exe", "root", "fd", "fdinfo", "ns", "net", "task", "attr", "mem"):
+        if name in ("clear_refs", "mem"):  # nothing to read, or not at 0
+            continue
+        if name not in (".", "..", "cwd", "exe", "root", "fd", "fdinfo", "ns", "net", "task", "attr"):
             assert isinstance(read(task, "/1/" + name), bytes), name
     for name in names(task, "/1/net"):
         if name not in (".", "..", "stat"):
@@ -81,7 +84,11 @@ def test_stat_shows_guest_ids_only(proc) -> None:
     assert fields[:8] == ["1", "(guest)", "R", "0", "1", "1", "0", "-1"]
     assert len(fields) == 52
     assert str(os.getpid()) not in fields
-    assert fields[25] == fields[26] == fields[28] == "0"
+    places = [str(place) for place in task.group.places]
+    assert [fields[index] for index in (25, 26, 44, 45)] == places and fields[28] == "0"
+    stranger = kernel.process(9, task.group, USER)
+    fields = read(stranger, "/1/stat").decode().split()
+    assert [fields[index] for index in (25, 26, 27, 44, 45, 46, 47)] == ["1", "1", *["0"] * 5]
 
 
 def test_status_in_the_host_order_with_guest_values(proc) -> None:
@@ -97,6 +104,17 @@ def test_status_in_the_host_order_with_guest_values(proc) -> None:
     assert lines["State"] == "R (running)"
     assert re.fullmatch(r" +\d+ kB", lines["VmRSS"])
     assert text.startswith("Name:\tguest\nUmask:\t0022\nState:")
+
+
+def test_status_names_the_tracer_guest_and_its_stop(proc) -> None:
+    kernel, task = proc
+    tracer = kernel.process(5, task.group)
+    assert "TracerPid:\t0\n" in read(tracer, "/1/status").decode()
+    task.tracee = SimpleNamespace(tracer=tracer, stop=None)
+    assert "TracerPid:\t5\n" in read(tracer, "/1/status").decode()
+    task.tracee.stop = "a stop"
+    assert "State:\tt (tracing stop)\n" in read(tracer, "/1/status").decode()
+    assert read(tracer, "/1/stat").split()[2] == b"t"
 
 
 def test_cmdline_and_environ_are_the_process_memory(proc) -> None:

@@ -6,6 +6,7 @@ import os
 import struct
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,15 +15,16 @@ from sentry.abi.linux import (
     AT_EMPTY_PATH,
     AT_FDCWD,
     AT_SYMLINK_NOFOLLOW,
+    CAP_KILL,
     CAP_SETUID,
     MS_NOEXEC,
     MS_NOSUID,
 )
-from sentry.errors import EACCES, EBADF, EINVAL, ELOOP, ENOENT
+from sentry.errors import EACCES, EBADF, EINVAL, ELOOP, ENOENT, ETXTBSY
 from sentry.kernel import program
 from sentry.kernel.elf import ET_DYN, PT_INTERP
 from sentry.kernel.program import Program, find
-from sentry.syscalls import files, paths
+from sentry.syscalls import files, paths, xattrs
 from tests.unit.test_elf import image, phdr
 from tests.unit.test_tmpfs import write
 from tests.unit.vfs_rig import Rig, user
@@ -246,7 +248,8 @@ def test_execveat_of_a_descriptor(rig: Rig) -> None:
     for args, error in (
         ((fd, b"", 0), ENOENT),
         ((99, b"", AT_EMPTY_PATH), EBADF),
-        ((fd, b"", 0x40), EINVAL),
+        ((fd, b"", 0x40), ENOENT),
+        ((fd, b"", 0x40 | AT_EMPTY_PATH), EINVAL),
         ((folder, b"", AT_EMPTY_PATH), EACCES),
     ):
         with pytest.raises(error):
@@ -299,11 +302,62 @@ def test_set_id_bits_of_a_scripts_interpreter_count_and_not_the_scripts(rig: Rig
 @pytest.mark.parametrize("why", ["nosuid", "no_new_privs"])
 def test_set_id_bits_that_do_not_count(rig: Rig, why: str) -> None:
     other = owned(rig, 0o6755)
+    if why == "script":
+        resolved_inode = rig.call(lambda task: resolved(task, b"/d/run")).inode
+        resolved_inode.mode &= 0o100755
+        assert other.call(find, AT_FDCWD, b"/d/script").creds.euid == 5
+        return
     if why == "nosuid":
         rig.mounts.root.flags |= MS_NOSUID
     else:
         other.task.creds = other.task.creds._replace(no_new_privs=True)
     assert other.call(find, AT_FDCWD, b"/d/run").creds.euid == 5
+
+
+@pytest.mark.parametrize(("holds_back", "euid"), [(True, 5), (False, 7)])
+def test_a_tracer_may_hold_a_program_back(rig: Rig, holds_back: bool, euid: int) -> None:
+    other = owned(rig, 0o6755)
+    other.task.tracee = SimpleNamespace(holds_back=holds_back)
+    made = other.call(find, AT_FDCWD, b"/d/run")
+    assert made.creds.euid == euid and made.secure
+
+
+def test_set_id_bits_of_a_scripts_interpreter_count(rig: Rig) -> None:
+    other = owned(rig, 0o6755)
+    resolved_inode = rig.call(lambda task: resolved(task, b"/d/script")).inode
+    resolved_inode.mode &= 0o100755
+    assert other.call(find, AT_FDCWD, b"/d/script").creds.euid == 7
+
+
+def test_file_capabilities_are_given(rig: Rig) -> None:
+    other = owned(rig, 0o755)
+    data = struct.pack("<IIIII", 0x02000001, 1 << CAP_KILL, 0, 0, 0)
+    mem = rig.task.mem
+    mem.write(mem.BASE, data)
+    rig.call(xattrs.sys_setxattr, b"/d/run", mem.put(b"security.capability"), mem.BASE, len(data), 0)
+    made = other.call(find, AT_FDCWD, b"/d/run")
+    assert made.creds.cap_effective == 1 << CAP_KILL and made.secure and made.gains
+    rig.mounts.root.flags |= MS_NOSUID
+    assert not other.call(find, AT_FDCWD, b"/d/run").creds.cap_permitted
+
+
+def test_a_file_that_is_being_written_is_not_run(rig: Rig) -> None:
+    tree(rig, {"run": TINY, "script": b"#!{dir}/run\n"})
+    fd = rig.call(files.sys_open, b"/d/run", os.O_WRONLY, 0)
+    for name in (b"/d/run", b"/d/script"):
+        with pytest.raises(ETXTBSY):
+            found(rig, name)
+    rig.task.fds.close(fd)
+    found(rig, b"/d/script")
+
+
+def test_a_script_behind_a_descriptor_that_will_be_closed_has_no_name(rig: Rig) -> None:
+    tree(rig, {"run": b"#!{dir}/tiny\n", "tiny": TINY})
+    fd = rig.call(files.sys_open, b"/d/run", os.O_RDONLY, 0)
+    assert found(rig, b"", fd, AT_EMPTY_PATH).comm == b"tiny"
+    rig.task.fds.set_cloexec(fd, True)
+    with pytest.raises(ENOENT):
+        found(rig, b"", fd, AT_EMPTY_PATH)
 
 
 def test_set_id_root_gives_root_capabilities(rig: Rig) -> None:

@@ -191,7 +191,7 @@ def test_the_waiting_execve_becomes_that_of_the_stub(rig: KernelRig, scratch: in
     assert task.mem.read_cstr(registers["rsi"]) == b""
     assert strings(task, registers["rdx"]) == [b"/usr/bin/tool", b"-x", b"/bin/script", b"one", b""]
     assert strings(task, registers["r10"]) == [b"PATH=/bin", b"A=b"]
-    assert rig.done()[-1] == ("resume_to_call", task.host_tid)
+    assert rig.done()[-1] == ("resume_to_call", task.host_tid, 0)
     call: Any = task.call
     assert isinstance(call.what, Execution) and call.what.program.path == b"/bin/script"
 

@@ -1,19 +1,18 @@
-"""uname, sysinfo, limits, priorities, CPU masks, random bytes; memory devices and what /dev starts with."""
+"""uname, sysinfo, limits, random bytes; memory devices and what /dev starts with."""
 
-import os
 import struct
 
 import pytest
 
 from sentry.abi import linux as L
-from sentry.errors import EACCES, EFAULT, EINVAL, ENODEV, ENOSPC, EPERM, ESRCH
+from sentry.errors import EFAULT, EINVAL, ENODEV, ENOSPC, EPERM, ESRCH
 from sentry.fs import dev
 from sentry.fs.cgroupfs import Cgroup1, Cgroup2
 from sentry.fs.proc.fs import Procfs
 from sentry.fs.store import Store
 from sentry.fs.sysfs import Sysfs
 from sentry.fs.tmpfs import Tmpfs
-from sentry.syscalls import sched, system
+from sentry.syscalls import system
 from sentry.vfs.open import open_path
 from sentry.vfs.walk import resolve
 from tests.unit.pseudo_world import USER, run, world
@@ -79,45 +78,6 @@ def test_limits_may_be_lowered_by_all_and_raised_by_few(rig) -> None:
         system.sys_prlimit64(task, 99, L.RLIMIT_NOFILE, 0, BUF)
     with pytest.raises(EINVAL):
         system.sys_getrlimit(task, 16, BUF)
-
-
-def test_priorities(rig) -> None:
-    kernel, task = rig
-    assert sched.sys_getpriority(task, L.PRIO_PROCESS, 0) == 20 - os.getpriority(os.PRIO_PROCESS, 0)
-    with pytest.raises(ESRCH):
-        sched.sys_getpriority(task, L.PRIO_PROCESS, 99)
-    with pytest.raises(EINVAL):
-        sched.sys_getpriority(task, 3, 0)
-    user = kernel.process(5, task.group, USER)
-    user.host_tid = task.host_tid
-    with pytest.raises(EACCES):
-        sched.sys_setpriority(user, L.PRIO_PROCESS, 0, -5)
-    with pytest.raises(EPERM):
-        sched.sys_setpriority(user, L.PRIO_PROCESS, 1, 5)
-
-
-def test_scheduling_policies(rig) -> None:
-    _, task = rig
-    task.mem.write_u32(BUF, 0)
-    assert sched.sys_sched_getscheduler(task, 0) == L.SCHED_NORMAL
-    assert sched.sys_sched_setscheduler(task, 0, L.SCHED_BATCH, BUF) == 0
-    with pytest.raises(EINVAL):
-        sched.sys_sched_setscheduler(task, 0, L.SCHED_FIFO, BUF)
-    task.mem.write_u32(BUF, 1)
-    with pytest.raises(EPERM):
-        sched.sys_sched_setscheduler(task, 0, L.SCHED_FIFO, BUF)
-    assert sched.sys_sched_get_priority_max(task, L.SCHED_RR) == 99
-
-
-def test_affinity_is_the_hosts(rig) -> None:
-    _, task = rig
-    size = sched.sys_sched_getaffinity(task, 0, 128, BUF)
-    bits = int.from_bytes(task.mem.read(BUF, size), "little")
-    assert {cpu for cpu in range(bits.bit_length()) if bits >> cpu & 1} == os.sched_getaffinity(0)
-    sched.sys_sched_setaffinity(task, 0, size, BUF)
-    task.mem.write(BUF, bytes(8))
-    with pytest.raises(EINVAL):
-        sched.sys_sched_setaffinity(task, 0, 8, BUF)
 
 
 @pytest.fixture

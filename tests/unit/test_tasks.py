@@ -1,9 +1,9 @@
-"""sentry/syscalls/tasks.py: clone's checks, and how the sentry hears of the child."""
+"""sentry/syscalls/tasks.py: what clone checks, and how the sentry hears of the child."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from errno import EINVAL, EMFILE, EPERM
+from errno import EFAULT, EINVAL, EMFILE, EPERM
 from pathlib import Path
 from signal import SIGCHLD, SIGTRAP, SIGUSR1
 from typing import Any
@@ -89,7 +89,7 @@ def clone(rig: KernelRig, task: Task, flags: int, *rest: int) -> None:
     rig.platform.registers[task.host_tid] = {"rip": 102, "rdi": flags}
     rig.event_stop(task)
     rig.call_stop(task)
-    rig.call(task, handler, flags, *rest, name="clone")  # it comes to the listener again
+    rig.made_again(task)
 
 
 @pytest.mark.parametrize("flags", [SIGUSR1, 0, THREAD & ~linux.CLONE_FILES])
@@ -141,10 +141,21 @@ def test_clone_with_a_pidfd(rig: KernelRig, task: Task) -> None:
     rig.platform.registers[task.host_tid]["rax"] = 7
     rig.call_stop(task)
     (number, file), *_ = task.fds.items()
-    assert isinstance(file, PidFd) and file.tgid == 7
+    assert isinstance(file, PidFd) and file.pid == 7
     assert task.fds.get_cloexec(number) and int.from_bytes(where.get(4), "little") == number
 
 
 def test_a_pidfd_needs_room(task: Task) -> None:
     task.fds.set_limits(0, False)
     assert answer(task, "clone", linux.CLONE_PIDFD | SIGCHLD) == -EMFILE
+
+
+def test_only_who_would_not_be_told_of_is_announced(rig: KernelRig, task: Task) -> None:
+    answer(task, "clone", linux.CLONE_UNTRACED | SIGCHLD).at_stop(None)
+    assert not task.announces
+    answer(task, "clone", linux.CLONE_UNTRACED | SIGUSR1).at_stop(None)
+    assert task.announces
+
+
+def test_the_number_of_a_pidfd_needs_a_place(task: Task) -> None:
+    assert answer(task, "clone", linux.CLONE_PIDFD | SIGCHLD, 0, 8) == -EFAULT

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,7 +24,7 @@ from sentry.abi.linux import (
     XATTR_REPLACE,
 )
 from sentry.errors import EFBIG, EINVAL, ENOENT, ENOSPC, ENXIO, EOPNOTSUPP
-from sentry.fs import regular
+from sentry.fs.keptopen import kept_open
 from sentry.fs.store import Store
 from sentry.fs.tmpfs import Tmpfs
 from sentry.kernel.fdtable import drain
@@ -123,7 +124,7 @@ def test_the_size_limit_holds_and_room_comes_back(store: Store) -> None:
 def test_data_survives_when_idle_files_give_up_their_host_descriptors(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(regular, "MAX_OPEN", 4)
+    monkeypatch.setattr(kept_open, "_limit", 4)
     held = rig.call(files.sys_open, b"/held", os.O_RDWR | os.O_CREAT, 0o644)
     run(rig.task.fds.get(held).write(rig.task, b"held"))
     before = len(os.listdir("/proc/self/fd"))
@@ -262,6 +263,86 @@ def test_writing_and_truncating_clear_setuid(rig: Rig) -> None:
     run(other.task.fds.get(fd).write(other.task, b"x"))
     rig.call(attrs.sys_stat, b"/f", rig.buffer)
     assert unpack_from("<I", rig.bytes(144), 24)[0] == 0o100777
+
+
+def test_a_file_of_a_noexec_mount_is_mapped_by_the_stores_noexec_twin(tmp_path: Path) -> None:
+    dirfd = os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY)
+    rig = Rig(Tmpfs(Store(dirfd, dirfd)))
+    assert write(rig, b"/f", b"text") == 4
+    inode = rig.task.fds.get(rig.call(files.sys_open, b"/f", os.O_RDONLY, 0)).inode
+    for writable in (False, True):
+        host_fd = inode.noexec_fd(writable)
+        assert os.pread(host_fd, 9, 0) == b"text"
+        assert (fcntl.fcntl(host_fd, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDWR) == writable
+        os.close(host_fd)
+    assert Store(dirfd).reopen_noexec(1, False) == -1
+    rig.close()
+    drain()
+    os.close(dirfd)
+
+
+def test_many_files_under_a_size_limit_are_not_counted_at_each_write(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig = Rig(Tmpfs(store, max_bytes=1 << 24))
+    fs = rig.fs
+    assert isinstance(fs, Tmpfs)
+    counts = 0
+    count = Tmpfs.used_bytes
+
+    def counting(fs: Tmpfs) -> int:
+        nonlocal counts
+        counts += 1
+        return count(fs)
+
+    monkeypatch.setattr(Tmpfs, "used_bytes", counting)
+    for number in range(500):
+        write(rig, b"/%d" % number, bytes(5000))
+    assert counts == 0
+    assert count(fs) == 500 * 8192 == fs.charged
+    for number in range(500):
+        rig.call(paths.sys_unlink, b"/%d" % number)
+    drain()
+    assert fs.charged == count(fs) == 0
+    rig.close()
+
+
+def test_a_size_limit_counts_what_is_unlinked_and_open(store: Store) -> None:
+    rig = Rig(Tmpfs(store, max_bytes=1 << 20))
+    fd = rig.call(files.sys_open, b"/gone", os.O_RDWR | os.O_CREAT, 0o644)
+    file = rig.task.fds.get(fd)
+    assert run(file.write(rig.task, bytes(900_000))) == 900_000
+    rig.call(paths.sys_unlink, b"/gone")
+    with pytest.raises(ENOSPC):
+        for number in range(50):
+            write(rig, b"/%d" % number, bytes(10_000))
+    rig.task.fds.close(fd)
+    del file
+    drain()
+    write(rig, b"/more", bytes(500_000))
+    rig.close()
+
+
+def test_holes_and_grants_do_not_lead_beyond_a_size_limit(store: Store) -> None:
+    rig = Rig(Tmpfs(store, max_bytes=1 << 20))
+    fs = rig.fs
+    assert isinstance(fs, Tmpfs)
+    fds = [rig.call(files.sys_open, b"/%d" % n, os.O_RDWR | os.O_CREAT, 0o644) for n in range(8)]
+    written = 0
+    for round_ in range(200):
+        file = rig.task.fds.get(fds[round_ % 8])
+        offset = (round_ * 7919 % 97) * 50_000
+        try:
+            written += run(file.pwrite(rig.task, bytes(9000), offset))
+        except ENOSPC:
+            pass
+        assert fs.used_bytes() <= 1 << 20
+    assert written > 500_000
+    del file
+    for fd in fds:
+        rig.task.fds.close(fd)
+    drain()
+    rig.close()
 
 
 def test_a_limit_is_not_passed_by_growing_in_the_middle(store: Store) -> None:

@@ -1,6 +1,6 @@
 """Ptys, job control and controlling terminals, with processes that are only names.
 
-Covers: sentry.fs.tty.pty, sentry.fs.tty.tty
+Covers: sentry.fs.tty.ioctls, sentry.fs.tty.pty, sentry.fs.tty.tty
 """
 
 import os
@@ -13,6 +13,7 @@ from sentry.errors import EAGAIN, EIO, ENODEV, ENOENT, ENOTTY, ENXIO, EPERM, ESR
 from sentry.fs.devpts import Devpts, give_terminal
 from sentry.fs.tty.jobs import is_orphaned
 from sentry.fs.tty.termios import Termios
+from sentry.fs.tty.tty import INPUT_MAX
 from sentry.kernel.sched import Job
 from sentry.vfs.open import open_path
 from tests.unit.pseudo_world import run, world
@@ -83,6 +84,15 @@ def test_a_line_goes_through_with_echo(rig) -> None:
     assert run(slave.read(rig.shell, 100)) == b"hi\n"
     assert run(slave.write(rig.shell, b"a\nb")) == 3
     assert run(master.read(rig.shell, 100)) == b"a\r\nb"
+
+
+def test_bytes_put_in_without_end_are_lost_not_kept(rig) -> None:
+    master, slave = rig.pair()
+    rig.ioctl(slave, L.TCSETS, Termios(lflag=0).pack())
+    for _ in range(20_000):
+        rig.ioctl(slave, L.TIOCSTI, b"x")
+    rig.ioctl(master, L.TCXONC, L.TCIOFF)
+    assert master.slave.backlog == INPUT_MAX
 
 
 def test_a_reader_waits_for_a_whole_line(rig) -> None:

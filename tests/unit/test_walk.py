@@ -13,7 +13,6 @@ import pytest
 from sentry.abi.linux import (
     AT_EMPTY_PATH,
     AT_FDCWD,
-    AT_SYMLINK_NOFOLLOW,
     RESOLVE_BENEATH,
     RESOLVE_CACHED,
     RESOLVE_IN_ROOT,
@@ -25,8 +24,8 @@ from sentry.errors import EAGAIN, EBADF, EINVAL, ELOOP, ENAMETOOLONG, ENOENT, EN
 from sentry.fs.store import Store
 from sentry.fs.tmpfs import Tmpfs, TmpfsSymlink
 from sentry.syscalls import attrs, dirs, files, paths
-from sentry.vfs.memo import recall
 from sentry.vfs.mount import Mount, Path, d_path
+from sentry.vfs.names import find
 from sentry.vfs.walk import resolve
 from tests.unit.vfs_rig import Rig, run
 
@@ -150,7 +149,7 @@ def test_magic_links_jump_and_can_be_refused(rig: Rig) -> None:
     fs.root._add(b"magic", Magic(fs, b"text", 0, 0))  # type: ignore[attr-defined]
     assert at(rig, b"/magic") == target
     assert at(rig, b"/magic/..") == at(rig, b"/a")
-    assert recall(rig.task, b"/magic", True) is None
+    assert find(rig.task, AT_FDCWD, b"/magic/b", True) is None
     with pytest.raises(ELOOP):
         at(rig, b"/magic", RESOLVE_NO_MAGICLINKS)
     with pytest.raises(EXDEV):
@@ -221,28 +220,6 @@ def test_names_of_256_bytes_are_too_long_everywhere(rig: Rig) -> None:
     ):
         with pytest.raises(ENAMETOOLONG):
             call()
-
-
-def test_the_memo_answers_until_something_changes(rig: Rig) -> None:
-    place = at(rig, b"/a/file")
-    assert recall(rig.task, b"/a/file", True) == place
-    rig.call(paths.sys_rename, b"/a/file", b"/a/other")
-    assert recall(rig.task, b"/a/file", True) is None
-    assert at(rig, b"/a/other").inode is place.inode
-    rig.call(paths.sys_rename, b"/a", b"/c")
-    assert rig.errno(attrs.sys_stat, b"/a/other", rig.buffer) == ENOENT.errno
-    rig.call(attrs.sys_stat, b"/c/other", rig.buffer)
-    rig.call(attrs.sys_chmod, b"/c", 0)
-    assert recall(rig.task, b"/c/other", True) is None
-
-
-def test_an_absent_name_is_remembered_until_it_is_made(rig: Rig) -> None:
-    assert rig.errno(attrs.sys_stat, b"/a/later", rig.buffer) == ENOENT.errno
-    known = recall(rig.task, b"/a/later", True)
-    assert known is not None and known.dentry.inode is None
-    rig.call(paths.sys_symlink, b"file", b"/a/later")
-    assert at(rig, b"/a/later").inode is at(rig, b"/a/file").inode
-    assert rig.errno(attrs.sys_newfstatat, AT_FDCWD, b"/a/later", rig.buffer, AT_SYMLINK_NOFOLLOW) == 0
 
 
 def test_an_unlinked_file_is_let_go_though_its_path_was_remembered() -> None:

@@ -99,12 +99,15 @@ class Task:
         self.group = Group()
         self.group.tasks.append(self)
         self.kernel = self
-        self.tracee = None
+        self.tracee: Any = None
 
     def groups(self) -> list[Group]:
         return [self.group]
 
     def is_running(self, inode: Inode) -> bool:
+        return False
+
+    def shares_place(self, task: Any) -> bool:
         return False
 
 

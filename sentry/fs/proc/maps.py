@@ -23,9 +23,10 @@ if TYPE_CHECKING:
 STUB_AREAS = (range(0x600000000000, 0x600001000000), range(0x610000000000, 0x610001000000))
 _SPECIAL = (b"[heap]", b"[stack]", b"[vdso]", b"[vvar]", b"[vvar_vclock]", b"[vsyscall]", b"[uprobes]")
 _LIMIT = 1 << 24
+_STACK_LIMIT = 8 << 20  # arguments, environment and the pointers to them have 6 MiB at most
 
 
-def _host_text(kernel: Kernel, host_tid: int, name: str) -> bytes:
+def host_text(kernel: Kernel, host_tid: int, name: str) -> bytes:
     """A whole file of the host's procfs, which gives a page at a time."""
     try:
         host_fd = os.open(f"{host_tid}/{name}", os.O_RDONLY | os.O_CLOEXEC, dir_fd=kernel.host_proc)
@@ -80,7 +81,7 @@ def maps(reader: Task, target: Task) -> bytes:
     check_look(reader, target)
     index = Index(target.mounts)
     lines = []
-    for line in _host_text(target.kernel, target.host_tid, "maps").splitlines():
+    for line in host_text(target.kernel, target.host_tid, "maps").splitlines():
         shown = _line(line, target, index)
         if shown is not None:
             lines.append(shown + b"\n")
@@ -93,7 +94,7 @@ def smaps(reader: Task, target: Task) -> bytes:
     index = Index(target.mounts)
     lines = []
     hidden = False
-    for line in _host_text(target.kernel, target.host_tid, "smaps").splitlines():
+    for line in host_text(target.kernel, target.host_tid, "smaps").splitlines():
         head = line.split(b" ", 1)[0]
         if b"-" in head and not head.endswith(b":"):
             shown = _line(line, target, index)
@@ -107,7 +108,7 @@ def smaps(reader: Task, target: Task) -> bytes:
 def smaps_rollup(reader: Task, target: Task) -> bytes:
     """/proc/PID/smaps_rollup."""
     check_look(reader, target)
-    lines = _host_text(target.kernel, target.host_tid, "smaps_rollup").splitlines(keepends=True)
+    lines = host_text(target.kernel, target.host_tid, "smaps_rollup").splitlines(keepends=True)
     return b"".join(lines)
 
 
@@ -120,7 +121,7 @@ def cmdline(reader: Task, target: Task) -> bytes:
     """/proc/PID/cmdline: the program's own memory, which setproctitle(3) may have changed."""
     if target.spawn is not None:
         return b""
-    return _host_text(target.kernel, target.host_tid, "cmdline")
+    return host_text(target.kernel, target.host_tid, "cmdline")
 
 
 def environ(reader: Task, target: Task) -> bytes:
@@ -128,7 +129,7 @@ def environ(reader: Task, target: Task) -> bytes:
     check_look(reader, target)
     if target.spawn is not None:
         return b""
-    return _host_text(target.kernel, target.host_tid, "environ")
+    return host_text(target.kernel, target.host_tid, "environ")
 
 
 def auxv(reader: Task, target: Task) -> bytes:
@@ -139,6 +140,8 @@ def auxv(reader: Task, target: Task) -> bytes:
         return b""
     start_stack, arg_start = int(fields[25]), int(fields[45])
     low = (start_stack - 4352) & -16
+    if not 0 < arg_start - low <= _STACK_LIMIT:  # prctl(PR_SET_MM) may have moved it anywhere
+        return b""
     try:
         data = target.mem.read_some(low, arg_start - low)
     except LinuxError:

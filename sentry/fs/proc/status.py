@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from sentry.abi.linux import SECCOMP_MODE_FILTER
 from sentry.abi.x86_64 import makedev
+from sentry.fs.proc.access import may_look
 from sentry.fs.proc.system import cpu_list, cpu_mask
 from sentry.fs.tty.console import HostConsole
 from sentry.fs.tty.pty import PtySlave
@@ -15,24 +16,37 @@ if TYPE_CHECKING:
     from sentry.kernel.kernel import Kernel
     from sentry.kernel.task import Task
 
-# Fields of /proc/PID/stat, counted from 1 as proc_pid_stat(5) does, that describe the loader stub rather than
-# the program, or say what the sentry does: shown as 0.
-_HIDDEN = frozenset((26, 27, 29, 30, 35, 45, 46, 47))
-_STATES = {b"R": b"R (running)", b"S": b"S (sleeping)", b"T": b"T (stopped)", b"Z": b"Z (zombie)"}
-# What the host says about these would be about us: the filter, the tracer, the namespaces.
-_OWN_LINES = frozenset((b"TracerPid", b"Ngid", b"CoreDumping"))
+# Fields of /proc/PID/stat, counted from 1 as proc_pid_stat(5) does. The loader stub's where the program's belong:
+_PLACES = (26, 27, 45, 46)
+# What says what the sentry does, or nothing to programs: shown as 0.
+_HIDDEN = frozenset((29, 30, 35))
+# Addresses: 0, those of code 1, to those who may not look into the process.
+_ADDRESSES = frozenset((28, *range(45, 52)))
+_STATES = {
+    b"R": b"R (running)",
+    b"S": b"S (sleeping)",
+    b"T": b"T (stopped)",
+    b"t": b"t (tracing stop)",
+    b"Z": b"Z (zombie)",
+}
+# What the host says about these would be about us.
+_OWN_LINES = frozenset((b"Ngid", b"CoreDumping"))
 
 PF_FLAGS = 0x400000  # PF_RANDOMIZE
 
 
 def state(reader: Task | None, target: Task, host: bytes) -> bytes:
-    """The state letter: a task that waits in the sentry sleeps, one that is held by the tracer is stopped."""
+    """The state letter: a task that waits in the sentry sleeps, one that the sentry holds is stopped, one that another
+    guest traces in a tracing stop."""
     if target is reader:
         return b"R"
+    if target.tracee is not None and target.tracee.stop is not None:
+        return b"t"
     if host in (b"R", b"Z", b"T"):
         return host
     if host == b"t":
-        return b"S" if target.call is not None else b"T"
+        call = target.call
+        return b"S" if call is not None and not call.is_stopped else b"T"
     return b"S"
 
 
@@ -50,7 +64,7 @@ def stat(reader: Task, target: Task, whole_group: bool) -> bytes:
     kernel = target.kernel
     name = "stat" if whole_group else f"task/{target.host_tid}/stat"
     host = kernel.pids.read(target.host_tid, name).rpartition(b")")[2].split()
-    if len(host) < 40:
+    if len(host) < 50:
         host = [b"Z"] + [b"0"] * 49
     fields = [b"", b"", *host]
     group = target.group
@@ -62,9 +76,11 @@ def stat(reader: Task, target: Task, whole_group: bool) -> bytes:
         b"%d" % tty, b"%d" % tpgid, b"%d" % PF_FLAGS,
     )  # fmt: skip
     fields[: len(own)] = own
-    for number in _HIDDEN:
-        if number <= len(fields):
-            fields[number - 1] = b"0"
+    permitted = reader is None or may_look(reader, target)
+    for number, place in zip(_PLACES, (0, 0, 0, 0) if group.exited else group.places, strict=True):
+        fields[number - 1] = b"%d" % (place if permitted else 1)
+    for number in _HIDDEN if permitted else _HIDDEN | _ADDRESSES:
+        fields[number - 1] = b"0"
     return b" ".join(fields) + b"\n"
 
 
@@ -76,7 +92,7 @@ def statm(reader: Task, target: Task) -> bytes:
 def status(reader: Task, target: Task) -> bytes:
     """/proc/PID/status."""
     kernel, group, creds = target.kernel, target.group, target.creds
-    parent = group.parent
+    parent, tracee = group.parent, target.tracee
     tid = b"%d" % target.tid
     cpus = tuple(sorted(target.affinity()))
     host = kernel.pids.status(target.host_tid)
@@ -88,10 +104,11 @@ def status(reader: Task, target: Task) -> bytes:
         b"Tgid": b"%d" % group.tgid,
         b"Pid": tid,
         b"PPid": b"%d" % (parent.tgid if parent is not None else 0),
+        b"TracerPid": b"%d" % (tracee.tracer.tid if tracee is not None else 0),
         b"Uid": b"%d\t%d\t%d\t%d" % (creds.uid, creds.euid, creds.suid, creds.fsuid),
         b"Gid": b"%d\t%d\t%d\t%d" % (creds.gid, creds.egid, creds.sgid, creds.fsgid),
-        b"FDSize": b"64",
-        b"Groups": b"".join(b"%d " % gid for gid in creds.groups),
+        b"FDSize": b"0" if group.exited else b"64",
+        b"Groups": b" ".join(b"%d" % gid for gid in creds.groups) + b" ",
         b"NStgid": b"%d" % group.tgid,
         b"NSpid": tid,
         b"NSpgid": b"%d" % group.pgid(),
@@ -169,7 +186,7 @@ def limits(reader: Task, target: Task) -> bytes:
     lines = [b"%-25s %-20s %-20s %-10s\n" % (b"Limit", b"Soft Limit", b"Hard Limit", b"Units")]
     for resource, name, unit in _LIMITS:
         soft, hard = (_limit(value) for value in target.group.rlimits.get(resource))
-        lines.append(b"%-25s %-20s %-20s %-10s\n" % (name, soft, hard, unit))
+        lines.append(b"%-25s %-20s %-20s %s\n" % (name, soft, hard, unit and unit.ljust(10)))
     return b"".join(lines)
 
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
-from sentry.abi.linux import CAP_LAST_CAP, CAP_SYS_ADMIN
-from sentry.errors import EINVAL, ENOENT, EPERM
+from sentry.abi.linux import CAP_LAST_CAP
+from sentry.errors import EINVAL, ENOENT, EPERM, ERANGE
 from sentry.fs import aio
+from sentry.fs.proc import sysctl_net
 from sentry.fs.proc.facts import facts_of, random_uuid
 from sentry.fs.proc.system import RELEASE, SYSNAME, VERSION
 from sentry.fs.pseudo import PseudoDirectory, PseudoFile, PseudoFilesystem, Tree, number
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
     from sentry.vfs.inode import Inode
 
 INT_MAX = (1 << 31) - 1
-LONG_MAX = (1 << 63) - 1
+LONG_MAX, ULONG_MAX = (1 << 63) - 1, (1 << 64) - 1
+IPC_MOST = 32768  # objects of a kind
 
 
 class Knob(NamedTuple):
@@ -46,16 +48,28 @@ def _integer(default: int, low: int = 0, high: int = INT_MAX) -> Knob:
     return Knob(lambda kernel: text, lambda data: b"%d" % number(data, low, high))
 
 
+def _several(data: bytes, count: int, high: int) -> bytes:
+    words = data.split()
+    if len(words) != count:
+        raise EINVAL
+    return b"\t".join(b"%d" % number(word, 0, high) for word in words)
+
+
 def _numbers(default: bytes, high: int = LONG_MAX) -> Knob:
     count = len(default.split())
+    return Knob(lambda kernel: default, lambda data: _several(data, count, high))
 
-    def accept(data: bytes) -> bytes:
-        words = data.split()
-        if len(words) != count:
-            raise EINVAL
-        return b"\t".join(b"%d" % number(word, 0, high) for word in words)
 
-    return Knob(lambda kernel: default, accept)
+def _semaphores(data: bytes) -> bytes:
+    """kernel.sem, whose last number is that of sets."""
+    value = _several(data, 4, INT_MAX)
+    if int(value.split()[-1]) > IPC_MOST:
+        raise ERANGE
+    return value
+
+
+def _words(default: bytes) -> Knob:
+    return Knob(lambda kernel: default, lambda data: data.strip())
 
 
 def _name(data: bytes) -> bytes:
@@ -63,6 +77,8 @@ def _name(data: bytes) -> bytes:
 
 
 KNOBS: dict[bytes, Knob] = {
+    b"dev/tty/ldisc_autoload": _integer(1, 0, 1),
+    b"dev/tty/legacy_tiocsti": _integer(1, 0, 1),
     b"kernel/hostname": Knob(lambda kernel: kernel.hostname, _name),
     b"kernel/domainname": Knob(lambda kernel: kernel.domainname, _name),
     b"kernel/ostype": _fixed(SYSNAME),
@@ -83,6 +99,10 @@ KNOBS: dict[bytes, Knob] = {
     b"kernel/printk": _fixed(b"4\t4\t1\t7"),
     b"kernel/randomize_va_space": _fixed(b"2"),
     b"kernel/sched_child_runs_first": _fixed(b"0"),
+    b"kernel/sched_rr_timeslice_ms": _fixed(b"100"),
+    b"kernel/sched_rt_period_us": _fixed(b"1000000"),
+    b"kernel/sched_rt_runtime_us": _fixed(b"950000"),
+    b"kernel/sysctl_writes_strict": _fixed(b"1"),
     b"kernel/sysrq": _fixed(b"0"),
     b"kernel/tainted": _fixed(b"0"),
     b"kernel/panic": _fixed(b"0"),
@@ -92,14 +112,18 @@ KNOBS: dict[bytes, Knob] = {
     b"kernel/seccomp/actions_avail": _fixed(
         b"kill_process kill_thread trap errno trace log allow"
     ),
-    b"kernel/shmmax": _integer(LONG_MAX - (1 << 24), 0, LONG_MAX),
-    b"kernel/shmall": _integer(LONG_MAX >> 12, 0, LONG_MAX),
-    b"kernel/shmmni": _integer(4096, 0, 32768),
+    b"kernel/shmmax": _integer(ULONG_MAX - (1 << 24), 0, ULONG_MAX),
+    b"kernel/shmall": _integer(ULONG_MAX - (1 << 24), 0, ULONG_MAX),
+    b"kernel/shmmni": _integer(4096, 0, IPC_MOST),
     b"kernel/shm_rmid_forced": _integer(0, 0, 1),
+    b"kernel/shm_next_id": _fixed(b"-1"),
     b"kernel/msgmax": _integer(8192),
     b"kernel/msgmnb": _integer(16384),
-    b"kernel/msgmni": _integer(32000, 0, 32768),
-    b"kernel/sem": _numbers(b"32000\t1024000000\t500\t32000", INT_MAX),
+    b"kernel/msgmni": _integer(32000, 0, IPC_MOST),
+    b"kernel/msg_next_id": _fixed(b"-1"),
+    b"kernel/auto_msgmni": _integer(0, 0, 1),
+    b"kernel/sem": Knob(lambda kernel: b"32000\t1024000000\t500\t32000", _semaphores),
+    b"kernel/sem_next_id": _fixed(b"-1"),
     b"kernel/random/boot_id": Knob(lambda kernel: facts_of(kernel).boot_id),
     b"kernel/random/uuid": Knob(lambda kernel: random_uuid()),
     b"kernel/random/entropy_avail": _fixed(b"256"),
@@ -109,11 +133,22 @@ KNOBS: dict[bytes, Knob] = {
     b"vm/overcommit_ratio": _fixed(b"50"),
     b"vm/max_map_count": _fixed(b"65530"),
     b"vm/mmap_min_addr": _fixed(b"65536"),
+    b"vm/overcommit_kbytes": _fixed(b"0"),
+    b"vm/legacy_va_layout": _fixed(b"0"),
+    b"vm/memfd_noexec": _fixed(b"0"),
+    b"vm/nr_overcommit_hugepages": _fixed(b"0"),
+    b"vm/oom_kill_allocating_task": _fixed(b"0"),
+    b"vm/page-cluster": _fixed(b"3"),
+    b"vm/panic_on_oom": _fixed(b"0"),
     b"vm/swappiness": _fixed(b"60"),
     b"vm/nr_hugepages": _fixed(b"0"),
     b"vm/min_free_kbytes": _fixed(b"67584"),
     b"vm/dirty_ratio": _fixed(b"20"),
     b"vm/dirty_background_ratio": _fixed(b"10"),
+    b"vm/dirty_background_bytes": _fixed(b"0"),
+    b"vm/dirty_bytes": _fixed(b"0"),
+    b"vm/dirty_expire_centisecs": _fixed(b"3000"),
+    b"vm/dirty_writeback_centisecs": _fixed(b"500"),
     b"vm/vfs_cache_pressure": _fixed(b"100"),
     b"fs/file-max": _fixed(b"9223372036854775807"),
     b"fs/file-nr": Knob(lambda kernel: b"1024\t0\t9223372036854775807"),
@@ -144,48 +179,14 @@ KNOBS: dict[bytes, Knob] = {
     b"fs/mqueue/msgsize_default": _integer(8192, 128, 16777216),
     b"fs/mqueue/msgsize_max": _integer(8192, 128, 16777216),
     b"fs/mqueue/queues_max": _integer(256),
-    b"net/core/somaxconn": _integer(4096),
-    b"net/core/rmem_default": _integer(212992, 2304),
-    b"net/core/rmem_max": _integer(212992, 2304),
-    b"net/core/wmem_default": _integer(212992, 4608),
-    b"net/core/wmem_max": _integer(212992, 4608),
-    b"net/core/netdev_max_backlog": _integer(1000),
-    b"net/core/optmem_max": _integer(20480),
-    b"net/ipv4/conf/all/forwarding": _integer(0, 0, 1),
-    b"net/ipv4/conf/default/forwarding": _integer(0, 0, 1),
-    b"net/ipv4/icmp_echo_ignore_all": _integer(0, 0, 1),
-    b"net/ipv4/ip_default_ttl": _integer(64, 1, 255),
-    b"net/ipv4/ip_forward": _integer(0, 0, 1),
-    b"net/ipv4/ip_local_port_range": _numbers(b"32768\t60999", 65535),
-    b"net/ipv4/ip_local_reserved_ports": Knob(lambda kernel: b"", lambda data: data.strip()),
-    b"net/ipv4/ip_nonlocal_bind": _integer(0, 0, 1),
-    b"net/ipv4/ip_unprivileged_port_start": _integer(1024, 0, 65535),
-    b"net/ipv4/ping_group_range": _numbers(b"1\t0", INT_MAX),
-    b"net/ipv4/tcp_available_congestion_control": _fixed(b"reno cubic"),
-    b"net/ipv4/tcp_congestion_control": Knob(lambda kernel: b"cubic", lambda data: data.strip()),
-    b"net/ipv4/tcp_ecn": _integer(2, 0, 2),
-    b"net/ipv4/tcp_fastopen": _integer(1),
-    b"net/ipv4/tcp_fin_timeout": _integer(60),
-    b"net/ipv4/tcp_keepalive_intvl": _integer(75),
-    b"net/ipv4/tcp_keepalive_probes": _integer(9),
-    b"net/ipv4/tcp_keepalive_time": _integer(7200),
-    b"net/ipv4/tcp_max_syn_backlog": _integer(1024),
-    b"net/ipv4/tcp_mem": _numbers(b"188739\t251655\t377478"),
-    b"net/ipv4/tcp_no_metrics_save": _integer(0, 0, 1),
-    b"net/ipv4/tcp_rmem": _numbers(b"4096\t131072\t6291456", INT_MAX),
-    b"net/ipv4/tcp_sack": _integer(1, 0, 1),
-    b"net/ipv4/tcp_syncookies": _integer(1, 0, 2),
-    b"net/ipv4/tcp_timestamps": _integer(1, 0, 2),
-    b"net/ipv4/tcp_tw_reuse": _integer(2, 0, 2),
-    b"net/ipv4/tcp_window_scaling": _integer(1, 0, 1),
-    b"net/ipv4/tcp_wmem": _numbers(b"4096\t16384\t4194304", INT_MAX),
-    b"net/ipv4/udp_mem": _numbers(b"377478\t503310\t754956"),
-    b"net/ipv6/conf/all/disable_ipv6": _integer(0, 0, 1),
-    b"net/ipv6/conf/default/disable_ipv6": _integer(0, 0, 1),
-    b"net/ipv6/conf/all/forwarding": _integer(0, 0, 1),
-    b"net/ipv6/bindv6only": _integer(0, 0, 1),
-    b"net/unix/max_dgram_qlen": _integer(512),
-    b"user/max_user_namespaces": _fixed(b"0"),
+    **{b"net/" + name: _integer(*values) for name, values in sysctl_net.NUMBERS.items()},
+    **{b"net/" + name: _numbers(*values) for name, values in sysctl_net.LISTS.items()},
+    **{b"net/" + name: _words(text) for name, text in sysctl_net.WORDS.items()},
+    **{b"net/" + name: _fixed(text) for name, text in sysctl_net.FIXED.items()},
+} | {
+    # No namespace can be made.
+    b"user/max_%s_namespaces" % kind: _fixed(b"0")
+    for kind in (b"cgroup", b"ipc", b"mnt", b"net", b"pid", b"time", b"user", b"uts")
 }
 
 
@@ -268,8 +269,6 @@ def _file(name: bytes, knob: Knob) -> Callable[[PseudoFilesystem], PseudoFile]:
         return read(task.kernel, name) + b"\n"
 
     def store(task: Task, data: bytes) -> None:
-        if not task.creds.has_cap(CAP_SYS_ADMIN):
-            raise EPERM
         write(task.kernel, name, data)
 
     if knob.accept is None:

@@ -6,6 +6,7 @@ import os
 from time import CLOCK_BOOTTIME, clock_gettime, time
 from typing import TYPE_CHECKING
 
+from sentry.fs.proc import sysvipc
 from sentry.fs.proc.facts import facts_of
 from sentry.fs.pseudo import Link, Text, Tree, constant
 from sentry.fs.registry import proc_filesystems
@@ -187,41 +188,6 @@ def vmstat(task: Task) -> bytes:
     )
 
 
-_SHM_HEAD = (
-    b"       key      shmid perms                  size  cpid  lpid nattch   uid   gid  cuid  cgid      atime"
-    b"      dtime      ctime                   rss                  swap\n"
-)
-
-
-def _sysvipc_sem(task: Task) -> bytes:
-    from sentry.ipc.sem import sets
-
-    rows = (
-        b"%10d %10d  %4o %10d %5d %5d %5d %5d %10d %10d\n"
-        % (each.key, each.id, each.mode, len(each.values), each.uid, each.gid, each.cuid, each.cgid,
-           each.otime, each.ctime)
-        for each in sets.by_index.values()
-    )  # fmt: skip
-    head = b"       key      semid perms      nsems   uid   gid  cuid  cgid      otime      ctime\n"
-    return head + b"".join(rows)
-
-
-def _sysvipc_msg(task: Task) -> bytes:
-    from sentry.ipc.msg import queues
-
-    rows = (
-        b"%10d %10d  %4o  %10d %10d %5d %5d %5d %5d %5d %5d %10d %10d %10d\n"
-        % (each.key, each.id, each.mode, each.bytes, len(each.messages), each.last_sender, each.last_receiver,
-           each.uid, each.gid, each.cuid, each.cgid, each.stime, each.rtime, each.ctime)
-        for each in queues.by_index.values()
-    )  # fmt: skip
-    head = (
-        b"       key      msqid perms      cbytes       qnum lspid lrpid   uid   gid  cuid  cgid      stime"
-        b"      rtime      ctime\n"
-    )
-    return head + b"".join(rows)
-
-
 def tree() -> Tree:
     """The files at the top of /proc that are about no process."""
     return {
@@ -242,7 +208,7 @@ def tree() -> Tree:
         b"partitions": Text(partitions),
         b"stat": Text(stat),
         b"swaps": constant(b"Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n"),
-        b"sysvipc": {b"msg": Text(_sysvipc_msg), b"sem": Text(_sysvipc_sem), b"shm": constant(_SHM_HEAD)},
+        b"sysvipc": sysvipc.tree(),
         b"uptime": Text(uptime),
         b"version": Text(version),
         b"vmstat": Text(vmstat),

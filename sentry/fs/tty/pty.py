@@ -23,6 +23,11 @@ from sentry.abi.linux import (
     SIGQUIT,
     SIGTSTP,
     TCFLSH,
+    TCIOFF,
+    TCION,
+    TCOOFF,
+    TCOON,
+    TCXONC,
     TIOCGPKT,
     TIOCGPTLCK,
     TIOCGPTN,
@@ -44,8 +49,9 @@ from sentry.abi.linux import (
     VSTOP,
 )
 from sentry.errors import EAGAIN, EINVAL, EIO, Interrupted
+from sentry.fs.tty.ioctls import tty_ioctl
 from sentry.fs.tty.termios import Termios
-from sentry.fs.tty.tty import Tty, tty_ioctl
+from sentry.fs.tty.tty import INPUT_MAX, Tty
 from sentry.kernel.sched import WaitQueue, wait
 from sentry.vfs.file import File
 
@@ -57,7 +63,7 @@ if TYPE_CHECKING:
     from sentry.vfs.mount import Path
 
 # Linux: 4096 in the master's line discipline, 8192 in the buffer before it. ^C flushes only the latter.
-NEAR, FAR = 4096, 8192
+NEAR, FAR = 4096, INPUT_MAX
 
 
 class PtySlave(Tty):
@@ -158,13 +164,14 @@ class PtySlave(Tty):
 class MasterFile(File):
     """/dev/ptmx, opened."""
 
-    __slots__ = ("devpts", "slave")
+    __slots__ = ("devpts", "slave", "stopped")
     async_io = stream = takes_splice = gives_splice = True
 
     def __init__(self, inode: Inode, path: Path | None, flags: int, slave: PtySlave, devpts: Devpts) -> None:
         super().__init__(inode, path, flags)
         self.slave = slave
         self.devpts = devpts
+        self.stopped = False  # TCOOFF: writes wait
         self.queue = slave.master_queue
 
     async def read(self, task: Task, size: int) -> bytes:
@@ -199,7 +206,7 @@ class MasterFile(File):
         slave = self.slave
         done = 0
         while True:
-            room = FAR - slave.backlog
+            room = 0 if self.stopped else FAR - slave.backlog
             if room > 0:
                 part = data[done : done + room]
                 slave.input(part)
@@ -226,7 +233,7 @@ class MasterFile(File):
             mask |= EPOLLPRI | EPOLLIN | EPOLLRDNORM
         if slave.slave_closed:
             mask |= EPOLLHUP
-        if slave.backlog < FAR:
+        if slave.backlog < FAR and not self.stopped:
             mask |= EPOLLOUT | EPOLLWRNORM
         return mask
 
@@ -255,6 +262,8 @@ class MasterFile(File):
             mem.write_u32(arg, 0)
         elif cmd == TCFLSH:
             self._flush(arg)
+        elif cmd == TCXONC:
+            self._flow(arg)
         else:
             return await tty_ioctl(task, self, slave, cmd, arg, master=True)
         return 0
@@ -267,6 +276,18 @@ class MasterFile(File):
             self.slave.output_ready()
         if which != 0:
             self.slave.drop_backlog()
+
+    def _flow(self, action: int) -> None:
+        """tcflow(3) on this side: of what is written here."""
+        if action in (TCOOFF, TCOON):
+            self.stopped = action == TCOOFF
+            if not self.stopped:
+                self.slave.master_queue.wake(EPOLLOUT | EPOLLWRNORM)
+        elif action in (TCIOFF, TCION):
+            cc = self.slave.ldisc.termios.cc
+            self.slave.insert(cc[VSTOP : VSTOP + 1] if action == TCIOFF else cc[VSTART : VSTART + 1])
+        else:
+            raise EINVAL
 
     def _open_peer(self, task: Task, flags: int) -> int:
         if flags & ~(3 | O_NOCTTY | O_NONBLOCK | O_CLOEXEC):

@@ -1,4 +1,4 @@
-"""Tty: a terminal as processes see it: reading, writing, ioctls, job control, hang-up (ioctl_tty(2)).
+"""Tty: a terminal as processes see it: reading, writing, job control, hang-up (tty(4)); its ioctls are in ioctls.py.
 
 What the terminal is connected to (a pty master, the host's terminal) is the subclass's business: it gives
 the output side (room, put, discard_output) and feeds input by :meth:`Tty.input`.
@@ -16,53 +16,24 @@ from sentry.abi.linux import (
     EPOLLOUT,
     EPOLLRDNORM,
     EPOLLWRNORM,
+    F_OWNER_PGRP,
+    F_OWNER_PID,
     ICANON,
     O_NOCTTY,
     O_NONBLOCK,
     SIGTTIN,
     SIGTTOU,
     SIGWINCH,
-    TCFLSH,
-    TCGETA,
-    TCGETS,
-    TCGETS2,
-    TCSBRK,
-    TCSBRKP,
-    TCSETA,
-    TCSETAF,
-    TCSETAW,
-    TCSETS,
-    TCSETS2,
-    TCSETSF,
-    TCSETSF2,
-    TCSETSW,
-    TCSETSW2,
-    TCXONC,
-    TIOCEXCL,
-    TIOCGETD,
-    TIOCGEXCL,
-    TIOCGPGRP,
-    TIOCGSID,
-    TIOCGWINSZ,
-    TIOCINQ,
-    TIOCNOTTY,
-    TIOCNXCL,
-    TIOCOUTQ,
-    TIOCSCTTY,
-    TIOCSETD,
     TIOCSPGRP,
-    TIOCSTI,
-    TIOCSWINSZ,
-    TIOCVHANGUP,
     TOSTOP,
     VMIN,
     VTIME,
 )
-from sentry.abi.x86_64 import TERMIOS, TERMIOS2, WINSIZE
-from sentry.errors import EAGAIN, EBUSY, EINVAL, EIO, ENOTTY, EPERM, ESRCH, Interrupted
+from sentry.errors import EAGAIN, EBUSY, EINVAL, EIO, ENOTTY, Interrupted
+from sentry.fs.tty.ioctls import tty_ioctl
 from sentry.fs.tty.jobs import check_change
 from sentry.fs.tty.ldisc import LineDiscipline
-from sentry.fs.tty.termios import TERMIO, Termios
+from sentry.fs.tty.termios import Termios
 from sentry.kernel.sched import WaitQueue, sched, wait
 from sentry.vfs.file import File
 
@@ -75,7 +46,7 @@ if TYPE_CHECKING:
 READABLE = EPOLLIN | EPOLLRDNORM
 WRITABLE = EPOLLOUT | EPOLLWRNORM
 WRITE_CHUNK = 1 << 16
-INT = (1 << 31) - 1
+INPUT_MAX = 8192  # bytes that wait for the line discipline
 
 
 class Tty:
@@ -83,6 +54,7 @@ class Tty:
 
     def __init__(self, kernel: Kernel, termios: Termios) -> None:
         self.kernel = kernel
+        self.index = 0  # its number below /dev/pts
         self.queue = WaitQueue()
         self.foreground = WaitQueue()  # woken when the foreground process group changes
         self.ldisc = LineDiscipline(self, termios)
@@ -134,6 +106,11 @@ class Tty:
         taken = self.ldisc.receive(data)
         if taken < len(data):
             self._backlog += data[taken:]
+
+    def insert(self, byte: bytes) -> None:
+        """A byte that nobody typed (ioctls); lost if the reader is far behind (tty_insert_flip_char)."""
+        if self.backlog < INPUT_MAX:
+            self.input(byte)
 
     @property
     def backlog(self) -> int:
@@ -326,151 +303,9 @@ class TtyFile(File):
             raise ENOTTY if cmd == TIOCSPGRP else EIO
         return await tty_ioctl(task, self, self.tty, cmd, arg)
 
+    def async_owner(self, task: Task) -> tuple[int, int] | None:
+        """__tty_fasync."""
+        return (F_OWNER_PGRP, self.tty.pgrp) if self.tty.pgrp else (F_OWNER_PID, task.group.tgid)
+
     def release(self) -> None:
         self.tty.closed()
-
-
-async def tty_ioctl(task: Task, file: File, tty: Tty, cmd: int, arg: int, master: bool = False) -> int:
-    """What terminals and pty masters have in common; `tty` is the slave side, whose settings count."""
-    mem = task.mem
-    if cmd == TCGETS:
-        mem.write(arg, tty.ldisc.termios.pack())
-    elif cmd == TIOCGWINSZ:
-        mem.write(arg, tty.get_winsize())
-    elif cmd == TIOCSWINSZ:
-        tty.set_winsize(mem.read(arg, WINSIZE.size))
-    elif cmd in _SETTERS:
-        await _set_termios(task, tty, cmd, arg)
-    elif cmd == TCGETS2:
-        mem.write(arg, tty.ldisc.termios.pack2())
-    elif cmd == TCGETA:
-        mem.write(arg, tty.ldisc.termios.pack_old())
-    elif cmd == TIOCGPGRP:
-        if not master and task.kernel.ttys.of(task.group) is not tty:
-            raise ENOTTY
-        mem.write_u32(arg, tty.pgrp)
-    elif cmd == TIOCSPGRP:
-        await _set_pgrp(task, tty, arg)
-    elif cmd == TIOCGSID:
-        if (not master and task.kernel.ttys.of(task.group) is not tty) or not tty.session:
-            raise ENOTTY
-        mem.write_u32(arg, tty.session)
-    elif cmd == TIOCSCTTY:
-        _set_controlling(task, file, tty, arg)
-    elif cmd == TIOCNOTTY:
-        if task.kernel.ttys.of(task.group) is not tty:
-            raise ENOTTY
-        task.kernel.ttys.leave(task.group, tty, task.kernel)
-    elif cmd == TIOCINQ:
-        mem.write_u32(arg, tty.ldisc.input_count())
-    elif cmd == TIOCOUTQ:
-        mem.write_u32(arg, 0)
-    elif cmd == TCFLSH:
-        await check_change(task, tty, SIGTTOU)
-        tty.flush(arg)
-    elif cmd == TCXONC:
-        await check_change(task, tty, SIGTTOU)
-        _flow(tty, arg)
-    elif cmd in (TCSBRK, TCSBRKP):
-        await check_change(task, tty, SIGTTOU)
-        await tty.drain()
-    elif cmd in (TIOCEXCL, TIOCNXCL):
-        tty.exclusive = cmd == TIOCEXCL
-    elif cmd == TIOCGEXCL:
-        mem.write_u32(arg, int(tty.exclusive))
-    elif cmd == TIOCGETD:
-        mem.write_u32(arg, 0)  # N_TTY
-    elif cmd == TIOCSETD:
-        if mem.read_u32(arg) != 0:
-            raise EINVAL("only N_TTY")
-    elif cmd == TIOCVHANGUP:
-        if not task.creds.has_cap(CAP_SYS_ADMIN):
-            raise EPERM
-        tty.hang_up()
-    elif cmd == TIOCSTI:
-        raise EIO  # as with dev.tty.legacy_tiocsti=0
-    else:
-        raise ENOTTY
-    return 0
-
-
-# command -> (layout, flush input first, wait for output first)
-_SETTERS: dict[int, tuple[str, bool, bool]] = {
-    TCSETS: ("termios", False, False),
-    TCSETSW: ("termios", False, True),
-    TCSETSF: ("termios", True, True),
-    TCSETS2: ("termios2", False, False),
-    TCSETSW2: ("termios2", False, True),
-    TCSETSF2: ("termios2", True, True),
-    TCSETA: ("termio", False, False),
-    TCSETAW: ("termio", False, True),
-    TCSETAF: ("termio", True, True),
-}
-
-
-async def _set_termios(task: Task, tty: Tty, cmd: int, arg: int) -> None:
-    layout, flush, drain = _SETTERS[cmd]
-    await check_change(task, tty, SIGTTOU)
-    if layout == "termios":
-        new = Termios.unpack(task.mem.read(arg, TERMIOS.size))
-    elif layout == "termios2":
-        new = Termios.unpack2(task.mem.read(arg, TERMIOS2.size))
-    else:
-        new = tty.ldisc.termios.updated_old(task.mem.read(arg, TERMIO.size))
-    if flush:
-        tty.flush(0)
-    if drain:
-        await tty.drain()
-    tty.set_termios(new)
-
-
-async def _set_pgrp(task: Task, tty: Tty, addr: int) -> None:
-    """tcsetpgrp(3)."""
-    try:
-        await check_change(task, tty, SIGTTOU)
-    except EIO:
-        raise ENOTTY
-    pgid = task.mem.read_u32(addr)
-    if pgid > INT:
-        raise EINVAL
-    kernel, sid = task.kernel, task.group.sid()
-    if kernel.ttys.of(task.group) is not tty or tty.session != sid:
-        raise ENOTTY
-    members = [group for group in kernel.groups() if group.pgid() == pgid]
-    if not members:
-        raise ESRCH
-    if members[0].sid() != sid:
-        raise EPERM
-    tty.pgrp = pgid
-    tty.foreground.wake()
-
-
-def _set_controlling(task: Task, file: File, tty: Tty, steal: int) -> None:
-    group, ttys = task.group, task.kernel.ttys
-    sid = group.sid()
-    leads = group.tgid == sid
-    if leads and tty.session == sid:
-        return
-    admin = task.creds.has_cap(CAP_SYS_ADMIN)
-    if not leads or ttys.of(group) is not None:
-        raise EPERM
-    if tty.session and not (steal == 1 and admin):
-        raise EPERM
-    if not file.readable and not admin:
-        raise EPERM
-    ttys.set(sid, tty, group.pgid())
-
-
-def _flow(tty: Tty, action: int) -> None:
-    """tcflow(3)."""
-    if action not in (0, 1, 2, 3):
-        raise EINVAL
-    if action == 0:
-        tty.set_stopped(True)
-    elif action == 1:
-        tty.set_stopped(False)
-        tty.ldisc.output_ready()
-    # 2 and 3 send STOP and START to the other end, which a pty's master reads as ordinary bytes
-    elif tty.room():
-        cc = tty.ldisc.termios.cc
-        tty.put(bytes((cc[9] if action == 2 else cc[8],)))

@@ -290,7 +290,7 @@ PROBE(text_file_busy) {
     if (pid == 0) {
         dup2(ready[1], 1);
         close(ready[0]);
-        execl("./prog", "prog", "zz_sleeper", NULL);
+        execl("./prog", "prog", "zz_running", NULL);
         _exit(errno == EACCES ? 78 : 79);
     }
     close(ready[1]);
@@ -331,7 +331,7 @@ PROBE(memfd_is_run) {
     }
 }
 
-PROBE(zz_sleeper) {
+PROBE(zz_running) {
     say("running");
     pause();
 }
