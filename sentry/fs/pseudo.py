@@ -23,7 +23,7 @@ from sentry.abi.linux import (
     SEEK_HOLE,
     SEEK_SET,
 )
-from sentry.errors import EINVAL, EIO, ENOENT, ENXIO, EPERM
+from sentry.errors import EINVAL, EIO, ENODEV, ENOENT, ENXIO, EPERM, LinuxError
 from sentry.vfs.file import File
 from sentry.vfs.inode import Filesystem, Inode
 from sentry.vfs.special import Directory
@@ -70,6 +70,7 @@ class PseudoFilesystem(Filesystem):
     """Numbers inodes and shows a tree."""
 
     file_size = 0  #: st_size of files: proc has 0, sysfs a page
+    no_mapping: type[LinuxError] = ENODEV  #: what mmap(2) of a file gives
 
     def __init__(self) -> None:
         super().__init__()
@@ -161,6 +162,8 @@ class PseudoFile(PseudoInode):
     """A regular file made of text."""
 
     __slots__ = ("make", "sequential", "store")
+    fs: PseudoFilesystem
+    no_mapping: ClassVar[type[LinuxError] | None] = None  #: what mmap(2) of it gives; None: as of the others
 
     def __init__(
         self,
@@ -251,6 +254,9 @@ class TextFile(File):
 
     async def ftruncate(self, task: Task, size: int) -> None:
         """Allowed, and means nothing."""
+
+    def mapping(self) -> int:
+        raise self.inode.no_mapping or self.inode.fs.no_mapping
 
     def seek(self, offset: int, whence: int) -> int:
         if whence == SEEK_CUR:

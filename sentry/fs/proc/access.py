@@ -7,7 +7,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sentry.abi.linux import CAP_SYS_PTRACE
-from sentry.errors import EACCES
+from sentry.errors import EACCES, ENODEV
 from sentry.fs.pseudo import PseudoFile, PseudoInode, TextFile
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ class ProcessFile(PseudoFile):
 
     __slots__ = ()
     fixed_mode = True
+    no_mapping = ENODEV
 
     def open_now(self, task: Task, path: Path, flags: int) -> File:
         return ProcessTextFile(self, path, flags)

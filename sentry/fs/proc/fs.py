@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from sentry.abi.linux import PROC_SUPER_MAGIC, S_IFDIR, S_IFLNK
-from sentry.errors import ENOENT
+from sentry.errors import EIO, ENOENT
 from sentry.fs.proc import sysctl, system
 from sentry.fs.proc.task import TaskDirectory
 from sentry.fs.pseudo import OpenDirectory, PseudoDirectory, PseudoFilesystem, PseudoInode
@@ -31,6 +31,7 @@ class Procfs(PseudoFilesystem):
     magic = PROC_SUPER_MAGIC
     cache_policy = NEVER
     makes_names = False
+    no_mapping = EIO
 
     def __init__(self, kernel: Kernel) -> None:
         super().__init__()

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 from sentry.abi.linux import CAP_LAST_CAP
-from sentry.errors import EINVAL, ENOENT, EPERM, ERANGE
+from sentry.errors import EINVAL, ENODEV, ENOENT, EPERM, ERANGE
 from sentry.fs import aio
 from sentry.fs.proc import sysctl_net
 from sentry.fs.proc.facts import facts_of, random_uuid
@@ -246,6 +246,7 @@ class SysctlFile(PseudoFile):
 
     __slots__ = ()
     fixed_mode = fixed_owner = own_permission = True
+    no_mapping = ENODEV
 
     def permission(self, task: Task, mask: int) -> bool | None:
         return _permitted(self, task, mask)

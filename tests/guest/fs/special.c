@@ -50,7 +50,7 @@ PROBE(special_folders) {
     }
 }
 
-PROBE(special_files) {
+PROBE(special_files_opened) {
     char buffer[64], path[PATH_MAX];
     struct stat st;
     MUST(getcwd(path, sizeof path) ? 0 : -1);
@@ -78,6 +78,7 @@ PROBE(special_files) {
         SHOW(link(file, "x"));
         SHOW(truncate(file, 0));
         SHOW(chmod(file, 0600));
+        chmod(file, st.st_mode & 07777); // bare Linux keeps that of some for good
         SHOW(mkdir(file, 0755));
         SHOW(open(file, O_RDONLY | O_DIRECTORY));
         SHOW(open(file, O_RDONLY | O_CREAT | O_EXCL, 0644));
