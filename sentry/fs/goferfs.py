@@ -26,10 +26,6 @@ from gofer.client import Client, Pending
 from native import lib
 from sentry.abi.linux import (
     EPOLLIN,
-    FALLOC_FL_COLLAPSE_RANGE,
-    FALLOC_FL_INSERT_RANGE,
-    FALLOC_FL_KEEP_SIZE,
-    FALLOC_FL_PUNCH_HOLE,
     MS_NOEXEC,
     MS_RDONLY,
     O_ACCMODE,
@@ -45,7 +41,8 @@ from sentry.abi.linux import (
 )
 from sentry.errors import EACCES, EINVAL, EIO, ENFILE, ENODATA, ENOENT, EPERM, from_errno, from_host
 from sentry.fs.goferdir import Ahead, all_names, keep_listing
-from sentry.fs.hostfile import AT_POS, LIVE, HostBacking, HostFile, IoVec
+from sentry.fs.goferfile import GoferFile
+from sentry.fs.hostfile import LIVE, HostBacking
 from sentry.fs.keptopen import kept_open
 from sentry.kernel.sched import Future, sched
 from sentry.vfs import filecaps
@@ -177,43 +174,6 @@ class GoferFs(Filesystem):
 
     def release(self) -> None:
         self.forget()
-
-
-#: modes of fallocate(2) that RLIMIT_FSIZE does not hold
-_WITHIN = FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE | FALLOC_FL_COLLAPSE_RANGE | FALLOC_FL_INSERT_RANGE
-
-
-class GoferFile(HostFile):
-    """An open regular file. Only what may take the disk's time goes through the gofer."""
-
-    __slots__ = ()
-
-    async def write_from(
-        self, task: Task, tid: int, iov: IoVec, offset: int = AT_POS, rwf: int = 0, nowait: bool = False
-    ) -> int:
-        put = await super().write_from(task, tid, iov, offset, rwf, nowait)
-        await self._keep_mode()
-        return put
-
-    async def fallocate(self, task: Task, mode: int, offset: int, length: int) -> None:
-        await super().fallocate(task, mode, offset, length)
-        await self._keep_mode()
-
-    def counts(self, mode: int) -> bool:
-        return not mode & _WITHIN
-
-    async def _keep_mode(self) -> None:
-        """We have no CAP_FSETID: to our writes the host takes setuid and setgid away, when the guest may keep them."""
-        inode = self.inode
-        if inode.mode & 0o6000:
-            assert isinstance(inode, GoferInode)
-            args = p.SETATTR_ARGS.pack(p.SET_MODE, inode.mode & 0o7777, 0, 0, 0, 0, 0)
-            await inode.fs.ask(p.SETATTR, inode.handle, args)
-
-    async def fsync(self, task: Task, datasync: bool) -> None:
-        inode = self.inode
-        assert isinstance(inode, GoferInode)
-        await inode.fsync(datasync)
 
 
 class GoferInode(Inode):
@@ -603,6 +563,11 @@ class GoferInode(Inode):
             return await open_special(task, self, path, flags)
         backing = await self.backing(flags & O_ACCMODE)
         return GoferFile(self, path, flags, backing, bool(path.mount.flags & MS_NOEXEC))
+
+    async def keep_mode(self) -> None:
+        """Have the host's mode be what it was, after a write of ours."""
+        args = p.SETATTR_ARGS.pack(p.SET_MODE, self.mode & 0o7777, 0, 0, 0, 0, 0)
+        await self.fs.ask(p.SETATTR, self.handle, args)
 
     async def fsync(self, datasync: bool) -> None:
         await self.fs.ask(p.FSYNC, self.handle, p.FLAGS.pack(int(datasync)))
