@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 from weakref import ref
 
 from sentry.errors import ENFILE
+from sentry.kernel.fdtable import drain
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -55,6 +56,7 @@ class KeptOpen:
             self._measure()
         if 0 <= host_fd < self._end:  # the host gives the lowest that is free
             return host_fd
+        drain()  # what is closed is idle then
         self._close_idle(len(self._inodes))
         if host_fd < 0:
             raise ENFILE

@@ -168,10 +168,7 @@ class Waiting:
             job.value.begin(kernel, task, call.nr, call.args, call.entry, call.id)
             return
         kernel.trace_end(task, call)
-        if call.result < 0:
-            kernel.platform.reply(call.id, 0, call.result)
-        else:
-            kernel.platform.reply(call.id, call.result, 0)
+        kernel.platform.reply(call.id, call.result, 0)
 
     def _result(self, call: Call, job: "Job") -> int:
         error = job.error

@@ -203,17 +203,15 @@ class Kernel:
                 value = self._dispatch(task, entry, nr, call_id, args)
                 if ready:
                     if value is not None:
-                        self.platform.reply(call_id, *((value, 0) if value >= 0 else (0, value)))
+                        self.platform.reply(call_id, value, 0)
                         value = None
                     scheduler.run_ready()
                 if timers and timers[0][0] != armed:
                     armed = self._arm()
                 if value is None:
                     kind = next_event(event, block)
-                elif value >= 0:
-                    kind = reply_next(call_id, value, 0, event)
                 else:
-                    kind = reply_next(call_id, 0, value, event)
+                    kind = reply_next(call_id, value, 0, event)
                 continue
             if kind < 0:
                 raise OSError(-kind, "the seccomp listener failed")

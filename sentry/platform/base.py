@@ -24,7 +24,7 @@ class Platform(Protocol):
         """With 1, `next` gives no more system calls (they wait to be received) until told otherwise with 0."""
 
     def reply(self, call_id: int, value: int, error: int) -> int:
-        """Answer an intercepted call with `value`, or with -errno in `error`."""
+        """Answer an intercepted call with `value`, which may be a -errno, or with the -errno in `error`."""
 
     def reply_next(self, call_id: int, value: int, error: int, event: Any) -> int:
         """`reply`, then `next`: one crossing into C for each system call."""

@@ -61,6 +61,8 @@ PROBE(prctl_arguments) {
     SHOW(p(PR_GET_TIMERSLACK, 0, 0, 0, 0));
     SHOW(p(PR_SET_TIMERSLACK, 1234, 0, 0, 0));
     SHOW(p(PR_GET_TIMERSLACK, 0, 0, 0, 0));
+    SHOW(p(PR_SET_TIMERSLACK, -55, 0, 0, 0));
+    SHOW(syscall(SYS_prctl, PR_GET_TIMERSLACK) == -1 && errno == 55); // so large that it looks like an error
     SHOW(p(PR_SET_TIMERSLACK, 0, 0, 0, 0));
     SHOW(p(PR_GET_TIMERSLACK, 0, 0, 0, 0));
     SHOW(p(PR_MCE_KILL, 0, 0, 0, 0));
