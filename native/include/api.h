@@ -260,6 +260,7 @@ int nc_file_uncount(nc_file *file); /* it was born open (memfd_create), which is
 nc_file *nc_lazy_find(const struct nc_name *name, const struct nc_mount *mount); /* one; where not NULL, of these; or NULL */
 int nc_file_where(const nc_file *file, struct nc_found *out);
 int nc_file_settle(nc_file *file); /* Python has it now */
+int nc_file_opened_with(const nc_file *file, const nc_rights *rights); /* C opened it, for a task with these */
 int nc_file_set_place(nc_file *file, struct nc_mount *mount, struct nc_name *name); /* for *at() calls */
 int64_t nc_file_pos(const nc_file *file);
 int nc_file_set_pos(nc_file *file, int64_t pos);

@@ -64,6 +64,7 @@ struct nc_file {
     int prompt; /* Python minds when it is released */
     int lazy; /* Python does not know of it yet (open.c) */
     nc_file *lazy_next, **lazy_link;
+    nc_rights *opener; /* of one that C has opened */
 };
 extern int nc_watched; /* somebody watches files: opens, writes and closes are told */
 int64_t nc_read_iter(nc_file *file, struct nc_iter *to, int64_t offset, int rwf);

@@ -1,5 +1,6 @@
 /* Open file descriptions, and the data calls on any kind of them. */
 #include "objects.h"
+#include "names.h"
 
 #include <stdlib.h>
 #include <sys/epoll.h>
@@ -56,6 +57,7 @@ int nc_file_free(nc_file *file) {
     case NC_EVENTFD: nc_eventfd_put(file->event); break;
     case NC_PIPE: nc_pipe_put(file->pipe); break;
     }
+    if (file->opener) nc_rights_put(file->opener);
     free(file);
     return 0;
 }

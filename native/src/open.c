@@ -12,7 +12,9 @@
 
 static nc_file *lazy;
 
-static void enter(nc_file *file, struct nc_place place) {
+static void enter(nc_file *file, struct nc_place place, nc_rights *opener) {
+    nc_rights_get(opener);
+    file->opener = opener;
     file->place = place;
     place.mount->uses++;
     place.name->uses++;
@@ -33,6 +35,8 @@ int nc_file_settle(nc_file *file) {
     if (file->lazy_next) file->lazy_next->lazy_link = file->lazy_link;
     return 0;
 }
+
+int nc_file_opened_with(const nc_file *file, const nc_rights *rights) { return file->opener && file->opener == rights; }
 
 nc_file *nc_lazy_find(const struct nc_name *name, const struct nc_mount *mount) {
     nc_file *file = lazy;
@@ -63,6 +67,6 @@ int64_t nc_open(const struct call *call, int dirfd, uint64_t path, int flags) {
         nc_file_free(file);
         return PYTHON;
     }
-    enter(file, place);
+    enter(file, place, call->task->rights);
     return fd;
 }

@@ -28,6 +28,7 @@ from sentry.kernel.fdtable import hold, new_twin, unhold
 from sentry.kernel.sched import wait
 from sentry.vfs import notify
 from sentry.vfs.file import File
+from sentry.vfs.names import rights_of
 
 if TYPE_CHECKING:
     from sentry.kernel.task import Task
@@ -346,6 +347,9 @@ class HostFile(CFile):
 
     def being_written(self) -> bool:
         return self.backing.writers() > 0
+
+    def opened_by(self, task: Task) -> bool:
+        return super().opened_by(task) or bool(lib.nc_file_opened_with(self.nc, rights_of(task.creds)))
 
     async def fsync(self, task: Task, datasync: bool) -> None:
         host_fd = self.backing.host_fd(self.backing.host_fd(True) >= 0)

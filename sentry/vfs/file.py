@@ -141,6 +141,10 @@ class File:
         """fstat(2)."""
         return await self.inode.getattr()
 
+    def opened_by(self, task: Task) -> bool:
+        """Whether it was opened by name with the credentials that `task` has."""
+        return getattr(self, "creds", None) is task.creds
+
     def describe(self) -> bytes | None:
         """What /proc/PID/fd/N reads as where there is no path (b"socket:[12]"); None: the path says it."""
         return None

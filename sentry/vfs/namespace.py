@@ -224,8 +224,7 @@ async def link(task: Task, olddirfd: int, old: bytes, newdirfd: int, new_path: b
         raise EINVAL
     if flags & AT_EMPTY_PATH and not old:
         file = task.fds.get(olddirfd)
-        opened_here = getattr(file, "creds", None) is task.creds
-        if file.path is None or not (opened_here or task.creds.has_cap(CAP_DAC_READ_SEARCH)):
+        if file.path is None or not (file.opened_by(task) or task.creds.has_cap(CAP_DAC_READ_SEARCH)):
             raise ENOENT
         source = file.path
     else:

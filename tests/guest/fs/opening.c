@@ -312,6 +312,21 @@ PROBE(text_file_busy) {
     SHOW(open("moved", O_WRONLY) != -1 || errno == ENOENT);
 }
 
+// Who opened a file may give it another name by the descriptor alone: at the first open, and when the file is known.
+PROBE(opener_links) {
+    make_file("f", "text");
+    MUST(chmod(".", 0777));
+    MUST(chown("f", 1000, 1000));
+    MUST(setgid(1000));
+    MUST(setuid(1000));
+    for (int again = 0; again < 3; again++) {
+        int fd = MUST(open("f", O_RDONLY));
+        SHOW(linkat(fd, "", AT_FDCWD, "named", AT_EMPTY_PATH));
+        unlink("named");
+        close(fd);
+    }
+}
+
 // A memfd is born open for writing, which keeps nobody from running it; opening it again does.
 PROBE(memfd_is_run) {
     int from = MUST(open("/probe", O_RDONLY)), fd = MUST(memfd_create("prog", MFD_CLOEXEC));
