@@ -79,8 +79,11 @@ class Table:
         export.by_inode[ino] = node
         return node
 
-    def enter(self, parent: Node, name: bytes, fd: int) -> Node:
-        """The node for a fresh O_PATH fd of name in parent. Takes the fd; leaves its statx in stat_buffer."""
+    def enter(self, parent: Node, name: bytes | None, fd: int) -> Node:
+        """The node for a fresh O_PATH fd of name in parent (None: it has no name yet).
+
+        Takes the fd; leaves its statx in stat_buffer.
+        """
         try:
             host.statx(fd)
         except OSError:
@@ -190,7 +193,7 @@ class Table:
         # The mount belongs to the identity: the same inode may be writable by one and not by another.
         return (ino if where == export.home else (ino, where)), mode & S_IFMT, b_sec * 10**9 + b_nsec
 
-    def _move(self, node: Node, parent: Node, name: bytes) -> None:
+    def _move(self, node: Node, parent: Node, name: bytes | None) -> None:
         old = node.parent
         node.name = name
         if old is not parent and old is not None:

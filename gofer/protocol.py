@@ -50,11 +50,12 @@ CONNECT = 23  # FLAGS = SOCK_STREAM...          -> fd, a connected socket
 FSYNC = 24  # FLAGS = 1: data only
 WALK = 25  # names separated by NUL, each in the one before -> as LOOKUPN, to the first that is absent or no directory
 WALK_OPEN = 26  # as WALK                       -> ..., and fd of the last one, to read, if it is a regular file
+TMPFILE = 27  # OWNER_ARGS                      -> value = handle, ATTR, fd; it has no name
 
 OP_NAMES = {
     value: name
     for name, value in list(globals().items())
-    if isinstance(value, int) and name.isupper() and 1 <= value <= 26 and name not in ("VERSION", "HEAD")
+    if isinstance(value, int) and name.isupper() and 1 <= value <= 27 and name not in ("VERSION", "HEAD")
 }
 
 ATTACH_ARGS = Struct("=II")  # version, export

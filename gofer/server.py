@@ -130,6 +130,7 @@ class Server:
             p.REMOVEXATTR: self._removexattr,
             p.CONNECT: self._connect,
             p.FSYNC: self._fsync,
+            p.TMPFILE: self._tmpfile,
         }
 
     # --- the loop ---
@@ -475,16 +476,31 @@ class Server:
         made = os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | flags
         fd = host.openat2(self._table.fd(parent), name, made, parent.export.resolve, mode & 0o777)
         try:
-            proc = b"%d" % fd
-            host.statx(fd)
-            self._chown(proc, uid, gid)
-            if mode & 0o7000:
-                os.chmod(proc, mode & 0o7777, dir_fd=self._self_fd)
-            path_fd = host.openat2(self._self_fd, proc, host.O_PATH, 0)
-            node = self._table.enter(parent, name, path_fd)
+            node = self._created(parent, name, fd, mode, uid, gid)
         except OSError:
             os.close(fd)
             self._remove(parent, name, S_IFREG)
+            raise
+        return node.id, self._attributes(), fd
+
+    def _created(self, parent: Node, name: bytes | None, fd: int, mode: int, uid: int, gid: int) -> Node:
+        """The node of a regular file just made, open as `fd`; it gets its owner and mode."""
+        proc = b"%d" % fd
+        host.statx(fd)
+        self._chown(proc, uid, gid)
+        if mode & 0o7000:
+            os.chmod(proc, mode & 0o7777, dir_fd=self._self_fd)
+        return self._table.enter(parent, name, host.openat2(self._self_fd, proc, host.O_PATH, 0))
+
+    def _tmpfile(self, handle: int, size: int) -> Result:
+        parent = self._writable_dir(handle)
+        mode, uid, gid = self._args(p.OWNER_ARGS, size)
+        flags = os.O_TMPFILE | os.O_RDWR
+        fd = host.openat2(self._table.fd(parent), b".", flags, parent.export.resolve, mode & 0o777)
+        try:
+            node = self._created(parent, None, fd, mode, uid, gid)
+        except OSError:
+            os.close(fd)
             raise
         return node.id, self._attributes(), fd
 
@@ -633,7 +649,7 @@ class Server:
         name = self._name(start, start + length)
         if not name.startswith(b"user."):
             raise OSError(ENOTSUP, "namespace")
-        if flags not in (0, os.XATTR_CREATE, os.XATTR_REPLACE):
+        if flags & ~(os.XATTR_CREATE | os.XATTR_REPLACE):
             raise OSError(EINVAL, "flags")
         os.setxattr(self._proc(node), name, bytes(self._view[start + length : size]), flags)
         return 0, b"", -1

@@ -22,6 +22,7 @@ from sentry.vfs.context import FsContext
 from sentry.vfs.mount import Mount, MountNamespace, Path, mount_flags
 from sentry.vfs.namespace import mkdir
 from sentry.vfs.open import open_path
+from sentry.vfs.perm import Protected
 from sentry.vfs.walk import resolve
 
 if TYPE_CHECKING:
@@ -91,6 +92,7 @@ async def build(kernel: "Kernel", config: SandboxConfig, host: "Host") -> Contai
     """Mount everything and set the kernel's names. BootError says which mount can't be made, and why."""
     kernel.store = Store(host.store, host.noexec_store)
     kernel.facts = host.facts
+    Protected.take(host.facts.protected)
     _limits(kernel, config)
     kernel.hostname = config.hostname or HOSTNAME
     if config.domainname:

@@ -77,12 +77,17 @@ def _what_it_said(process: subprocess.Popen[bytes]) -> tuple[bytes, bytes]:
 
 # ---- bare Linux
 
-# Runs as pid 1 of fresh namespaces: lays a memory layer over the root, fills /dev, and becomes the command.
+# Runs as pid 1 of fresh namespaces: lays a memory layer over the root (or takes it as it is), fills /dev, mounts what
+# else is wanted, and becomes the command.
 _BARE = r"""
 set -e
 mount -t tmpfs -o mode=755 layer "$WORK"
 mkdir "$WORK/up" "$WORK/work" "$WORK/root"
-mount -t overlay -o "lowerdir=$ROOT,upperdir=$WORK/up,workdir=$WORK/work" layer "$WORK/root"
+if [ -n "$PLAIN" ]; then
+    mount --rbind "$ROOT" "$WORK/root"
+else
+    mount -t overlay -o "lowerdir=$ROOT,upperdir=$WORK/up,workdir=$WORK/work" layer "$WORK/root"
+fi
 cd "$WORK/root"
 mount -t proc -o nosuid,nodev,noexec proc proc
 mount -t sysfs -o ro,nosuid,nodev,noexec sysfs sys
@@ -99,6 +104,10 @@ ln -s /proc/self/fd dev/fd; ln -s /proc/self/fd/0 dev/stdin
 ln -s /proc/self/fd/1 dev/stdout; ln -s /proc/self/fd/2 dev/stderr; ln -s pts/ptmx dev/ptmx
 mount -t tmpfs -o mode=1777 tmpfs tmp
 umask 022
+if [ -n "$BIND" ]; then
+    mount --bind "$BIND" mnt
+    if [ -n "$BIND_OPTIONS" ]; then mount -o "remount,bind,$BIND_OPTIONS" mnt; fi
+fi
 busybox ip link set lo up
 echo "$HOST_NAME" > /proc/sys/kernel/hostname
 if [ -n "$TTY" ]; then exec <"$TTY" >"$TTY" 2>&1; fi
@@ -118,22 +127,43 @@ def bare_problem() -> str:
     return ""
 
 
-def bare_argv(argv: Sequence[str], root: Path, work: Path, cwd: str = "/", extra: dict[str, str] | None = None):
+class Bare(NamedTuple):
+    """What a bare run has beyond the usual: the root itself instead of a layer over it, a bind mount at /mnt, capabilities."""
+
+    plain: bool = False
+    bind: str = ""
+    bind_options: str = ""
+    capabilities: tuple[str, ...] = ()
+
+
+USUAL = Bare()
+
+
+def bare_argv(
+    argv: Sequence[str], root: Path, work: Path, cwd: str = "/", extra: dict[str, str] | None = None, how: Bare = USUAL
+) -> tuple[list[str], dict[str, str]]:
     """The host command that runs `argv` bare, and its environment."""
-    caps = "".join(f",+{name}" for name in capabilities())
+    caps = "".join(f",+{name}" for name in (*capabilities(), *how.capabilities))
     given = [f"{name}={value}" for name, value in {**ENVIRONMENT, **(extra or {})}.items()]
     unshare = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--net", "--uts", "--ipc"]
     command = [*unshare, "--propagation", "private", "/bin/sh", "-c", _BARE, "sh", *given, *argv]
     environment = {"PATH": PATH, "ROOT": str(root), "WORK": str(work), "CAPS": caps, "TTY": ""}
-    environment.update(HOST_NAME=HOSTNAME, DIRECTORY=cwd)
+    environment.update(HOST_NAME=HOSTNAME, DIRECTORY=cwd, PLAIN="1" if how.plain else "")
+    environment.update(BIND=how.bind, BIND_OPTIONS=how.bind_options)
     return command, environment
 
 
 def bare(
-    argv: Sequence[str], root: Path, stdin: bytes = b"", cwd: str = "/", timeout: float = TIMEOUT_S, **env: str
+    argv: Sequence[str],
+    root: Path,
+    stdin: bytes = b"",
+    cwd: str = "/",
+    timeout: float = TIMEOUT_S,
+    how: Bare = USUAL,
+    **env: str,
 ) -> Ran:
     with tempfile.TemporaryDirectory(prefix="bare-") as work:
-        command, environment = bare_argv(argv, root, Path(work), cwd, env)
+        command, environment = bare_argv(argv, root, Path(work), cwd, env, how)
         return finished(command, stdin, timeout, env=environment)
 
 

@@ -43,6 +43,12 @@ def gap_marks(name: str) -> list[pytest.MarkDecorator]:
     return [pytest.mark.xfail(reason=KNOWN_GAPS[name], strict=True)] if name in KNOWN_GAPS else []
 
 
+def test_no_two_probes_have_one_name() -> None:
+    sources = [*SOURCES.glob("*.c"), *SOURCES.glob("fs/*.c")]
+    names = [name for source in sources for name in re.findall(r"^PROBE\((\w+)\)", source.read_text(), re.M)]
+    assert sorted(set(names)) == sorted(names)
+
+
 @functools.cache
 def on_bare_linux(root: Path, name: str) -> sandboxes.Ran:
     return sandboxes.bare(["/probe", name], root, timeout=60)

@@ -146,6 +146,7 @@ struct nc_node { /* what names lead to: an inode's attributes */
     uint8_t opaque;          /* its file system decides about permission: always ask Python */
     uint8_t fresh;           /* the other attributes are true now */
     uint8_t unmarked;        /* it has no extended attributes that a guest can see */
+    uint8_t leased;          /* somebody holds a lease: who opens it may have to wait */
     uint32_t blksize;
     uint64_t dev, ino, nlink, rdev, size, blocks;
     int64_t atime_ns, mtime_ns, ctime_ns, btime_ns;
@@ -173,7 +174,7 @@ struct nc_mount {
     struct nc_name *mountpoint; /* NULL: not kept here */
     struct nc_mount *next;      /* on the same mountpoint */
     uint32_t uses;
-    uint8_t noexec;
+    uint8_t noexec, nosymfollow;
 };
 struct nc_place {
     struct nc_mount *mount;
@@ -254,12 +255,13 @@ int nc_file_flags(const nc_file *file);
 int nc_file_set_flags(nc_file *file, int flags); /* the status flags only */
 int nc_file_set_prompt(nc_file *file); /* its release is told at once */
 int nc_file_set_noexec(nc_file *file, int on);
+int nc_file_uncount(nc_file *file); /* it was born open (memfd_create), which is no open for writing */
 /* Descriptions that C has made by itself (open.c): Python takes them up when it needs them, and frees them from then on. */
 nc_file *nc_lazy_find(const struct nc_name *name, const struct nc_mount *mount); /* one; where not NULL, of these; or NULL */
 int nc_file_where(const nc_file *file, struct nc_found *out);
 int nc_file_settle(nc_file *file); /* Python has it now */
+int nc_file_opened_with(const nc_file *file, const nc_rights *rights); /* C opened it, for a task with these */
 int nc_file_set_place(nc_file *file, struct nc_mount *mount, struct nc_name *name); /* for *at() calls */
-int nc_file_set_writer(nc_file *file); /* of a regular file: counts as one of its writers until it is closed */
 int64_t nc_file_pos(const nc_file *file);
 int nc_file_set_pos(nc_file *file, int64_t pos);
 /* One implementation of the data calls. tid 0 means the sentry's own memory. `offset` is INT64_MIN for "at the
@@ -280,12 +282,13 @@ int nc_inode_refs(const nc_inode *inode);
 nc_inode *nc_inode_new(int host_ro, int host_rw, int owns);
 int nc_inode_put(nc_inode *inode);
 int nc_inode_set_fds(nc_inode *inode, int host_ro, int host_rw);
+int nc_inode_writers(const nc_inode *inode); /* open descriptions that may write */
+int nc_inode_readers(const nc_inode *inode); /* open descriptions that only read */
 int nc_inode_fd(const nc_inode *inode, int which); /* 0 read-only, 1 read-write, 2 either; -1: not open */
 int nc_inode_set_attrs(nc_inode *inode, uint64_t dev, uint64_t ino, uint32_t mode, uint32_t uid, uint32_t gid,
                        uint64_t nlink, uint64_t rdev, uint32_t live, int unmarked, const struct nc_node *of);
 int nc_inode_set_node(nc_inode *inode, const struct nc_node *of); /* the attributes are its */
 int nc_inode_set_caps(nc_inode *inode, int on); /* writes are left to Python, which takes the capabilities away */
-int nc_inode_writers(const nc_inode *inode);    /* see nc_file_set_writer */
 /* Writes that end beyond the first `bytes` bytes are left to Python (at first none are). */
 int nc_inode_set_grant(nc_inode *inode, uint64_t bytes);
 /* size, blocks, atime, mtime, ctime (ns), nlink: as the host has them */
@@ -330,7 +333,8 @@ int nc_fdt_size(const nc_fdt *fdt);
 int nc_fdt_set_limit(nc_fdt *fdt, int limit);
 int nc_fdt_set_locks(nc_fdt *fdt, int on);
 int nc_fdt_set_fsize(nc_fdt *fdt, int on);
-int nc_set_watched(int on); /* somebody watches files (inotify): opens and writes of regular files are Python's */
+/* Somebody watches files (inotify): opens and writes of regular files are Python's; `reads`: reads as well. */
+int nc_set_watched(int on, int reads);
 int nc_fdt_stub(const nc_fdt *fdt);
 int nc_fdt_set_stub(nc_fdt *fdt, int fd);
 int nc_fdt_injected(const nc_fdt *fdt, int fd);
@@ -340,7 +344,8 @@ int nc_fdt_uninject(nc_fdt *fdt, uint64_t id, int fd);
 /* For a blocked mmap(2), notification `id`: puts host_fd at `fd` of the guest's host table, the stub out of its way. */
 int nc_fdt_inject(nc_fdt *fdt, uint64_t id, int host_fd, int fd);
 
-/* What happened to C objects since the last look. */
+/* What happened to C objects since the last look: EPOLL*, and NC_TAKEN of a pipe that signals (O_ASYNC). */
+#define NC_TAKEN 67108864 /* something was read, though it was not full: no event, but SIGIO to who may write */
 struct nc_ready { uint64_t id; uint32_t mask; };
 int nc_ready_take(struct nc_ready *out, int max);
 int nc_released_take(uint64_t *ids, int max);

@@ -49,7 +49,6 @@ struct nc_file {
     uint16_t released;
     int32_t flags; /* O_*: access mode and status flags */
     int32_t noexec; /* on a noexec mount: no PROT_EXEC mapping */
-    int32_t writer; /* counted among its inode's writers */
     int64_t pos;
     uint64_t id;
     struct nc_place place; /* of directories and O_PATH descriptions, when their names are kept */
@@ -61,9 +60,11 @@ struct nc_file {
     };
     nc_file *next; /* on the released queue */
     int queued;
+    int uncounted; /* not among the inode's readers and writers */
     int prompt; /* Python minds when it is released */
     int lazy; /* Python does not know of it yet (open.c) */
     nc_file *lazy_next, **lazy_link;
+    nc_rights *opener; /* of one that C has opened */
 };
 extern int nc_watched; /* somebody watches files: opens, writes and closes are told */
 int64_t nc_read_iter(nc_file *file, struct nc_iter *to, int64_t offset, int rwf);
@@ -88,7 +89,7 @@ struct nc_inode {
     uint64_t dev, ino, nlink, rdev;
     const struct nc_node *of; /* whose attributes these are; only compared */
     uint64_t grant;       /* writes that end beyond it are Python's (a file system with a size limit) */
-    uint32_t writers;     /* descriptions that were opened for writing: it is no program then (ETXTBSY) */
+    uint32_t readers, writers; /* descriptions open for reading only, and for writing: no program then (ETXTBSY) */
     uint32_t caps;        /* it has file capabilities */
 };
 void nc_inode_get(nc_inode *inode);
@@ -113,6 +114,7 @@ struct nc_pipe {
     uint32_t refs; /* files and the Python handle */
     uint32_t readers, writers;
     uint32_t r_counter, w_counter; /* opens ever: open(2) of a FIFO waits for the other side's to move */
+    bool signals; /* O_ASYNC was set once: who may write is told of every read */
     uint32_t capacity;
     char *buf;           /* a ring, allocated with the first write */
     uint64_t head, tail; /* bytes ever taken and put */

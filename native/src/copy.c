@@ -53,9 +53,9 @@ int64_t nc_copy_file_range(const struct call *call) {
     if (begin(call, &to, (int)call->args[2], call->args[3])) return PYTHON;
     nc_inode *target = to.file->inode;
     if (!nc_readable(from.file) || !nc_writable(to.file) || (to.file->flags & O_APPEND)) return PYTHON;
-    if (from.file->inode == target || nc_write_is_python(call, to.file)) return PYTHON;
+    if (from.file->inode == target || from.file->inode->dev != target->dev || nc_write_is_python(call, to.file)) return PYTHON;
     uint64_t n = call->args[4];
-    if (n > (uint64_t)(INT64_MAX - from.at) || n > (uint64_t)(INT64_MAX - to.at)) return PYTHON;
+    if (n > (uint64_t)(INT64_MAX - from.at) || n >= (uint64_t)(INT64_MAX - to.at)) return PYTHON;
     if (n > AT_ONCE) n = AT_ONCE;
     if (target->grant != UINT64_MAX && (uint64_t)to.at + n > target->grant) return PYTHON;
     if ((to.file->flags & O_DSYNC) || target->host_rw < 0) return PYTHON;
@@ -69,6 +69,6 @@ int64_t nc_clone(const struct call *call, const nc_file *to) {
     const nc_file *from = file_at(call, (int)call->args[2]);
     if (!from || (from->flags & O_PATH)) return -EBADF;
     if (from->kind != NC_REG || to->kind != NC_REG) return PYTHON;
-    if (from->inode->dev != to->inode->dev) return -EXDEV;
+    if (from->inode->dev != to->inode->dev) return PYTHON;
     return nc_readable(from) && nc_writable(to) && !(to->flags & O_APPEND) ? -EOPNOTSUPP : -EBADF;
 }

@@ -22,7 +22,17 @@ static int64_t would_block(const nc_file *file, int64_t result) {
     return result == -EAGAIN && !(file->flags & O_NONBLOCK) ? PYTHON : result;
 }
 
+int nc_watched;
+static int reads_watched;
+
+int nc_set_watched(int on, int reads) {
+    nc_watched = on;
+    reads_watched = reads;
+    return 0;
+}
+
 static int64_t do_read(nc_file *file, struct nc_iter *to, int64_t offset) {
+    if (reads_watched && file->kind == NC_REG) return PYTHON;
     return would_block(file, nc_read_iter(file, to, offset, 0));
 }
 
@@ -79,7 +89,7 @@ static int64_t rwv(const struct call *call, bool writing, bool positioned) {
     nc_file *file;
     int64_t offset, error = begin(call, writing, positioned, &file, &offset);
     if (error) return error;
-    uint64_t n = call->args[2];
+    uint32_t n = (uint32_t)call->args[2]; /* the kernel's own cast */
     if (n > MAX_IOV) return -EINVAL;
     int64_t size = (int64_t)(n * sizeof iov[0]);
     if (nc_read_mem(call->task->tid, call->args[1], iov, (uint64_t)size) != size) return -EFAULT;

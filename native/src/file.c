@@ -1,5 +1,6 @@
 /* Open file descriptions, and the data calls on any kind of them. */
 #include "objects.h"
+#include "names.h"
 
 #include <stdlib.h>
 #include <sys/epoll.h>
@@ -9,6 +10,15 @@
 #define CREATION_FLAGS (O_CREAT | O_EXCL | O_NOCTTY | O_TRUNC | O_CLOEXEC)
 #define STATUS_FLAGS (O_APPEND | O_ASYNC | O_DIRECT | O_NOATIME | O_NONBLOCK)
 
+/* Who has it open for what: execve(2), open(2) and leases ask. */
+static void count_opens(nc_file *file, int by) {
+    if (file->uncounted) return;
+    if (nc_writable(file))
+        file->inode->writers += (uint32_t)by;
+    else if (nc_readable(file))
+        file->inode->readers += (uint32_t)by;
+}
+
 nc_file *nc_file_new(int kind, int flags, void *object) {
     nc_file *file = calloc(1, sizeof *file);
     if (!file) return NULL;
@@ -17,7 +27,10 @@ nc_file *nc_file_new(int kind, int flags, void *object) {
     file->id = nc_new_id();
     file->object = object;
     switch (kind) {
-    case NC_REG: nc_inode_get(file->inode); break;
+    case NC_REG:
+        nc_inode_get(file->inode);
+        count_opens(file, 1);
+        break;
     case NC_EVENTFD: nc_eventfd_get(file->event); break;
     case NC_PIPE:
         nc_pipe_get(file->pipe);
@@ -31,15 +44,8 @@ nc_file *nc_file_new(int kind, int flags, void *object) {
 static void release(nc_file *file) {
     if (file->released) return;
     file->released = 1;
+    if (file->kind == NC_REG) count_opens(file, -1);
     if (file->kind == NC_PIPE) nc_pipe_detach(file);
-    if (file->writer) file->inode->writers--;
-}
-
-int nc_watched;
-
-int nc_set_watched(int on) {
-    nc_watched = on;
-    return 0;
 }
 
 int nc_file_free(nc_file *file) {
@@ -51,6 +57,7 @@ int nc_file_free(nc_file *file) {
     case NC_EVENTFD: nc_eventfd_put(file->event); break;
     case NC_PIPE: nc_pipe_put(file->pipe); break;
     }
+    if (file->opener) nc_rights_put(file->opener);
     free(file);
     return 0;
 }
@@ -62,7 +69,8 @@ int nc_file_put(nc_file *file) {
     if (file->lazy) return nc_file_free(file);
     release(file);
     if (file->queued) return 0;
-    /* Nobody minds when a regular file's release is told, but for one whose blocks are freed by it, and those who watch. */
+    /* Nobody minds when a regular file's release is told, but for one whose blocks are freed by it, those who watch, and
+     * who hopes for its locks. */
     nc_released_push(file, file->kind == NC_REG && file->inode->nlink && !file->prompt && !nc_watched);
     return 0;
 }
@@ -80,11 +88,19 @@ int64_t nc_file_pos(const nc_file *file) { return file->pos; }
 
 int nc_file_set_flags(nc_file *file, int flags) {
     file->flags = (file->flags & ~STATUS_FLAGS) | (flags & STATUS_FLAGS);
+    if (file->kind == NC_PIPE && flags & O_ASYNC) file->pipe->signals = true;
     return 0;
 }
 
 int nc_file_set_noexec(nc_file *file, int on) {
     file->noexec = on;
+    return 0;
+}
+
+int nc_file_uncount(nc_file *file) {
+    if (file->kind != NC_REG || file->uncounted) return -EINVAL;
+    count_opens(file, -1);
+    file->uncounted = 1;
     return 0;
 }
 
@@ -98,19 +114,12 @@ int nc_file_set_place(nc_file *file, struct nc_mount *mount, struct nc_name *nam
     return 0;
 }
 
-int nc_file_set_writer(nc_file *file) {
-    if (file->kind != NC_REG || file->writer) return -EINVAL;
-    file->writer = 1;
-    file->inode->writers++;
-    return 0;
-}
-
 int nc_file_set_pos(nc_file *file, int64_t pos) {
     file->pos = pos;
     return 0;
 }
 
-/* Linux's order: access mode, the position, then the kind's own checks. */
+/* Linux's order: the position, the access mode, then the kind's own checks. */
 static int64_t check_offset(const nc_file *file, int64_t offset) {
     if (offset == NC_AT_POS) return 0;
     if (offset < 0) return -EINVAL;
@@ -118,9 +127,9 @@ static int64_t check_offset(const nc_file *file, int64_t offset) {
 }
 
 int64_t nc_read_iter(nc_file *file, struct nc_iter *to, int64_t offset, int rwf) {
-    if (!nc_readable(file)) return -EBADF;
     int64_t error = check_offset(file, offset);
     if (error) return error;
+    if (!nc_readable(file)) return -EBADF;
     switch (file->kind) {
     case NC_REG: return nc_reg_read(file, to, offset, rwf);
     case NC_PIPE: return nc_pipe_read(file->pipe, to);
@@ -130,9 +139,9 @@ int64_t nc_read_iter(nc_file *file, struct nc_iter *to, int64_t offset, int rwf)
 }
 
 int64_t nc_write_iter(nc_file *file, struct nc_iter *from, int64_t offset, int rwf) {
-    if (!nc_writable(file)) return -EBADF;
     int64_t error = check_offset(file, offset);
     if (error) return error;
+    if (!nc_writable(file)) return -EBADF;
     switch (file->kind) {
     case NC_REG: return nc_reg_write(file, from, offset, rwf);
     case NC_PIPE: return nc_pipe_write(file->pipe, from, file->flags & O_DIRECT);

@@ -12,7 +12,9 @@
 
 static nc_file *lazy;
 
-static void enter(nc_file *file, struct nc_place place) {
+static void enter(nc_file *file, struct nc_place place, nc_rights *opener) {
+    nc_rights_get(opener);
+    file->opener = opener;
     file->place = place;
     place.mount->uses++;
     place.name->uses++;
@@ -34,6 +36,8 @@ int nc_file_settle(nc_file *file) {
     return 0;
 }
 
+int nc_file_opened_with(const nc_file *file, const nc_rights *rights) { return file->opener && file->opener == rights; }
+
 nc_file *nc_lazy_find(const struct nc_name *name, const struct nc_mount *mount) {
     nc_file *file = lazy;
     while (file && ((name && file->place.name != name) || (mount && file->place.mount != mount))) file = file->lazy_next;
@@ -54,7 +58,7 @@ int64_t nc_open(const struct call *call, int dirfd, uint64_t path, int flags) {
     const struct nc_node *node = place.name->node;
     if (!S_ISREG(node->mode) || !nc_allowed(call->task->rights, node, NC_MAY_READ) || nc_watched) return PYTHON;
     nc_inode *inode = node->inode || !node->below ? node->inode : node->below->inode;
-    if (!inode || inode->host_ro < 0 || inode->of != node) return PYTHON;
+    if (!inode || inode->host_ro < 0 || inode->of != node || node->leased) return PYTHON;
     nc_file *file = nc_file_new(NC_REG, flags | KERNEL_O_LARGEFILE, inode);
     if (!file) return PYTHON;
     file->noexec = place.mount->noexec;
@@ -63,6 +67,6 @@ int64_t nc_open(const struct call *call, int dirfd, uint64_t path, int flags) {
         nc_file_free(file);
         return PYTHON;
     }
-    enter(file, place);
+    enter(file, place, call->task->rights);
     return fd;
 }

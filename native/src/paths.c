@@ -95,12 +95,14 @@ static struct statx_timestamp timestamp(struct timespec time) {
     return (struct statx_timestamp){.tv_sec = time.tv_sec, .tv_nsec = (uint32_t)time.tv_nsec};
 }
 
+#define MNT_ID_UNIQUE 0x4000 /* STATX_MNT_ID_UNIQUE, which the C library's headers may lack */
 #define SYNC_FLAGS (AT_STATX_FORCE_SYNC | AT_STATX_DONT_SYNC)
 
 static int64_t sys_statx(const struct call *call) {
     int flags = (int)call->args[2];
     if (flags & ~(AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT | SYNC_FLAGS) || (flags & SYNC_FLAGS) == SYNC_FLAGS) return PYTHON;
-    if ((uint32_t)call->args[3] & STATX__RESERVED) return PYTHON;
+    uint32_t mask = (uint32_t)call->args[3];
+    if (mask & (STATX__RESERVED | MNT_ID_UNIQUE)) return PYTHON;
     struct nc_place place;
     int how = flags & AT_SYMLINK_NOFOLLOW ? 0 : NC_FOLLOW;
     int64_t error = nc_path_find(call, (int)call->args[0], call->args[1], how, &place);
@@ -108,8 +110,9 @@ static int64_t sys_statx(const struct call *call) {
     const struct nc_node *node = place.name->node;
     struct stat stat;
     if ((error = node_stat(node, &stat))) return error == -EAGAIN ? PYTHON : error;
+    int64_t btime_ns = mask & STATX_BTIME ? node->btime_ns : 0;
     struct statx out = {
-        .stx_mask = STATX_BASIC_STATS | STATX_MNT_ID | (node->btime_ns ? STATX_BTIME : 0),
+        .stx_mask = STATX_BASIC_STATS | STATX_MNT_ID | (btime_ns ? STATX_BTIME : 0),
         .stx_blksize = (uint32_t)stat.st_blksize,
         .stx_attributes = place.name == place.mount->root ? STATX_ATTR_MOUNT_ROOT : 0,
         .stx_attributes_mask = STATX_ATTR_MOUNT_ROOT,
@@ -121,7 +124,7 @@ static int64_t sys_statx(const struct call *call) {
         .stx_size = (uint64_t)stat.st_size,
         .stx_blocks = (uint64_t)stat.st_blocks,
         .stx_atime = timestamp(stat.st_atim),
-        .stx_btime = timestamp(timespec(node->btime_ns)),
+        .stx_btime = timestamp(timespec(btime_ns)),
         .stx_ctime = timestamp(stat.st_ctim),
         .stx_mtime = timestamp(stat.st_mtim),
         .stx_rdev_major = major(stat.st_rdev),

@@ -170,7 +170,10 @@ static uint64_t take(nc_pipe *pipe, uint64_t want, uint64_t moved) {
         }
     }
     if (pipe->head == pipe->tail) pipe->head = pipe->tail = 0; /* stay on pages that are in the cache */
-    if (was_full && !is_full(pipe)) nc_source_wake(&pipe->source, OUT);
+    if (was_full && !is_full(pipe))
+        nc_source_wake(&pipe->source, OUT);
+    else if (pipe->signals)
+        nc_source_wake(&pipe->source, NC_TAKEN);
     return taken;
 }
 

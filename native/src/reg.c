@@ -6,6 +6,13 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#ifndef RWF_NOAPPEND
+#define RWF_NOAPPEND 0x20 /* Linux 6.9 */
+#endif
+#ifndef RWF_NOSIGNAL
+#define RWF_NOSIGNAL 0x100 /* 6.18 */
+#endif
+
 #define NS 1000000000
 #define BOUNCE (1u << 20)
 static char bounce[BOUNCE]; /* one thread; touched only as far as it is used */
@@ -32,8 +39,6 @@ int nc_inode_set_caps(nc_inode *inode, int on) {
     inode->caps = on != 0;
     return 0;
 }
-
-int nc_inode_writers(const nc_inode *inode) { return (int)inode->writers; }
 
 void nc_inode_get(nc_inode *inode) { inode->refs++; }
 
@@ -65,6 +70,9 @@ int nc_inode_fd(const nc_inode *inode, int which) {
     if (which == 0 || (which == 2 && inode->host_ro >= 0)) return inode->host_ro;
     return inode->host_rw;
 }
+
+int nc_inode_writers(const nc_inode *inode) { return (int)inode->writers; }
+int nc_inode_readers(const nc_inode *inode) { return (int)inode->readers; }
 
 int nc_inode_set_attrs(nc_inode *inode, uint64_t dev, uint64_t ino, uint32_t mode, uint32_t uid, uint32_t gid,
                        uint64_t nlink, uint64_t rdev, uint32_t live, int unmarked, const struct nc_node *of) {
@@ -141,6 +149,7 @@ static ssize_t host_write(int fd, void *buf, size_t n, int64_t at, int rwf) {
 int64_t nc_reg_read(nc_file *file, struct nc_iter *to, int64_t offset, int rwf) {
     int fd = nc_inode_fd(file->inode, 2);
     int64_t at = offset == NC_AT_POS ? file->pos : offset, start = at, error = 0;
+    rwf &= ~(RWF_NOAPPEND | RWF_NOSIGNAL);
     while (to->left) {
         size_t want = chunk(to);
         ssize_t got = host_read(fd, bounce, want, at, rwf);
@@ -160,7 +169,8 @@ int64_t nc_reg_read(nc_file *file, struct nc_iter *to, int64_t offset, int rwf) 
 int64_t nc_reg_write(nc_file *file, struct nc_iter *from, int64_t offset, int rwf) {
     int fd = file->inode->host_rw;
     if (fd < 0) return -EBADF;
-    if (file->flags & O_APPEND) rwf |= RWF_APPEND;
+    if (file->flags & O_APPEND && !(rwf & RWF_NOAPPEND)) rwf |= RWF_APPEND;
+    rwf &= ~(RWF_NOAPPEND | RWF_NOSIGNAL); /* the host description never appends by itself, nor has it a reader */
     if ((file->flags & O_SYNC) == O_SYNC)
         rwf |= RWF_SYNC;
     else if (file->flags & O_DSYNC)

@@ -54,7 +54,7 @@ static int follow(struct walk *walk, const struct nc_node *link, bool last) {
     const struct nc_node *directory = walk->at.name->node;
     bool guarded = (directory->mode & (S_ISVTX | S_IWOTH)) == (S_ISVTX | S_IWOTH); /* protected_symlinks */
     size_t rest = (size_t)(walk->end - walk->next), text = link->target_len;
-    if (++walk->links > MAX_LINKS || !link->target || !text || (last && guarded)) return -EAGAIN;
+    if (++walk->links > MAX_LINKS || walk->at.mount->nosymfollow || !link->target || !text || (last && guarded)) return -EAGAIN;
     if (text + 1 + rest > SPACE) return -EAGAIN;
     char *space = walk->space[walk->links & 1]; /* the rest may lie in the other one */
     memcpy(space, link->target, text);

@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sentry.abi.linux import S_IFIFO
+from sentry.errors import EOPNOTSUPP
 from sentry.vfs.file import File
 from sentry.vfs.inode import Filesystem, Inode
 
 if TYPE_CHECKING:
     from sentry.kernel.task import Task
+    from sentry.vfs.stat import SetAttr
 
 
 class PseudoFs(Filesystem):
@@ -45,8 +47,17 @@ def anon_inode() -> Inode:
     global _anon_inode
     if _anon_inode is None:
         fs = PseudoFs(b"anon_inodefs", 0x09041934)
-        _anon_inode = Inode(fs, fs.next_ino(), 0o600)
+        _anon_inode = AnonInode(fs, fs.next_ino(), 0o600)
     return _anon_inode
+
+
+class AnonInode(Inode):
+    """Shared by all: nobody may change it."""
+
+    __slots__ = ()
+
+    async def setattr(self, task: Task, attrs: SetAttr) -> None:
+        raise EOPNOTSUPP
 
 
 class AnonFile(File):

@@ -45,6 +45,7 @@ class NullFile(File):
     """/dev/null."""
 
     __slots__ = ()
+    nowait = takes_splice = True
 
     async def read(self, task: Task, size: int) -> bytes:
         return b""
@@ -67,6 +68,7 @@ class ZeroFile(NullFile):
     """/dev/zero. Mapping it is mapping anonymous memory; the host's own /dev/zero does that."""
 
     __slots__ = ()
+    gives_splice = True
 
     async def read(self, task: Task, size: int) -> bytes:
         return bytes(min(size, MAX_READ))
@@ -84,6 +86,8 @@ class FullFile(NullFile):
     """/dev/full: full(4)."""
 
     __slots__ = ()
+    gives_splice = True
+    nowait = False
 
     async def read(self, task: Task, size: int) -> bytes:
         return bytes(min(size, MAX_READ))
@@ -102,6 +106,7 @@ class RandomFile(NullFile):
     """/dev/random and /dev/urandom: the host kernel's generator."""
 
     __slots__ = ()
+    gives_splice = True
 
     async def read(self, task: Task, size: int) -> bytes:
         return os.urandom(min(size, MAX_READ))

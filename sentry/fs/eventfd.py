@@ -20,6 +20,7 @@ class EventFd(CFile):
     __slots__ = ("_event", "_queue")
 
     KIND = lib.NC_EVENTFD
+    nowait = True
 
     def __init__(self, count: int, semaphore: bool = False, flags: int = 0) -> None:
         self._event: Any = ffi.gc(lib.nc_eventfd_new(count, semaphore), lib.nc_eventfd_put)

@@ -39,11 +39,13 @@ from sentry.abi.linux import (
     S_IFMT,
     S_IFREG,
 )
-from sentry.errors import EACCES, EINVAL, EIO, ENFILE, ENOENT, EOPNOTSUPP, EPERM, from_errno, from_host
+from sentry.errors import EACCES, EINVAL, EIO, ENFILE, ENODATA, ENOENT, EPERM, from_errno, from_host
 from sentry.fs.goferdir import Ahead, all_names, keep_listing
-from sentry.fs.hostfile import LIVE, HostBacking, HostFile
+from sentry.fs.goferfile import GoferFile
+from sentry.fs.hostfile import LIVE, HostBacking
 from sentry.fs.keptopen import kept_open
 from sentry.kernel.sched import Future, sched
+from sentry.vfs import filecaps
 from sentry.vfs.inode import ALWAYS, ASK, REVALIDATE, Filesystem, Inode
 from sentry.vfs.special import Directory, open_special
 from sentry.vfs.stat import DirEntry, SetAttr, Stat, StatFs
@@ -174,17 +176,6 @@ class GoferFs(Filesystem):
         self.forget()
 
 
-class GoferFile(HostFile):
-    """An open regular file. Only what may take the disk's time goes through the gofer."""
-
-    __slots__ = ()
-
-    async def fsync(self, task: Task, datasync: bool) -> None:
-        inode = self.inode
-        assert isinstance(inode, GoferInode)
-        await inode.fsync(datasync)
-
-
 class GoferInode(Inode):
     """A host inode behind a handle."""
 
@@ -252,10 +243,9 @@ class GoferInode(Inode):
 
     def stat_now(self) -> Stat | None:
         fs = self.fs
-        if fs.cache_policy == REVALIDATE:
-            if monotonic_ns() - self.fresh_ns > FRESH_NS:
-                return None
-        elif self.host is not None:
+        if fs.cache_policy == REVALIDATE and monotonic_ns() - self.fresh_ns > FRESH_NS:
+            return None
+        if self.host is not None:
             self._take_live(self.host)
         elif self.stale:
             return None
@@ -292,13 +282,16 @@ class GoferInode(Inode):
                 valid |= 1 << number  # SET_MODE ... SET_MTIME, in this order
                 values[number] = value
         backing = self.host
-        if valid == p.SET_SIZE and backing is not None and (host_fd := backing.host_fd(True)) >= 0:
+        by_fd = valid == p.SET_SIZE and not self.mode & 0o6000  # ours takes setuid away, the gofer's does not
+        if by_fd and backing is not None and (host_fd := backing.host_fd(True)) >= 0:
             try:
                 os.ftruncate(host_fd, values[3])
             except OSError as error:
                 raise from_host(error)
             self.fresh_ns = 0
             return
+        if not valid:  # chown(2) that leaves both ids alone: only the change time moves
+            valid, values[1] = p.SET_UID, self.uid
         if valid:
             self.adopt((await self.fs.ask(p.SETATTR, self.handle, p.SETATTR_ARGS.pack(valid, *values))).data)
 
@@ -388,6 +381,12 @@ class GoferInode(Inode):
         args = p.CREATE_ARGS.pack(O_RDWR, mode & 0o7777, uid, gid)
         reply = await self.fs.ask(p.CREATE, self.handle, args + name)
         inode = self._made(name, reply)
+        inode.offered(reply.fd, True)
+        return inode
+
+    async def tmpfile(self, mode: int, uid: int, gid: int) -> Inode:
+        reply = await self.fs.ask(p.TMPFILE, self.handle, p.OWNER_ARGS.pack(mode & 0o7777, uid, gid))
+        inode = self.fs.inode(reply.value, reply.data)
         inode.offered(reply.fd, True)
         return inode
 
@@ -544,6 +543,7 @@ class GoferInode(Inode):
                 return False
             if self.fs.cache_policy == ALWAYS:
                 self._take_live(backing)  # the last that they tell
+            self.fresh_ns = 0
             self.set_host(None)
         return True
 
@@ -564,6 +564,11 @@ class GoferInode(Inode):
         backing = await self.backing(flags & O_ACCMODE)
         return GoferFile(self, path, flags, backing, bool(path.mount.flags & MS_NOEXEC))
 
+    async def keep_mode(self) -> None:
+        """Have the host's mode be what it was, after a write of ours."""
+        args = p.SETATTR_ARGS.pack(p.SET_MODE, self.mode & 0o7777, 0, 0, 0, 0, 0)
+        await self.fs.ask(p.SETATTR, self.handle, args)
+
     async def fsync(self, datasync: bool) -> None:
         await self.fs.ask(p.FSYNC, self.handle, p.FLAGS.pack(int(datasync)))
 
@@ -574,8 +579,8 @@ class GoferInode(Inode):
     # --- extended attributes
 
     async def getxattr(self, task: Task, name: bytes) -> bytes:
-        if not name.startswith(b"user.") and name != b"security.capability":
-            raise EOPNOTSUPP  # as the gofer would say
+        if not name.startswith(b"user.") and name != filecaps.NAME:
+            raise ENODATA  # the host's own, which no guest can set
         return (await self.fs.ask(p.GETXATTR, self.handle, name)).data
 
     async def setxattr(self, task: Task, name: bytes, value: bytes, flags: int) -> None:

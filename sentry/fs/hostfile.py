@@ -12,21 +12,23 @@ from typing import TYPE_CHECKING, Any
 
 from native import ffi, lib
 from sentry.abi.linux import (
-    FIONREAD,
-    IN_CLOSE_NOWRITE,
-    IN_CLOSE_WRITE,
+    FALLOC_FL_KEEP_SIZE,
+    FALLOC_FL_PUNCH_HOLE,
     IN_MODIFY,
     O_APPEND,
     O_NONBLOCK,
     RLIM_INFINITY,
     RLIMIT_FSIZE,
+    RWF_APPEND,
+    RWF_NOAPPEND,
     SIGXFSZ,
 )
-from sentry.errors import EAGAIN, EBADF, EFBIG, EINVAL, ENODEV, ENOSPC, from_errno, from_host
+from sentry.errors import EAGAIN, EBADF, EFBIG, EINVAL, ENODEV, ENOSPC, EOPNOTSUPP, from_errno, from_host
 from sentry.kernel.fdtable import hold, new_twin, unhold
 from sentry.kernel.sched import wait
 from sentry.vfs import notify
 from sentry.vfs.file import File
+from sentry.vfs.names import rights_of
 
 if TYPE_CHECKING:
     from sentry.kernel.task import Task
@@ -213,6 +215,14 @@ class HostBacking:
         """A descriptor good for fstat."""
         return lib.nc_inode_fd(self.nc, NC_ANY)
 
+    def writers(self) -> int:
+        """Open descriptions that may write (i_writecount)."""
+        return lib.nc_inode_writers(self.nc)
+
+    def readers(self) -> int:
+        """Open descriptions that only read (i_readcount)."""
+        return lib.nc_inode_readers(self.nc)
+
     def publish(self, inode: Inode, live: int = LIVE) -> None:
         """Tell C the attributes. `live`: what the host's fstat knows better (LIVE, and NC_LIVE_NLINK for
         nlink too); 0 leaves fstat(2) to Python."""
@@ -242,6 +252,7 @@ class HostFile(CFile):
     __slots__ = ("backing",)
 
     KIND = lib.NC_REG
+    nowait = takes_splice = gives_splice = True
 
     def __init__(
         self, inode: Inode, path: Path | None, flags: int, backing: HostBacking, noexec: bool = False
@@ -260,6 +271,10 @@ class HostFile(CFile):
         return file
 
     @property
+    def direct(self) -> bool:
+        return self.inode.fs.direct_io
+
+    @property
     def pos(self) -> int:
         return lib.nc_file_pos(self.nc)
 
@@ -270,18 +285,22 @@ class HostFile(CFile):
     async def write_from(
         self, task: Task, tid: int, iov: IoVec, offset: int = AT_POS, rwf: int = 0, nowait: bool = False
     ) -> int:
-        if task is not None:
-            iov = self._within_limit(task, iov, offset)
+        if task is not None and any(size for _, size in iov):
+            start = self._start(offset, rwf)
+            iov = self._within_limit(task, iov, start)
             if self.inode.fs.limited:
-                iov = self._within_room(iov, offset)
+                iov = self._within_room(iov, start)
             await self._drop_privileges(task)
-        put = await super().write_from(task, tid, iov, offset, rwf)
-        if notify.watching:
-            notify.file_event(self, IN_MODIFY)
-        return put
+        return await super().write_from(task, tid, iov, offset, rwf, nowait)
+
+    def _start(self, offset: int, rwf: int) -> int:
+        """Where a write begins."""
+        if rwf & RWF_APPEND or (self.flags & O_APPEND and not rwf & RWF_NOAPPEND):
+            return self.backing.host_stat()[0]
+        return self.pos if offset == AT_POS else offset
 
     async def _drop_privileges(self, task: Task) -> None:
-        """A file that is written loses its set-id bits and capabilities (file_remove_privs)."""
+        """A file that is changed loses its set-id bits and capabilities (file_remove_privs)."""
         inode = self.inode
         if inode.mode & 0o6000:
             from sentry.vfs.perm import killed_mode
@@ -294,29 +313,18 @@ class HostFile(CFile):
 
             await drop_caps(task, inode)
 
-    def _within_room(self, iov: IoVec, offset: int) -> IoVec:
+    def _within_room(self, iov: IoVec, start: int) -> IoVec:
         """A file system with a size limit: cut at what still fits, ENOSPC if nothing does."""
         total = sum(size for _, size in iov)
-        if self.flags & O_APPEND:
-            start = self.backing.host_stat()[0]
-        else:
-            start = self.pos if offset == AT_POS else offset
         room = self.inode.reserve(start, total)
         return iov if room >= total else cut(iov, room)
 
-    def release(self) -> None:
-        if notify.watching:
-            notify.file_event(self, IN_CLOSE_WRITE if self.writable else IN_CLOSE_NOWRITE)
-
-    def _within_limit(self, task: Task, iov: IoVec, offset: int) -> IoVec:
+    def _within_limit(self, task: Task, iov: IoVec, start: int) -> IoVec:
         """RLIMIT_FSIZE: cut at the limit, SIGXFSZ and EFBIG for a write that starts there."""
         limit = task.group.rlimits.get(RLIMIT_FSIZE)[0]
         if limit == RLIM_INFINITY:
             return iov
         total = sum(size for _, size in iov)
-        if self.flags & O_APPEND:
-            offset = self.backing.host_stat()[0]
-        start = self.pos if offset == AT_POS else offset
         if not total or start + total <= limit:
             return iov
         if start >= limit:
@@ -325,17 +333,10 @@ class HostFile(CFile):
         return cut(iov, limit - start)
 
     def limited(self, task: Task) -> bool:
-        """Whether RLIMIT_FSIZE, O_APPEND, a size limit or a watch must be minded at each write."""
-        if self.inode.fs.limited or notify.watching:
+        """Whether RLIMIT_FSIZE, O_APPEND, a size limit, setuid bits, capabilities or a watch count at each write."""
+        if self.inode.fs.limited or notify.watching or self.inode.mode & 0o6000 or self.inode.caps is not None:
             return True
         return bool(self.flags & O_APPEND) or task.group.rlimits.get(RLIMIT_FSIZE)[0] != RLIM_INFINITY
-
-    async def ioctl(self, task: Task, cmd: int, arg: int) -> int:
-        if cmd == FIONREAD:
-            left = max(self.backing.host_stat()[0] - self.pos, 0)
-            task.mem.write_u32(arg, left & 0xFFFFFFFF)
-            return 0
-        return await super().ioctl(task, cmd, arg)
 
     def mapping(self) -> int:
         # A reader's shared mapping could be made writable later, were it made by the read-write descriptor.
@@ -344,11 +345,11 @@ class HostFile(CFile):
             raise ENODEV
         return host_fd
 
-    def begin_writing(self) -> None:
-        lib.nc_file_set_writer(self.nc)
-
     def being_written(self) -> bool:
-        return lib.nc_inode_writers(self.backing.nc) > 0
+        return self.backing.writers() > 0
+
+    def opened_by(self, task: Task) -> bool:
+        return super().opened_by(task) or bool(lib.nc_file_opened_with(self.nc, rights_of(task.creds)))
 
     async def fsync(self, task: Task, datasync: bool) -> None:
         host_fd = self.backing.host_fd(self.backing.host_fd(True) >= 0)
@@ -363,18 +364,26 @@ class HostFile(CFile):
         check_file_size(task, size, self.backing.host_stat()[0])
         await truncate(task, self.inode, size, self.path)
 
+    def counts(self, mode: int) -> bool:
+        """Whether such a fallocate(2) is held to RLIMIT_FSIZE; tmpfs minds blocks beyond the end, too."""
+        return not mode & ~FALLOC_FL_KEEP_SIZE
+
     async def fallocate(self, task: Task, mode: int, offset: int, length: int) -> None:
         host_fd = self.backing.host_fd(True)
         if host_fd < 0:
             raise EBADF
-        if not mode & ~1:
+        if self.inode.fs.limited and mode & ~(FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE):
+            raise EOPNOTSUPP  # all else is unknown to tmpfs, and would grow past its limit where the host knows it
+        if self.counts(mode):
             check_file_size(task, offset + length, self.backing.host_stat()[0])
             if self.inode.reserve(offset, length) < length:
                 raise ENOSPC
-        await self._drop_privileges(task)
         error = lib.nc_fallocate(host_fd, mode, offset, length)
         if error < 0:
             raise from_errno(-error)
+        await self._drop_privileges(task)
+        if notify.watching:
+            notify.file_event(self, IN_MODIFY)
 
 
 def cut(iov: IoVec, size: int) -> IoVec:

@@ -133,6 +133,11 @@ class HostStream(File):
         )
         self.host_fd = host_fd
 
+    takes_splice = gives_splice = True
+
+    def positioned(self, writing: bool) -> bool:
+        return self.kind in ("file", "device")
+
     # --- readiness
 
     @property

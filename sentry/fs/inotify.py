@@ -17,6 +17,7 @@ from sentry.abi.linux import (
     IN_MASK_CREATE,
     IN_ONESHOT,
     IN_Q_OVERFLOW,
+    IN_UNMOUNT,
     O_NONBLOCK,
     O_RDONLY,
 )
@@ -45,20 +46,24 @@ class Watch:
         self.inode = inode
         self.mask = mask
 
-    def deliver(self, mask: int, name: bytes, cookie: int) -> None:
-        """Something happened to the inode (name b"") or to `name` in it."""
-        if not mask & self.mask & IN_ALL_EVENTS:
+    def deliver(self, mask: int, name: bytes, cookie: int, unlinked: bool = False) -> None:
+        if not mask & self.mask & IN_ALL_EVENTS or (unlinked and self.mask & IN_EXCL_UNLINK):
             return
         shown = mask & (self.mask & IN_ALL_EVENTS | IN_ISDIR)
         self.instance.queue_event(self.wd, shown, cookie, name)
         if mask & IN_DELETE_SELF or self.mask & IN_ONESHOT:
             self.instance.drop(self)
 
+    def unmounted(self) -> None:
+        self.instance.queue_event(self.wd, IN_UNMOUNT, 0, b"")
+        self.instance.drop(self)
+
 
 class Inotify(AnonFile):
     """An inotify instance."""
 
     __slots__ = ("_events", "_last_wd", "_watches")
+    async_io = True
 
     def __init__(self, flags: int = 0) -> None:
         super().__init__(anon_inode(), None, O_RDONLY | (flags & O_NONBLOCK))
@@ -75,7 +80,7 @@ class Inotify(AnonFile):
                 if mask & IN_MASK_CREATE:
                     raise EEXIST
                 kept = watch.mask if mask & IN_MASK_ADD else 0
-                watch.mask = kept | (mask & (IN_ALL_EVENTS | IN_ONESHOT | IN_EXCL_UNLINK))
+                notify.change(watch, kept | (mask & (IN_ALL_EVENTS | IN_ONESHOT | IN_EXCL_UNLINK)))
                 return watch.wd
         self._last_wd += 1
         watch = Watch(self, self._last_wd, inode, mask & (IN_ALL_EVENTS | IN_ONESHOT | IN_EXCL_UNLINK))

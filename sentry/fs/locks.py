@@ -15,6 +15,7 @@ from sentry.kernel.fdtable import at_release
 from sentry.kernel.sched import WaitQueue, wait
 
 if TYPE_CHECKING:
+    from sentry.fs.leases import Lease
     from sentry.vfs.file import File
     from sentry.vfs.inode import Inode
 
@@ -35,11 +36,12 @@ class Record(NamedTuple):
 class InodeLocks:
     """The locks of one inode."""
 
-    __slots__ = ("flocks", "queue", "records")
+    __slots__ = ("flocks", "leases", "queue", "records")
 
     def __init__(self) -> None:
         self.records: list[Record] = []
         self.flocks: dict[File, int] = {}
+        self.leases: list[Lease] = []
         self.queue = WaitQueue()
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from native import lib
 from sentry.abi.linux import O_LARGEFILE, O_RDWR, S_IFREG, TMPFS_MAGIC
 from sentry.errors import from_host
 from sentry.fs.regular import StoredFile
@@ -23,6 +24,8 @@ class MemfdFs(Filesystem):
 
     name = b"tmpfs"
     magic = TMPFS_MAGIC
+    direct_io = False
+    sealable = True
 
     def __init__(self) -> None:
         super().__init__()
@@ -49,6 +52,7 @@ def create_memfd(task: Task, name: bytes, sealable: bool, mode: int) -> File:
     path = anonymous_path(inode, b"/memfd:" + name)
     path.dentry.dead = True
     file = inode.describe(path, O_RDWR | O_LARGEFILE)
+    lib.nc_file_uncount(file.nc)  # nor does it keep others from running it
     if not sealable:
         import fcntl
 

@@ -222,6 +222,9 @@ class MqueueFile(File):
         self.pos = to
         return to
 
+    async def ftruncate(self, task: Task, size: int) -> None:
+        """Allowed, and means nothing."""
+
     def poll(self) -> int:
         queue = self.inode
         mask = READABLE if queue.messages else 0

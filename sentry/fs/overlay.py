@@ -68,6 +68,8 @@ class Overlay(Tmpfs):
 
     name = b"overlay"
     magic = OVERLAYFS_SUPER_MAGIC
+    sealable = False
+    block_size = 0
     root: OverlayDirectory
 
     def __init__(
@@ -291,6 +293,9 @@ class OverlayFile(TmpfsFile):
             self.fs.dev, self.ino, self.mode, self.nlink, self.uid, self.gid, 0, self.size, self.fs.blksize,
             self.lower_blocks, self.atime_ns, self.mtime_ns, self.ctime_ns, self.btime_ns,
         )  # fmt: skip
+
+    def open_counts(self) -> tuple[int, int]:
+        return super().open_counts() if self.lower is None else self.lower.open_counts()
 
     async def setattr(self, task: Task, attrs: SetAttr) -> None:
         if attrs.size is not None:

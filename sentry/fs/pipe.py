@@ -17,6 +17,7 @@ from sentry.abi.linux import (
     O_RDONLY,
     O_RDWR,
     O_WRONLY,
+    RWF_NOSIGNAL,
     SIGPIPE,
 )
 from sentry.errors import EAGAIN, EBUSY, EINVAL, ENXIO, EPERM, EPIPE, Interrupted, from_errno
@@ -79,6 +80,7 @@ class PipeEnd(CFile):
     __slots__ = ("pipe",)
 
     KIND = lib.NC_PIPE
+    async_io = stream = nowait = takes_splice = True
 
     def __init__(self, inode: Inode, path: Path | None, flags: int, pipe: Pipe) -> None:
         self.pipe = pipe
@@ -96,7 +98,7 @@ class PipeEnd(CFile):
         put = self.try_write(tid, iov)
         if not nowait and (put == -_EAGAIN or 0 <= put < total) and not self.flags & O_NONBLOCK:
             put = await self._write_all(tid, iov, total, max(put, 0))
-        if put == -_EPIPE:
+        if put == -_EPIPE and not rwf & RWF_NOSIGNAL:
             send_sigpipe(task)
         if put < 0:
             raise from_errno(-put)

@@ -10,10 +10,20 @@ Inodes are made when they are looked up first:
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
-from sentry.abi.linux import O_ACCMODE, S_IFDIR, S_IFLNK, S_IFREG, SEEK_CUR, SEEK_SET
-from sentry.errors import EINVAL, EIO, ENOENT, EPERM
+from sentry.abi.linux import (
+    O_ACCMODE,
+    S_IFDIR,
+    S_IFLNK,
+    S_IFREG,
+    SEEK_CUR,
+    SEEK_DATA,
+    SEEK_END,
+    SEEK_HOLE,
+    SEEK_SET,
+)
+from sentry.errors import EINVAL, EIO, ENODEV, ENOENT, ENXIO, EPERM, LinuxError
 from sentry.vfs.file import File
 from sentry.vfs.inode import Filesystem, Inode
 from sentry.vfs.special import Directory
@@ -30,11 +40,15 @@ Store = Callable[["Task", bytes], None]
 
 
 class Text(NamedTuple):
-    """A file: `make(task)` gives its content, `store(task, data)` takes a write."""
+    """A file: `make(task)` gives its content, `store(task, data)` takes a write.
+
+    `sequential` (Linux makes it of a seq_file): it can't be written at a position, and writing moves none.
+    """
 
     make: Make | None
     mode: int = 0o444
     store: Store | None = None
+    sequential: bool = False
 
 
 class Link(NamedTuple):
@@ -56,6 +70,7 @@ class PseudoFilesystem(Filesystem):
     """Numbers inodes and shows a tree."""
 
     file_size = 0  #: st_size of files: proc has 0, sysfs a page
+    no_mapping: type[LinuxError] = ENODEV  #: what mmap(2) of a file gives
 
     def __init__(self) -> None:
         super().__init__()
@@ -67,15 +82,20 @@ class PseudoFilesystem(Filesystem):
 
 
 class PseudoInode(Inode):
-    """What all share: nobody may change the attributes but by the file system's own rules."""
+    """What all share: attributes that can be set, unless `fixed_mode` or `fixed_owner` says that nobody may."""
 
     __slots__ = ()
+    fixed_mode: ClassVar[bool] = False
+    fixed_owner: ClassVar[bool] = False
 
     async def setattr(self, task: Task, attrs: SetAttr) -> None:
-        if attrs.mode is not None or attrs.uid is not None or attrs.gid is not None:
-            if attrs.size is None:
-                raise EPERM("attributes of a pseudo file system are fixed")
-        # O_TRUNC of a writable file is allowed and means nothing
+        if attrs.size is not None:
+            return  # O_TRUNC of a writable file is allowed and means nothing
+        if attrs.mode is not None and self.fixed_mode:
+            raise EPERM
+        if self.fixed_owner and (attrs.uid is not None or attrs.gid is not None):
+            raise EPERM
+        self.apply(attrs)
 
 
 class PseudoDirectory(PseudoInode):
@@ -106,10 +126,24 @@ class PseudoDirectory(PseudoInode):
         return [DirEntry(name, child.ino, child.mode >> 12) for name, child in children]
 
     def open_now(self, task: Task, path: Path, flags: int) -> File:
-        return Directory(self, path, flags)
+        return OpenDirectory(self, path, flags)
 
     async def open(self, task: Task, path: Path, flags: int) -> File:
-        return Directory(self, path, flags)
+        return OpenDirectory(self, path, flags)
+
+
+class OpenDirectory(Directory):
+    """An open directory of proc, sysfs or cgroup: no fsync, and an end (which is 0) to seek from."""
+
+    __slots__ = ()
+
+    def seek(self, offset: int, whence: int) -> int:
+        if whence in (SEEK_DATA, SEEK_HOLE):
+            raise ENXIO
+        return super().seek(offset, SEEK_SET if whence == SEEK_END else whence)
+
+    async def fsync(self, task: Task, datasync: bool) -> None:
+        raise EINVAL
 
 
 def make_inode(fs: Any, spec: Any) -> Inode:
@@ -117,7 +151,7 @@ def make_inode(fs: Any, spec: Any) -> Inode:
     if isinstance(spec, dict):
         return PseudoDirectory(fs, spec)
     if isinstance(spec, Text):
-        return PseudoFile(fs, spec.make, spec.store, spec.mode)
+        return PseudoFile(fs, spec.make, spec.store, spec.mode, sequential=spec.sequential)
     if isinstance(spec, Link):
         return PseudoLink(fs, spec.target)
     made: Inode = spec(fs)
@@ -127,7 +161,9 @@ def make_inode(fs: Any, spec: Any) -> Inode:
 class PseudoFile(PseudoInode):
     """A regular file made of text."""
 
-    __slots__ = ("make", "store")
+    __slots__ = ("make", "sequential", "store")
+    fs: PseudoFilesystem
+    no_mapping: ClassVar[type[LinuxError] | None] = None  #: what mmap(2) of it gives; None: as of the others
 
     def __init__(
         self,
@@ -136,10 +172,12 @@ class PseudoFile(PseudoInode):
         store: Store | None = None,
         mode: int = 0o444,
         ino: int = 0,
+        sequential: bool = False,
     ) -> None:
         super().__init__(fs, ino or fs.next_ino(), S_IFREG | mode)
         self.make = make
         self.store = store
+        self.sequential = sequential
         self.size = fs.file_size
 
     def open_now(self, task: Task, path: Path, flags: int) -> File:
@@ -167,6 +205,7 @@ class TextFile(File):
 
     __slots__ = ("_text",)
     inode: PseudoFile
+    gives_splice = True
 
     def __init__(self, inode: PseudoFile, path: Path | None, flags: int) -> None:
         super().__init__(inode, path, flags)
@@ -191,19 +230,33 @@ class TextFile(File):
             raise EINVAL
         return self.text(task, offset == 0)[offset : offset + size]
 
+    def positioned(self, writing: bool) -> bool:
+        return not (writing and self.inode.sequential)
+
     async def write(self, task: Task, data: bytes) -> int:
+        self._store(task, data)
+        if not self.inode.sequential:
+            self.pos += len(data)
+        return len(data)
+
+    def _store(self, task: Task, data: bytes) -> None:
         store = self.inode.store
         if store is None:
             raise EIO("nothing to write here")
         store(task, data)
-        self.pos += len(data)
         self._text = None
-        return len(data)
 
     async def pwrite(self, task: Task, data: bytes, offset: int) -> int:
         if offset:
             raise EINVAL
-        return await self.write(task, data)
+        self._store(task, data)
+        return len(data)
+
+    async def ftruncate(self, task: Task, size: int) -> None:
+        """Allowed, and means nothing."""
+
+    def mapping(self) -> int:
+        raise self.inode.no_mapping or self.inode.fs.no_mapping
 
     def seek(self, offset: int, whence: int) -> int:
         if whence == SEEK_CUR:

@@ -58,6 +58,7 @@ class SignalFd(File):
     """`mask`: bit n-1 for signal n."""
 
     __slots__ = ("host_fd", "mask")
+    nowait = True
 
     def __init__(self, mask: int, flags: int = 0) -> None:
         super().__init__(anon_inode(), None, O_RDWR | (flags & O_NONBLOCK))

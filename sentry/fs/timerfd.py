@@ -35,6 +35,8 @@ class TimerFd(AnonFile):
 
     __slots__ = ("_clock", "_interval_ns", "_next_ns", "_settime_flags", "_ticks", "_timer")
 
+    nowait = True
+
     def __init__(self, clock: int, flags: int = 0) -> None:
         super().__init__(anon_inode(), None, O_RDWR | (flags & O_NONBLOCK))
         self._clock = clock

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from weakref import WeakSet
 
 from sentry.abi.linux import (
+    RAMFS_MAGIC,
     RENAME_EXCHANGE,
     RENAME_WHITEOUT,
     S_IFCHR,
@@ -40,6 +41,7 @@ class Tmpfs(Filesystem):
 
     name = b"tmpfs"
     magic = TMPFS_MAGIC
+    sealable = True
 
     def __init__(
         self,
@@ -57,6 +59,7 @@ class Tmpfs(Filesystem):
         self.charged = 0  # at least what all files hold, when there is a limit: the sum of their `charged`
         self.orphans: WeakSet[TmpfsFile] = WeakSet()  # files without a name that may be open still
         self.max_inodes = max_inodes
+        self.told: dict[bytes, int] = {}  # limits as they were asked for, 0 being none
         self.inodes = 0
         self._last_ino = 0
         self._most_inodes = 0
@@ -80,21 +83,24 @@ class Tmpfs(Filesystem):
 
     def remount(self, flags: int, data: bytes) -> None:
         """Apply size=, nr_blocks= and nr_inodes=; a limit below what is in use is EINVAL."""
-        max_bytes, max_inodes = self.max_bytes, self.max_inodes
+        told: dict[bytes, int] = {}
         for key, value in parse_options(data):
             if key == b"size":
-                max_bytes = _size(value) or None
+                told[b"size"] = _size(value)
             elif key == b"nr_blocks":
-                max_bytes = _number(value, suffixes=True) * PAGE or None
+                told[b"size"] = _number(value, suffixes=True) * PAGE
             elif key == b"nr_inodes":
-                max_inodes = _number(value, suffixes=True) or None
+                told[b"nr_inodes"] = _number(value, suffixes=True)
             elif key not in _OTHER_OPTIONS:
                 raise EINVAL(f"tmpfs option {key!r}")
+        max_bytes = told.get(b"size", self.max_bytes) or None
+        max_inodes = told.get(b"nr_inodes", self.max_inodes) or None
         if max_inodes is not None and max_inodes < self.inodes:
             raise EINVAL("fewer inodes than in use")
         if max_bytes is not None and max_bytes < self.used_bytes():
             raise EINVAL("smaller than what is in use")
         self.max_bytes, self.max_inodes = max_bytes, max_inodes
+        self.told.update(told)
         self.limited = max_bytes is not None
 
     def next_ino(self) -> int:
@@ -187,10 +193,12 @@ class Tmpfs(Filesystem):
 
     def options(self) -> bytes:
         text = b""
-        if self.max_bytes is not None:
-            text += b",size=%dk" % (self.max_bytes // 1024)
-        if self.max_inodes is not None:
-            text += b",nr_inodes=%d" % self.max_inodes
+        size = self.told.get(b"size", self.max_bytes)
+        inodes = self.told.get(b"nr_inodes", self.max_inodes)
+        if size is not None:
+            text += b",size=%dk" % (size // 1024)
+        if inodes is not None:
+            text += b",nr_inodes=%d" % inodes
         root = self.root
         if root.mode & 0o7777 != 0o1777:
             text += b",mode=%o" % (root.mode & 0o7777)
@@ -204,6 +212,29 @@ class Tmpfs(Filesystem):
         root = self.root
         if isinstance(root, TmpfsDirectory):
             root.drop_tree()
+
+
+class Ramfs(Tmpfs):
+    """ramfs: a tmpfs that knows no limits, and ignores what it does not know."""
+
+    name = b"ramfs"
+    magic = RAMFS_MAGIC
+    sealable = False
+
+    @classmethod
+    def from_options(cls, store: Store, options: bytes, ram_bytes: int = 0) -> Ramfs:
+        fs = cls(store, mode=0o755)
+        for key, value in parse_options(options):
+            if key == b"mode":
+                fs.root.mode = S_IFDIR | (_number(value, 8) & 0o7777)
+        return fs
+
+    def remount(self, flags: int, data: bytes) -> None:
+        """Nothing can be changed."""
+
+    def options(self) -> bytes:
+        mode = self.root.mode & 0o7777
+        return b"" if mode == 0o755 else b",mode=%o" % mode
 
 
 _OTHER_OPTIONS = frozenset(

@@ -12,7 +12,7 @@ from sentry.fs.proc.facts import facts_of
 from sentry.fs.proc.fs import Procfs
 from sentry.fs.registry import register
 from sentry.fs.sysfs import Sysfs
-from sentry.fs.tmpfs import Tmpfs, factory
+from sentry.fs.tmpfs import Ramfs, Tmpfs, factory
 
 if TYPE_CHECKING:
     from sentry.kernel.kernel import Kernel
@@ -25,6 +25,7 @@ def register_types(kernel: Kernel) -> None:
         dev.set_host_zero(facts.zero_fd)
     register(b"sysfs", lambda source, options, flags: Sysfs(kernel))
     register(b"tmpfs", factory(kernel.store))
+    register(b"ramfs", lambda source, options, flags: Ramfs.from_options(kernel.store, options))
     register(b"proc", lambda source, options, flags: Procfs(kernel))
     register(b"cgroup", lambda source, options, flags: Cgroup1(kernel, options))
     register(b"cgroup2", lambda source, options, flags: Cgroup2(kernel))

@@ -17,8 +17,10 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from native import ffi, lib
+from sentry.abi.linux import IN_CLOSE_NOWRITE, IN_CLOSE_WRITE, O_PATH
 from sentry.errors import EBADF, EINVAL, EMFILE, ENOMEM, from_errno
 from sentry.kernel.sched import WaitQueue
+from sentry.vfs import notify
 
 if TYPE_CHECKING:
     from sentry.vfs.file import File
@@ -144,6 +146,8 @@ def _release(identity: int) -> None:
     if file is None or lib.nc_file_refs(file.nc):
         return
     del FILES[identity]
+    if notify.watching and not file.flags & O_PATH:
+        notify.file_event(file, IN_CLOSE_WRITE if file.writable else IN_CLOSE_NOWRITE)
     for callback in _at_release.pop(identity, ()):
         callback(file)
     file.release()
@@ -157,13 +161,14 @@ def statistics() -> dict[str, int]:
 class FdTable:
     """A process's descriptors (Linux: files_struct). `users` tasks share it; the last `drop` closes all."""
 
-    __slots__ = ("__weakref__", "lent", "minded", "nc", "users")
+    __slots__ = ("__weakref__", "lent", "minded", "nc", "noted", "users")
 
     def __init__(self, limit: int = 1024, nc: Any = None) -> None:
         self.nc = ffi.gc(lib.nc_fdt_new(min(limit, 1 << 30)) if nc is None else nc, lib.nc_fdt_free)
         self.users = 1
         self.lent: set[int] = set()  # numbers of the host table, to calls under way
         self.minded: set[Inode] = set()  # those to which it matters that this table closes a descriptor of theirs
+        self.noted: dict[File, Any] = {}  # directories that it is told of by signals (fs/dnotify.py)
 
     # --- looking up
 
@@ -229,8 +234,7 @@ class FdTable:
 
     def install_at(self, fd: int, file: File, cloexec: bool = False) -> int:
         """dup2(2): `fd` becomes `file`; what was open there is closed."""
-        if self.minded:
-            self._flush(fd)
+        self._flush(fd)
         done = lib.nc_fdt_install_at(self.nc, fd, twin(file), cloexec)
         if done < 0:
             release_unused(file)
@@ -240,8 +244,7 @@ class FdTable:
 
     def close(self, fd: int) -> bool:
         """close(2). True: the guest's host table has a descriptor of ours there: the host should close it."""
-        if self.minded:
-            self._flush(fd)
+        self._flush(fd)
         done = lib.nc_fdt_close(self.nc, fd)
         if done < 0:
             raise EBADF
@@ -249,19 +252,25 @@ class FdTable:
 
     def mind(self, inode: Inode) -> None:
         """Call `inode.flushed(self)` when the next descriptor of it is closed, or all are."""
-        if not self.minded:
-            lib.nc_fdt_set_locks(self.nc, 1)
         self.minded.add(inode)
+        self.mind_closes()
+
+    def mind_closes(self) -> None:
+        """Have C leave closes to us while somebody minds (filp_flush)."""
+        lib.nc_fdt_set_locks(self.nc, bool(self.minded or self.noted))
 
     def _flush(self, fd: int) -> None:
-        if lib.nc_fdt_lookup(self.nc, fd, 1) >= 0:
-            self._flush_inode(self.get(fd).inode)
+        if (not self.minded and not self.noted) or lib.nc_fdt_lookup(self.nc, fd, 0) < 0:
+            return  # O_PATH: nothing is flushed
+        file = self.get(fd)
+        self._flush_inode(file.inode)
+        if watch := self.noted.get(file):
+            watch.drop()
 
     def _flush_inode(self, inode: Inode) -> None:
         if inode in self.minded:
             self.minded.discard(inode)
-            if not self.minded:
-                lib.nc_fdt_set_locks(self.nc, 0)
+            self.mind_closes()
             inode.flushed(self)
 
     # --- life
@@ -281,7 +290,7 @@ class FdTable:
 
     def close_on_exec(self) -> None:
         """execve(2) of the only user (a sharer gets a `fork` first): close what is marked."""
-        if self.minded:
+        if self.minded or self.noted:
             for fd, _ in list(self.items()):
                 if self.get_cloexec(fd):
                     self._flush(fd)
@@ -295,6 +304,8 @@ class FdTable:
             return
         for inode in list(self.minded):
             self._flush_inode(inode)
+        for watch in list(self.noted.values()):
+            watch.drop()
         lib.nc_fdt_clear(self.nc)
         drain()
 

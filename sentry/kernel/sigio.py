@@ -3,6 +3,7 @@
     set_owner(task, file, F_OWNER_PID, pid)     # whom to tell
     switch(task, file, fd, True)                # O_ASYNC was set: from now on a wake of the file's queue is a signal
     urgent(task.kernel, file)                   # out-of-band data came
+    tell(task.kernel, file, fd, POLL_MSG)       # one signal, whatever happened (leases, F_NOTIFY)
 
 Who owns a file is a number and the ids of who set it: that the owner may be signalled is checked when it is.
 """
@@ -14,13 +15,16 @@ from struct import Struct
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
+from native import lib
 from sentry.abi.linux import (
     EPOLLERR,
     EPOLLHUP,
     EPOLLIN,
+    EPOLLMSG,
     EPOLLOUT,
     EPOLLPRI,
     EPOLLRDNORM,
+    EPOLLWRBAND,
     EPOLLWRNORM,
     F_GETOWN,
     F_GETOWN_EX,
@@ -33,8 +37,8 @@ from sentry.abi.linux import (
     FIOGETOWN,
     POLL_HUP,
     POLL_IN,
+    POLL_MSG,
     POLL_OUT,
-    S_IFCHR,
     S_IFIFO,
     S_IFMT,
     S_IFSOCK,
@@ -55,8 +59,14 @@ if TYPE_CHECKING:
     from sentry.vfs.file import File
 
 _NSIG = 64
+NC_TAKEN: int = lib.NC_TAKEN
 _SIGPOLL = Struct("<iiiiqi")  # struct siginfo: number, errno, code, padding, band, descriptor
-_BANDS = {POLL_IN: 0x41, POLL_OUT: 0x304, POLL_HUP: 0x18}  # band_table of fs/fcntl.c
+_BANDS = {  # band_table of fs/fcntl.c
+    POLL_IN: EPOLLIN | EPOLLRDNORM,
+    POLL_OUT: EPOLLOUT | EPOLLWRNORM | EPOLLWRBAND,
+    POLL_MSG: EPOLLIN | EPOLLRDNORM | EPOLLMSG,
+    POLL_HUP: EPOLLHUP | EPOLLERR,
+}
 
 
 class Owner:
@@ -87,10 +97,17 @@ def set_owner(task: Task, file: File, kind: int, pid: int) -> None:
     """ESRCH for a process or group that there is not."""
     if pid:
         kernel = task.kernel
-        if kernel.find_task(pid) is None and not any(group.pgid() == pid for group in kernel.groups()):
+        exists = kernel.find_task(pid) is not None or kernel.find_zombie(pid) is not None
+        if not exists and not any(group.pgid() == pid for group in kernel.groups()):
             raise ESRCH
     owner = owner_of(file)
     owner.kind, owner.pid, owner.creds = kind, pid, task.creds
+
+
+def own_unless_owned(task: Task, file: File) -> None:
+    """The process owns the file if nobody does yet."""
+    if not owner_of(file).pid:
+        set_owner(task, file, F_OWNER_PID, task.group.tgid)
 
 
 def fcntl(task: Task, file: File, cmd: int, arg: int) -> int:
@@ -132,16 +149,11 @@ def _set_number(task: Task, file: File, unsigned: int) -> None:
     set_owner(task, file, F_OWNER_PGRP if number < 0 else F_OWNER_PID, abs(number))
 
 
-def possible(file: File) -> bool:
-    """Whether files of this kind send SIGIO."""
-    return file.inode.mode & S_IFMT in (S_IFSOCK, S_IFIFO, S_IFCHR)
-
-
 def switch(task: Task, file: File, fd: int, on: bool) -> None:
-    """O_ASYNC is set or cleared (the fasync operation). `fd` is the descriptor that si_fd will show."""
+    """Set or clear O_ASYNC of a file that has it (`file.async_io`). si_fd will show `fd`."""
     if not on:
         _disable(file)
-    elif possible(file) and file not in _enabled:
+    elif file not in _enabled:
         default = file.async_owner(task)
         if default is not None and not owner_of(file).pid:
             set_owner(task, file, *default)
@@ -149,12 +161,12 @@ def switch(task: Task, file: File, fd: int, on: bool) -> None:
 
 
 def _enable(kernel: Kernel, file: File, fd: int) -> None:
-    is_socket = file.inode.mode & S_IFMT == S_IFSOCK
+    reason_of = _pipe_reason if file.inode.mode & S_IFMT == S_IFIFO else _reason
 
     def wake(mask: int) -> None:
-        reason = _reason(mask, is_socket)
+        reason = reason_of(file, mask)
         if reason and not mask & KNOWN and (reason != POLL_OUT or file.tells_room):
-            _tell(kernel, file, fd, reason)
+            tell(kernel, file, fd, reason)
 
     _enabled[file] = wake
     file.wait_queue.add(wake)
@@ -175,9 +187,16 @@ def urgent(kernel: Kernel, file: File) -> None:
         _send(kernel, owner, kernel_info(SIGURG))
 
 
-def _reason(mask: int, is_socket: bool) -> int:
+def _pipe_reason(file: File, mask: int) -> int:
+    """Each end is told of its own side: of every write, every read, and the other end's close (pipe_release)."""
+    if file.readable and mask & (EPOLLIN | EPOLLHUP):
+        return POLL_IN
+    return POLL_OUT if file.writable and mask & (EPOLLOUT | EPOLLERR | NC_TAKEN) else 0
+
+
+def _reason(file: File, mask: int) -> int:
     """Sockets tell of the end of both directions, other files of what can be read then."""
-    if is_socket and mask & EPOLLHUP:
+    if file.inode.mode & S_IFMT == S_IFSOCK and mask & EPOLLHUP:
         return POLL_HUP
     if mask & (EPOLLIN | EPOLLRDNORM | EPOLLPRI):
         return POLL_IN
@@ -186,7 +205,7 @@ def _reason(mask: int, is_socket: bool) -> int:
     return POLL_OUT if mask & (EPOLLOUT | EPOLLWRNORM) else 0
 
 
-def _tell(kernel: Kernel, file: File, fd: int, reason: int) -> None:
+def tell(kernel: Kernel, file: File, fd: int, reason: int) -> None:
     """send_sigio_to_task: a queued signal that names the descriptor; plain SIGIO when none was asked for or fits."""
     owner = _owners.get(file)
     if owner is None or not owner.pid:

@@ -85,6 +85,7 @@ class Socket(File):
     """An open socket."""
 
     __slots__ = ("domain", "options", "protocol", "rcvtimeo_ns", "sndtimeo_ns", "type")
+    async_io = nowait = takes_splice = gives_splice = True
 
     def __init__(self, creds: Credentials, domain: int, kind: int, protocol: int, flags: int) -> None:
         super().__init__(new_inode(creds), None, O_RDWR | flags)

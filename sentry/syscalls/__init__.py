@@ -14,6 +14,8 @@ FAMILIES = (
     "inotify",
     "fdio",
     "fds",
+    "fcntl",
+    "ioctl",
     "poll",
     "aio",
     "sockets",

@@ -30,7 +30,7 @@ from sentry.fs.io import read_iov, write_iov
 from sentry.kernel.rewrite import Rewritten
 from sentry.kernel.sched import sched, wait
 from sentry.syscalls.declare import Restart, syscall
-from sentry.syscalls.fdio import one, read_flags, vector, write_flags
+from sentry.syscalls.fdio import check_flags, one, vector
 from sentry.syscalls.kinds import Addr, Long, UInt, ULong, int32
 from sentry.syscalls.poll import read_sigmask
 
@@ -182,12 +182,12 @@ def prepare(file: File, request: Request) -> int:
             raise EINVAL
         return 0
     writing = request.opcode in (PWRITE, PWRITEV)
-    rwf = (write_flags if writing else read_flags)(request.rw_flags)
+    check_flags(file, request.rw_flags)
     if not (file.writable if writing else file.readable):
         raise EBADF
     if request.offset < 0:
         raise EINVAL
-    return rwf
+    return request.rw_flags
 
 
 @syscall(restart=Restart.EINTR)

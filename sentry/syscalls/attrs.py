@@ -11,8 +11,11 @@ from sentry.abi.linux import (
     AT_FDCWD,
     AT_NO_AUTOMOUNT,
     AT_SYMLINK_NOFOLLOW,
-    IN_ATTRIB,
+    MS_MANDLOCK,
+    MS_NOSYMFOLLOW,
+    MS_RDONLY,
     MS_RELATIME,
+    MS_SYNCHRONOUS,
     S_IFLNK,
     S_IFMT,
     S_IFREG,
@@ -20,11 +23,25 @@ from sentry.abi.linux import (
 from sentry.abi.x86_64 import pack_stat, pack_statfs, pack_statx
 from sentry.errors import EACCES, EINVAL, EOPNOTSUPP, EPERM
 from sentry.syscalls.declare import syscall
-from sentry.syscalls.kinds import Addr, AnyFile, DirFd, File, Gid, Mode, PathArg, Uid, UInt, flags
+from sentry.syscalls.kinds import (
+    Addr,
+    AnyFile,
+    DirFd,
+    File,
+    Gid,
+    Kind,
+    Mode,
+    PathAddr,
+    PathArg,
+    Uid,
+    UInt,
+    flags,
+    open_file,
+)
 from sentry.syscalls.paths import at_place
 from sentry.vfs import notify
 from sentry.vfs.filecaps import drop_caps
-from sentry.vfs.mount import Path
+from sentry.vfs.mount import Path, anonymous_path
 from sentry.vfs.names import KNOWN
 from sentry.vfs.perm import MAY_WRITE, allowed, chmod_attrs, chown_attrs, owner_or_capable, want_write
 from sentry.vfs.stat import SetAttr, Stat
@@ -45,6 +62,15 @@ StatFlags = Annotated[
     ),
 ]
 OwnerFlags = Annotated[int, flags(AT_SYMLINK_NOFOLLOW=AT_SYMLINK_NOFOLLOW, AT_EMPTY_PATH=AT_EMPTY_PATH)]
+
+UtimeFlags = Annotated[  # looked at after the times
+    int,
+    Kind(
+        "flags",
+        "{a} & 0xFFFFFFFF",
+        flags(AT_SYMLINK_NOFOLLOW=AT_SYMLINK_NOFOLLOW, AT_EMPTY_PATH=AT_EMPTY_PATH).show,
+    ),
+]
 
 # --- stat(2)
 
@@ -73,11 +99,17 @@ async def sys_lstat(task: Task, path: PathArg, buffer: Addr) -> None:
 
 
 @syscall(fast=KNOWN + "; fstat, as C libraries make it")
-async def sys_newfstatat(task: Task, dirfd: DirFd, path: PathArg, buffer: Addr, flags: StatFlags) -> None:
-    if flags & AT_EMPTY_PATH and not path and dirfd != AT_FDCWD:
+async def sys_newfstatat(task: Task, dirfd: DirFd, path: PathAddr, buffer: Addr, flags: StatFlags) -> None:
+    name = _maybe_null(task, path, flags)
+    if flags & AT_EMPTY_PATH and not name and dirfd != AT_FDCWD:
         task.mem.write(buffer, stat_bytes(await task.fds.get(dirfd).getattr()))
     else:
-        await _write_stat(task, (await at_place(task, dirfd, path, flags)).inode, buffer)
+        await _write_stat(task, (await at_place(task, dirfd, name, flags)).inode, buffer)
+
+
+def _maybe_null(task: Task, path: int, flags: int) -> bytes:
+    """With AT_EMPTY_PATH a null pointer is an empty path (getname_maybe_null)."""
+    return task.mem.read_cstr(path) if path or not flags & AT_EMPTY_PATH else b""
 
 
 @syscall(fast="a regular file, a directory or what O_PATH gave")
@@ -88,30 +120,40 @@ async def sys_fstat(task: Task, file: AnyFile, buffer: Addr) -> None:
 STATX_BASIC_STATS = 0x7FF
 STATX_BTIME = 0x800
 STATX_MNT_ID = 0x1000
+STATX_MNT_ID_UNIQUE = 0x4000
 STATX_RESERVED = 0x80000000
 STATX_ATTR_MOUNT_ROOT = 0x2000
 
 
 @syscall(fast=KNOWN)
 async def sys_statx(
-    task: Task, dirfd: DirFd, path: PathArg, flags: StatFlags, mask: UInt, buffer: Addr
+    task: Task, dirfd: DirFd, path: PathAddr, flags: StatFlags, mask: UInt, buffer: Addr
 ) -> None:
     if mask & STATX_RESERVED or flags & 0x6000 == 0x6000:
         raise EINVAL
+    name = _maybe_null(task, path, flags)
     place: Path | None
-    if flags & AT_EMPTY_PATH and not path and dirfd != AT_FDCWD:
+    if flags & AT_EMPTY_PATH and not name and dirfd != AT_FDCWD:
         file = task.fds.get(dirfd)
         place = file.path
         stat = await file.getattr()
     else:
-        place = await at_place(task, dirfd, path, flags)
+        place = await at_place(task, dirfd, name, flags)
         stat = await place.inode.getattr()
         place.inode.publish(stat)
-    given = STATX_BASIC_STATS | (STATX_BTIME if stat.btime_ns else 0)
+    given = STATX_BASIC_STATS
+    if mask & STATX_BTIME and stat.btime_ns:
+        given |= STATX_BTIME
+    else:
+        stat = stat._replace(btime_ns=0)
     mount_id = attributes = 0
     if place is not None:
-        given |= STATX_MNT_ID
-        mount_id = place.mount.id
+        if mask & STATX_MNT_ID_UNIQUE:
+            given |= STATX_MNT_ID_UNIQUE
+            mount_id = place.mount.unique_id
+        else:
+            given |= STATX_MNT_ID
+            mount_id = place.mount.id
         if place.dentry is place.mount.root:
             attributes = STATX_ATTR_MOUNT_ROOT
     data = pack_statx(
@@ -127,7 +169,7 @@ async def change(task: Task, inode: Inode, place: Path | None, attrs: SetAttr) -
     """notify_change: apply, and let watchers know."""
     await inode.setattr(task, attrs)
     if notify.watching and place is not None:
-        notify.place_event(place, IN_ATTRIB)
+        notify.attributes(place, attrs)
 
 
 async def chmod(task: Task, place: Path, mode: int) -> None:
@@ -208,10 +250,13 @@ UTIME_NOW = 0x3FFFFFFF
 UTIME_OMIT = 0x3FFFFFFE
 
 
-async def set_times(task: Task, place: Path, times: tuple[int | None, int | None] | None) -> None:
-    """Set access and modification time (None: leave); `times` None: both to now, which a writer may do
-    too.
-    """
+#: (seconds, nanoseconds or UTIME_*) of access and modification
+Times = tuple[tuple[int, int], tuple[int, int]]
+
+
+async def set_times(task: Task, place: Path, given: Times | None) -> None:
+    """vfs_utimes. None, or both UTIME_NOW: both become now, which a writer may do too."""
+    times = None if given is None else _chosen(given)
     want_write(place)
     inode = place.inode
     if times is None:
@@ -224,12 +269,9 @@ async def set_times(task: Task, place: Path, times: tuple[int | None, int | None
     await change(task, inode, place, SetAttr(atime_ns=times[0], mtime_ns=times[1]))
 
 
-def _read_timespecs(task: Task, addr: int) -> tuple[int | None, int | None] | None:
-    """utimensat(2)'s two timespecs; None if both mean now."""
-    if not addr:
-        return None
-    a, a_ns, m, m_ns = _TWO_TIMES.unpack(task.mem.read(addr, _TWO_TIMES.size))
-    if a_ns == m_ns == UTIME_NOW:
+def _chosen(given: Times) -> tuple[int | None, int | None] | None:
+    """In nanoseconds; None leaves one alone. All is None if both mean now."""
+    if given[0][1] == given[1][1] == UTIME_NOW:
         return None
     now = time_ns()
 
@@ -242,67 +284,82 @@ def _read_timespecs(task: Task, addr: int) -> tuple[int | None, int | None] | No
             raise EINVAL
         return seconds * 1_000_000_000 + nanoseconds
 
-    return one(a, a_ns), one(m, m_ns)
+    return one(*given[0]), one(*given[1])
 
 
-def _read_timevals(task: Task, addr: int) -> tuple[int, int] | None:
+def _read_timespecs(task: Task, addr: int) -> Times | None:
+    if not addr:
+        return None
+    a, a_ns, m, m_ns = _TWO_TIMES.unpack(task.mem.read(addr, _TWO_TIMES.size))
+    return (a, a_ns), (m, m_ns)
+
+
+def _read_timevals(task: Task, addr: int) -> Times | None:
     if not addr:
         return None
     a, a_us, m, m_us = _TWO_TIMES.unpack(task.mem.read(addr, _TWO_TIMES.size))
     if not (0 <= a_us < 1_000_000 and 0 <= m_us < 1_000_000):
         raise EINVAL
-    return a * 1_000_000_000 + a_us * 1000, m * 1_000_000_000 + m_us * 1000
+    return (a, a_us * 1000), (m, m_us * 1000)
 
 
-@syscall
-async def sys_utimensat(task: Task, dirfd: DirFd, path: Addr, times: Addr, flags: OwnerFlags) -> None:
-    both = _read_timespecs(task, times)
-    if both == (None, None):
-        return
-    if not path:  # futimens(3)
+async def _change_times(task: Task, dirfd: int, path: int, times: Times | None, flags: int) -> None:
+    """do_utimes: without a path, of the descriptor itself (futimens(3))."""
+    if not path and dirfd != AT_FDCWD:
         if flags:
             raise EINVAL
-        await set_times(task, await at_place(task, dirfd, b"", AT_EMPTY_PATH), both)
+        file = open_file(task, dirfd & 0xFFFFFFFF)
+        place = file.path if file.path is not None else anonymous_path(file.inode, b"")
     else:
-        await set_times(task, await at_place(task, dirfd, task.mem.read_cstr(path), flags), both)
+        if flags & ~(AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH):
+            raise EINVAL
+        place = await at_place(task, dirfd, task.mem.read_cstr(path), flags)
+    await set_times(task, place, times)
 
 
 @syscall
-async def sys_futimesat(task: Task, dirfd: DirFd, path: Addr, times: Addr) -> None:
-    both = _read_timevals(task, times)
-    if not path:
-        await set_times(task, await at_place(task, dirfd, b"", AT_EMPTY_PATH), both)
-    else:
-        await set_times(task, await resolve(task, dirfd, task.mem.read_cstr(path)), both)
+async def sys_utimensat(task: Task, dirfd: DirFd, path: PathAddr, times: Addr, flags: UtimeFlags) -> None:
+    both = _read_timespecs(task, times)
+    if both is not None and both[0][1] == both[1][1] == UTIME_OMIT:
+        return  # not even the path is looked at
+    await _change_times(task, dirfd, path, both, flags)
 
 
 @syscall
-async def sys_utimes(task: Task, path: PathArg, times: Addr) -> None:
-    await set_times(task, await resolve(task, AT_FDCWD, path), _read_timevals(task, times))
+async def sys_futimesat(task: Task, dirfd: DirFd, path: PathAddr, times: Addr) -> None:
+    await _change_times(task, dirfd, path, _read_timevals(task, times), 0)
 
 
 @syscall
-async def sys_utime(task: Task, path: PathArg, times: Addr) -> None:
+async def sys_utimes(task: Task, path: PathAddr, times: Addr) -> None:
+    await _change_times(task, AT_FDCWD, path, _read_timevals(task, times), 0)
+
+
+@syscall
+async def sys_utime(task: Task, path: PathAddr, times: Addr) -> None:
     both = None
     if times:
         atime, mtime = _UTIMBUF.unpack(task.mem.read(times, _UTIMBUF.size))
-        both = atime * 1_000_000_000, mtime * 1_000_000_000
-    await set_times(task, await resolve(task, AT_FDCWD, path), both)
+        both = (atime, 0), (mtime, 0)
+    await _change_times(task, AT_FDCWD, path, both, 0)
 
 
 # --- statfs(2)
 
 _ST_VALID = 0x20
 _ST_RELATIME = 0x1000
+_ST_NOSYMFOLLOW = 0x2000
 
 
 async def _statfs_bytes(inode: Inode, place: Path | None) -> bytes:
     info = await inode.fs.statfs()
-    flags = _ST_VALID | info.flags | (inode.fs.flags & 1)
+    flags = _ST_VALID | info.flags | (inode.fs.flags & (MS_RDONLY | MS_SYNCHRONOUS | MS_MANDLOCK))
     if place is not None:
         flags |= place.mount.flags & 0xC0F
         if place.mount.flags & MS_RELATIME:
             flags |= _ST_RELATIME
+        if place.mount.flags & MS_NOSYMFOLLOW:
+            flags |= _ST_NOSYMFOLLOW
     return pack_statfs(
         info.type, info.bsize, info.blocks, info.bfree, info.bavail, info.files, info.ffree, info.fsid,
         info.namelen, info.frsize, flags,

@@ -7,10 +7,11 @@ from __future__ import annotations
 from struct import Struct
 from typing import TYPE_CHECKING
 
-from sentry.abi.linux import AT_FDCWD, CAP_SYS_CHROOT, S_IFDIR, S_IFMT
-from sentry.errors import EFAULT, EINVAL, ENOENT, ENOTDIR, EPERM, ERANGE
+from sentry.abi.linux import AT_FDCWD, CAP_SYS_CHROOT, IN_ACCESS, S_IFDIR, S_IFMT
+from sentry.errors import EFAULT, EINVAL, ENAMETOOLONG, ENOENT, ENOTDIR, EPERM, ERANGE
 from sentry.syscalls.declare import syscall
-from sentry.syscalls.kinds import Addr, AnyFile, File, Mode, PathArg, Size, UInt
+from sentry.syscalls.kinds import PATH_MAX, Addr, AnyFile, File, Mode, PathArg, Size, UInt
+from sentry.vfs import notify
 from sentry.vfs.mount import d_path
 from sentry.vfs.perm import MAY_EXEC, check
 from sentry.vfs.walk import resolve_dir
@@ -52,6 +53,8 @@ def sys_getcwd(task: Task, buffer: Addr, size: Size) -> int:
     if cwd.dentry.dead:
         raise ENOENT
     text = d_path(cwd, task.fs.root) + b"\0"
+    if len(text) > PATH_MAX:
+        raise ENAMETOOLONG
     if len(text) > size:
         raise ERANGE
     task.mem.write(buffer, text)
@@ -84,26 +87,33 @@ async def sys_getdents(task: Task, file: File, buffer: Addr, size: UInt) -> int:
 async def _getdents(task: Task, file: OpenFile, buffer: int, size: int, wide: bool) -> int:
     """As many whole records as fit into `size`; EINVAL if not even one does."""
     entries = await file.readdir(task)
+    if notify.watching:
+        notify.file_event(file, IN_ACCESS)
     pos = file.pos
     out = bytearray()
-    taken = 0
+    ends = []
     for name, ino, dtype in entries:
         reclen = 20 + len(name) + 7 & ~7  # header (19 bytes or 18 and the type), name, NUL, on 8 bytes
         if len(out) + reclen > size:
             if not out:
                 raise EINVAL
             break
-        taken += 1
+        ends.append(len(out) + reclen)
         if wide:
-            record = _DIRENT64.pack(ino, pos + taken, reclen, dtype) + name
+            record = _DIRENT64.pack(ino, pos + len(ends), reclen, dtype) + name
             out += record.ljust(reclen, b"\0")
         else:
-            record = _DIRENT.pack(ino, pos + taken, reclen) + name
+            record = _DIRENT.pack(ino, pos + len(ends), reclen) + name
             out += record.ljust(reclen - 1, b"\0")
             out.append(dtype)
-    if out:
-        if not buffer:
+    if not out:
+        return 0
+    if not buffer:
+        raise EFAULT
+    put = task.mem.write_some(buffer, bytes(out))
+    if put < len(out):  # a fault on the way: the whole records before it count
+        ends = [end for end in ends if end <= put]
+        if not ends:
             raise EFAULT
-        task.mem.write(buffer, bytes(out))
-    file.pos = pos + taken
-    return len(out)
+    file.pos = pos + len(ends)
+    return ends[-1]

@@ -10,8 +10,12 @@ from sentry.abi.linux import (
     AT_EMPTY_PATH,
     AT_FDCWD,
     AT_SYMLINK_FOLLOW,
+    FALLOC_FL_COLLAPSE_RANGE,
+    FALLOC_FL_INSERT_RANGE,
     FALLOC_FL_KEEP_SIZE,
     FALLOC_FL_PUNCH_HOLE,
+    FALLOC_FL_UNSHARE_RANGE,
+    FALLOC_FL_WRITE_ZEROES,
     FALLOC_FL_ZERO_RANGE,
     MFD_ALLOW_SEALING,
     MFD_CLOEXEC,
@@ -31,12 +35,14 @@ from sentry.errors import (
     EFBIG,
     EINVAL,
     EISDIR,
+    ENAMETOOLONG,
     ENODEV,
     EOPNOTSUPP,
     ESPIPE,
     ETXTBSY,
 )
 from sentry.fs.hostfile import check_file_size
+from sentry.fs.leases import break_leases
 from sentry.syscalls.declare import syscall
 from sentry.syscalls.kinds import (
     Addr,
@@ -46,9 +52,12 @@ from sentry.syscalls.kinds import (
     Mode,
     Off,
     OpenFlags,
+    PathAddr,
     PathArg,
-    cstring,
+    Size,
+    UInt,
     flags,
+    open_file,
 )
 from sentry.vfs.open import open_path, openat2_flags, truncate
 from sentry.vfs.perm import MAY_WRITE, check, want_write
@@ -60,7 +69,7 @@ if TYPE_CHECKING:
 MAX_FILE_SIZE = 0x7FFF_FFFF_FFFF_FFFF
 PAGE = 4096
 
-MemfdName = Annotated[bytes, cstring(250)]
+MEMFD_NAME_MAX = 249
 MemfdFlags = Annotated[
     int, flags(MFD_CLOEXEC=MFD_CLOEXEC, MFD_ALLOW_SEALING=MFD_ALLOW_SEALING, MFD_NOEXEC_SEAL=8, MFD_EXEC=16)
 ]
@@ -94,7 +103,7 @@ async def sys_creat(task: Task, path: PathArg, mode: Mode) -> int:
 
 
 @syscall
-async def sys_openat2(task: Task, dirfd: DirFd, path: PathArg, how: Addr, size: Int) -> int:
+async def sys_openat2(task: Task, dirfd: DirFd, path: PathAddr, how: Addr, size: Size) -> int:
     if size < OPEN_HOW.size:
         raise EINVAL
     if size > PAGE:
@@ -105,17 +114,21 @@ async def sys_openat2(task: Task, dirfd: DirFd, path: PathArg, how: Addr, size: 
     flags, mode, resolve_flags = OPEN_HOW.unpack_from(data)
     flags = openat2_flags(flags, mode, resolve_flags)
     task.fds.check_room()
-    file = await open_path(task, dirfd, path, flags, mode, resolve_flags)
+    file = await open_path(task, dirfd, task.mem.read_cstr(path), flags, mode, resolve_flags)
     return task.fds.install(file, bool(flags & O_CLOEXEC))
 
 
 @syscall(partial="no huge pages; MFD_EXEC and MFD_NOEXEC_SEAL only set the mode")
-def sys_memfd_create(task: Task, name: MemfdName, flags: MemfdFlags) -> int:
+def sys_memfd_create(task: Task, name: Addr, flags: MemfdFlags) -> int:
     from sentry.fs.memfd import create_memfd
 
     if flags & 8 and flags & 16:
         raise EINVAL
-    file = create_memfd(task, name, bool(flags & (MFD_ALLOW_SEALING | 8)), 0o666 if flags & 8 else 0o777)
+    try:
+        text = task.mem.read_cstr(name, MEMFD_NAME_MAX + 1)
+    except ENAMETOOLONG:
+        raise EINVAL
+    file = create_memfd(task, text, bool(flags & (MFD_ALLOW_SEALING | 8)), 0o666 if flags & 8 else 0o777)
     return task.fds.install(file, bool(flags & MFD_CLOEXEC))
 
 
@@ -132,10 +145,10 @@ async def sys_name_to_handle_at(
 
 
 @syscall
-async def sys_truncate(task: Task, path: PathArg, length: Off) -> None:
+async def sys_truncate(task: Task, path: PathAddr, length: Off) -> None:
     if length < 0:
         raise EINVAL
-    place = await resolve(task, AT_FDCWD, path)
+    place = await resolve(task, AT_FDCWD, task.mem.read_cstr(path))
     kind = place.inode.mode & S_IFMT
     if kind == S_IFDIR:
         raise EISDIR
@@ -143,28 +156,46 @@ async def sys_truncate(task: Task, path: PathArg, length: Off) -> None:
         raise EINVAL
     want_write(place)
     check(task, place, MAY_WRITE)
-    if place.inode.mode & 0o111 and task.kernel.is_running(place.inode):
+    if task.kernel.is_running(place.inode):
         raise ETXTBSY
+    if place.inode.locks is not None and place.inode.locks.leases:
+        await break_leases(place.inode, O_WRONLY)
     check_file_size(task, length, (await place.inode.getattr()).size)
     await truncate(task, place.inode, length, place)
 
 
 @syscall
-async def sys_ftruncate(task: Task, file: File, length: Off) -> None:
+async def sys_ftruncate(task: Task, fd: UInt, length: Off) -> None:
     if length < 0:
         raise EINVAL
+    file = open_file(task, fd)
     if file.inode.mode & S_IFMT != S_IFREG or not file.writable:
         raise EINVAL
     await file.ftruncate(task, length)
 
 
-@syscall(partial="keeping the size, punching holes and zeroing; no collapsing or inserting of ranges")
+#: Each does one thing; some of them may change the size, some must not be asked to keep it.
+_FALLOCATE_MODES = frozenset(
+    (
+        0,
+        FALLOC_FL_KEEP_SIZE,
+        FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+        FALLOC_FL_ZERO_RANGE,
+        FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE,
+        FALLOC_FL_UNSHARE_RANGE,
+        FALLOC_FL_UNSHARE_RANGE | FALLOC_FL_KEEP_SIZE,
+        FALLOC_FL_COLLAPSE_RANGE,
+        FALLOC_FL_INSERT_RANGE,
+        FALLOC_FL_WRITE_ZEROES,
+    )
+)
+
+
+@syscall
 async def sys_fallocate(task: Task, file: File, mode: Int, offset: Off, length: Off) -> None:
     if offset < 0 or length <= 0:
         raise EINVAL
-    if mode & ~(FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE):
-        raise EOPNOTSUPP
-    if mode & FALLOC_FL_PUNCH_HOLE and (not mode & FALLOC_FL_KEEP_SIZE or mode & FALLOC_FL_ZERO_RANGE):
+    if mode not in _FALLOCATE_MODES:
         raise EOPNOTSUPP
     if not file.writable:
         raise EBADF
@@ -206,7 +237,7 @@ async def sys_syncfs(task: Task, file: File) -> None:
 
 @syscall(partial="the arguments are checked; nothing is written early")
 def sys_sync_file_range(task: Task, file: File, offset: Off, length: Off, how: Int) -> None:
-    if how & ~7 or offset < 0 or length < 0:
+    if how & ~7 or offset < 0 or length < 0 or offset + length > MAX_FILE_SIZE:
         raise EINVAL
     kind = file.inode.mode & S_IFMT
     if kind not in (S_IFREG, S_IFDIR):

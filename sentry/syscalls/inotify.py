@@ -10,18 +10,22 @@ from sentry.abi.linux import (
     IN_CLOEXEC,
     IN_DONT_FOLLOW,
     IN_EXCL_UNLINK,
+    IN_IGNORED,
+    IN_ISDIR,
     IN_MASK_ADD,
     IN_MASK_CREATE,
     IN_NONBLOCK,
     IN_ONESHOT,
     IN_ONLYDIR,
+    IN_Q_OVERFLOW,
+    IN_UNMOUNT,
     S_IFDIR,
     S_IFMT,
 )
 from sentry.errors import EINVAL, ENOTDIR
 from sentry.fs.inotify import Inotify
 from sentry.syscalls.declare import syscall
-from sentry.syscalls.kinds import File, Int, PathArg, UInt, flags
+from sentry.syscalls.kinds import File, Int, PathAddr, UInt, flags, open_file
 from sentry.vfs.perm import MAY_READ, check
 from sentry.vfs.walk import resolve
 
@@ -30,8 +34,9 @@ if TYPE_CHECKING:
 
 InitFlags = Annotated[int, flags(IN_NONBLOCK=IN_NONBLOCK, IN_CLOEXEC=IN_CLOEXEC)]
 _KNOWN = (
-    IN_ALL_EVENTS | IN_ONLYDIR | IN_DONT_FOLLOW | IN_EXCL_UNLINK | IN_MASK_ADD | IN_MASK_CREATE | IN_ONESHOT
-)
+    IN_ALL_EVENTS | IN_UNMOUNT | IN_Q_OVERFLOW | IN_IGNORED | IN_ISDIR | IN_ONLYDIR | IN_DONT_FOLLOW
+    | IN_EXCL_UNLINK | IN_MASK_ADD | IN_MASK_CREATE | IN_ONESHOT
+)  # fmt: skip
 
 
 @syscall
@@ -44,13 +49,14 @@ def sys_inotify_init1(task: Task, flags: InitFlags) -> int:
     return task.fds.install(Inotify(flags), bool(flags & IN_CLOEXEC))
 
 
-@syscall(partial="no IN_ACCESS for regular files; writes through a mapping are not seen (nor on Linux)")
-async def sys_inotify_add_watch(task: Task, file: File, path: PathArg, mask: UInt) -> int:
-    if not mask & _KNOWN or (mask & IN_MASK_ADD and mask & IN_MASK_CREATE):
+@syscall
+async def sys_inotify_add_watch(task: Task, fd: UInt, path: PathAddr, mask: UInt) -> int:
+    if not mask or mask & ~_KNOWN:
         raise EINVAL
-    if not isinstance(file, Inotify):
+    file = open_file(task, fd)
+    if (mask & IN_MASK_ADD and mask & IN_MASK_CREATE) or not isinstance(file, Inotify):
         raise EINVAL
-    place = await resolve(task, AT_FDCWD, path, not mask & IN_DONT_FOLLOW)
+    place = await resolve(task, AT_FDCWD, task.mem.read_cstr(path), not mask & IN_DONT_FOLLOW)
     if mask & IN_ONLYDIR and place.inode.mode & S_IFMT != S_IFDIR:
         raise ENOTDIR
     check(task, place, MAY_READ)

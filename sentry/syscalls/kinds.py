@@ -214,10 +214,15 @@ def field(mask: int, **values: int) -> Field:
 
 
 def flags(
-    *fields: Field, ignore_unknown: bool = False, strict: bool = True, width: int = 32, **bits: int
+    *fields: Field,
+    ignore_unknown: bool = False,
+    strict: bool = True,
+    width: int = 32,
+    check: str = "",
+    **bits: int,
 ) -> Kind:
-    """A flags word: each bit by its C name. Other bits are EINVAL, or dropped (``ignore_unknown``), or the handler's to
-    refuse (not ``strict``)."""
+    """A flags word: each bit by its C name. Other bits are EINVAL, or the handler's to refuse (not ``strict``), or
+    dropped (``ignore_unknown``), where ``check`` may find what is EINVAL all the same."""
     word = _LOW if width == 32 else (1 << 64) - 1
     known = 0
     for value in bits.values():
@@ -227,7 +232,7 @@ def flags(
     unknown = word & ~known
     show = _flags_shower(word, fields, bits)
     if ignore_unknown:
-        return Kind("flags", f"{{a}} & {known & word:#x}", show)
+        return Kind("flags", f"{{a}} & {known & word:#x}", show, check=check)
     decode = "{a} & 0xFFFFFFFF" if width == 32 else "{a}"
     return Kind("flags", decode, show, check=f"{{a}} & {unknown:#x}" if unknown and strict else "")
 
@@ -346,11 +351,16 @@ ClockId = Annotated[
     ),
 ]
 Whence = Annotated[int, choice(SEEK_SET=0, SEEK_CUR=1, SEEK_END=2, SEEK_DATA=3, SEEK_HOLE=4)]
+_TMPFILE = linux.O_TMPFILE & ~linux.O_DIRECTORY
 OpenFlags = Annotated[  # open(2) drops bits it does not know; openat2(2) refuses them itself
     int,
     flags(
         field(linux.O_ACCMODE, O_RDONLY=0, O_WRONLY=1, O_RDWR=2),
         ignore_unknown=True,
+        # What no path makes right, as `check_combination` in sentry/vfs/open.py has it in words.
+        check=f"{{a}} & {linux.O_CREAT | _TMPFILE:#x} and not {{a}} & {linux.O_PATH:#x} and ("
+        f"{{a}} & {linux.O_CREAT | linux.O_DIRECTORY:#x} == {linux.O_CREAT | linux.O_DIRECTORY:#x}"
+        f" or {{a}} & {_TMPFILE:#x} and (not {{a}} & {linux.O_DIRECTORY:#x} or not {{a}} & {linux.O_ACCMODE}))",
         O_CREAT=linux.O_CREAT,
         O_EXCL=linux.O_EXCL,
         O_NOCTTY=linux.O_NOCTTY,

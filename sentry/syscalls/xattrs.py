@@ -21,9 +21,9 @@ from sentry.abi.linux import (
     XATTR_REPLACE,
     XATTR_SIZE_MAX,
 )
-from sentry.errors import E2BIG, EACCES, ENAMETOOLONG, ENODATA, EOPNOTSUPP, EPERM, ERANGE, EROFS
+from sentry.errors import E2BIG, EACCES, EINVAL, ENAMETOOLONG, ENODATA, EOPNOTSUPP, EPERM, ERANGE, EROFS
 from sentry.syscalls.declare import syscall
-from sentry.syscalls.kinds import Addr, File, PathArg, Size, flags
+from sentry.syscalls.kinds import Addr, Fd, File, PathAddr, PathArg, Size, flags, open_file
 from sentry.vfs import filecaps, notify
 from sentry.vfs.mount import Path
 from sentry.vfs.perm import MAY_READ, MAY_WRITE, allowed, owner_or_capable, want_write
@@ -49,13 +49,19 @@ def _name(task: Task, addr: int) -> bytes:
 
 
 def _permit(task: Task, inode: Inode, name: bytes, mask: int) -> None:
-    """xattr_permission, and what the capabilities module asks for security.*."""
+    """xattr_permission, what security.* asks for, and that there is a name behind the prefix."""
+    _check_namespace(task, inode, name, mask)
+    if name.endswith(b".") and name.count(b".") == 1:
+        raise EINVAL
+
+
+def _check_namespace(task: Task, inode: Inode, name: bytes, mask: int) -> None:
     writing = bool(mask & MAY_WRITE)
     if writing and inode.fs.read_only:
         raise EROFS
     if name.startswith(b"security."):
         if writing:
-            needed = CAP_SETFCAP if name == b"security.capability" else CAP_SYS_ADMIN
+            needed = CAP_SETFCAP if name == filecaps.NAME else CAP_SYS_ADMIN
             if not task.creds.has_cap(needed):
                 raise EPERM
         return
@@ -76,53 +82,71 @@ def _permit(task: Task, inode: Inode, name: bytes, mask: int) -> None:
         raise EACCES
 
 
+# The value and the name are taken before anybody looks for the file.
+
 # --- set
 
 
-async def _set(task: Task, inode: Inode, name: bytes, value: int, size: int, flags: int) -> None:
-    if size > XATTR_SIZE_MAX:
-        raise E2BIG
-    data = task.mem.read(value, size) if size else b""
-    _permit(task, inode, name, MAY_WRITE)
-    if name == filecaps.NAME:
-        filecaps.check_value(data)
-    await inode.setxattr(task, name, data, flags)
-    if name == filecaps.NAME:
+class _Value:
+    """The name and the value that a set*xattr call brings (setxattr_copy)."""
+
+    __slots__ = ("data", "flags", "name")
+
+    def __init__(self, task: Task, name: int, value: int, size: int, flags: int) -> None:
+        self.name = _name(task, name)
+        if size > XATTR_SIZE_MAX:
+            raise E2BIG
+        self.data = task.mem.read(value, size) if size else b""
+        self.flags = flags
+
+    def check_capabilities(self, task: Task) -> None:
+        """cap_convert_nscap: what is no struct vfs_cap_data is refused; one of our own root is kept short."""
+        filecaps.check_value(self.data)
+        if not task.creds.has_cap(CAP_SETFCAP):
+            raise EPERM
+        if len(self.data) == 24 and not any(self.data[20:]):
+            self.data = self.data[:3] + b"\x02" + self.data[4:20]
+
+
+async def _set(task: Task, inode: Inode, place: Path | None, new: _Value) -> None:
+    if new.name == filecaps.NAME and new.data:
+        new.check_capabilities(task)
+    _permit(task, inode, new.name, MAY_WRITE)
+    await inode.setxattr(task, new.name, new.data, new.flags)
+    if new.name == filecaps.NAME:
         await filecaps.caps_were_set(task, inode)
-    if notify.watching:
-        notify.event(inode, IN_ATTRIB)
+    if notify.watching and place is not None:
+        notify.place_event(place, IN_ATTRIB)
 
 
-async def _set_at(
-    task: Task, path: bytes, follow: bool, name: int, value: int, size: int, flags: int
-) -> None:
-    text = _name(task, name)
-    place = await resolve(task, AT_FDCWD, path, follow)
+async def _set_at(task: Task, path: int, follow: bool, new: _Value) -> None:
+    place = await resolve(task, AT_FDCWD, task.mem.read_cstr(path), follow)
     want_write(place)
-    await _set(task, place.inode, text, value, size, flags)
+    await _set(task, place.inode, place, new)
 
 
 @syscall
 async def sys_setxattr(
-    task: Task, path: PathArg, name: Addr, value: Addr, size: Size, flags: XattrFlags
+    task: Task, path: PathAddr, name: Addr, value: Addr, size: Size, flags: XattrFlags
 ) -> None:
-    await _set_at(task, path, True, name, value, size, flags)
+    await _set_at(task, path, True, _Value(task, name, value, size, flags))
 
 
 @syscall
 async def sys_lsetxattr(
-    task: Task, path: PathArg, name: Addr, value: Addr, size: Size, flags: XattrFlags
+    task: Task, path: PathAddr, name: Addr, value: Addr, size: Size, flags: XattrFlags
 ) -> None:
-    await _set_at(task, path, False, name, value, size, flags)
+    await _set_at(task, path, False, _Value(task, name, value, size, flags))
 
 
 @syscall
 async def sys_fsetxattr(
-    task: Task, file: File, name: Addr, value: Addr, size: Size, flags: XattrFlags
+    task: Task, fd: Fd, name: Addr, value: Addr, size: Size, flags: XattrFlags
 ) -> None:
-    text = _name(task, name)
+    new = _Value(task, name, value, size, flags)
+    file = open_file(task, fd & 0xFFFFFFFF)
     _want_write(file)
-    await _set(task, file.inode, text, value, size, flags)
+    await _set(task, file.inode, file.path, new)
 
 
 def _want_write(file: OpenFile) -> None:
@@ -145,20 +169,23 @@ async def _get(task: Task, inode: Inode, name: bytes, buffer: int, size: int) ->
 
 
 @syscall(fast="system.*, which no file system here has")
-async def sys_getxattr(task: Task, path: PathArg, name: Addr, value: Addr, size: Size) -> int:
+async def sys_getxattr(task: Task, path: PathAddr, name: Addr, value: Addr, size: Size) -> int:
     text = _name(task, name)
-    return await _get(task, (await resolve(task, AT_FDCWD, path)).inode, text, value, size)
+    place = await resolve(task, AT_FDCWD, task.mem.read_cstr(path))
+    return await _get(task, place.inode, text, value, size)
 
 
 @syscall(fast="system.*, which no file system here has")
-async def sys_lgetxattr(task: Task, path: PathArg, name: Addr, value: Addr, size: Size) -> int:
+async def sys_lgetxattr(task: Task, path: PathAddr, name: Addr, value: Addr, size: Size) -> int:
     text = _name(task, name)
-    return await _get(task, (await resolve(task, AT_FDCWD, path, False)).inode, text, value, size)
+    place = await resolve(task, AT_FDCWD, task.mem.read_cstr(path), False)
+    return await _get(task, place.inode, text, value, size)
 
 
 @syscall(fast="system.*, which no file system here has")
-async def sys_fgetxattr(task: Task, file: File, name: Addr, value: Addr, size: Size) -> int:
-    return await _get(task, file.inode, _name(task, name), value, size)
+async def sys_fgetxattr(task: Task, fd: Fd, name: Addr, value: Addr, size: Size) -> int:
+    text = _name(task, name)
+    return await _get(task, open_file(task, fd & 0xFFFFFFFF).inode, text, value, size)
 
 
 # --- list
@@ -196,34 +223,35 @@ async def sys_flistxattr(task: Task, file: File, buffer: Addr, size: Size) -> in
 # --- remove
 
 
-async def _remove(task: Task, inode: Inode, name: bytes) -> None:
+async def _remove(task: Task, inode: Inode, place: Path | None, name: bytes) -> None:
     _permit(task, inode, name, MAY_WRITE)
     await inode.removexattr(task, name)
     if name == filecaps.NAME:
         await filecaps.caps_were_set(task, inode)
-    if notify.watching:
-        notify.event(inode, IN_ATTRIB)
+    if notify.watching and place is not None:
+        notify.place_event(place, IN_ATTRIB)
 
 
-async def _remove_at(task: Task, path: bytes, follow: bool, name: int) -> None:
+async def _remove_at(task: Task, path: int, follow: bool, name: int) -> None:
     text = _name(task, name)
-    place: Path = await resolve(task, AT_FDCWD, path, follow)
+    place: Path = await resolve(task, AT_FDCWD, task.mem.read_cstr(path), follow)
     want_write(place)
-    await _remove(task, place.inode, text)
+    await _remove(task, place.inode, place, text)
 
 
 @syscall
-async def sys_removexattr(task: Task, path: PathArg, name: Addr) -> None:
+async def sys_removexattr(task: Task, path: PathAddr, name: Addr) -> None:
     await _remove_at(task, path, True, name)
 
 
 @syscall
-async def sys_lremovexattr(task: Task, path: PathArg, name: Addr) -> None:
+async def sys_lremovexattr(task: Task, path: PathAddr, name: Addr) -> None:
     await _remove_at(task, path, False, name)
 
 
 @syscall
-async def sys_fremovexattr(task: Task, file: File, name: Addr) -> None:
+async def sys_fremovexattr(task: Task, fd: Fd, name: Addr) -> None:
     text = _name(task, name)
+    file = open_file(task, fd & 0xFFFFFFFF)
     _want_write(file)
-    await _remove(task, file.inode, text)
+    await _remove(task, file.inode, file.path, text)

@@ -6,11 +6,12 @@ open for reading or writing (EBADF) and that the access mode fits.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
-from sentry.errors import EINVAL, ENODEV, ENOTDIR, ENOTTY, ESPIPE
+from sentry.errors import EINVAL, ENODEV, ENOTDIR, ENOTTY, EOPNOTSUPP, ESPIPE
 
 if TYPE_CHECKING:
+    from sentry.kernel.creds import Credentials
     from sentry.kernel.rewrite import Rewritten
     from sentry.kernel.sched import WaitQueue
     from sentry.kernel.task import Task
@@ -27,10 +28,16 @@ O_PATH = 0o10000000
 class File:
     """What a descriptor refers to; shared by dup(2) and fork(2)."""
 
-    #: O_ASYNC: whether room for output is told as well
-    tells_room: ClassVar[bool] = True
+    __slots__ = ("__weakref__", "creds", "flags", "inode", "locks", "nc", "path", "pos", "queue")
 
-    __slots__ = ("__weakref__", "flags", "inode", "locks", "nc", "path", "pos", "queue")
+    stream: bool = False  #: opened by name, too, it has no positions (stream_open)
+    async_io: bool = False  #: O_ASYNC is understood (f_op->fasync)
+    tells_room: bool = True  #: O_ASYNC: whether room for output is told as well
+    nowait: bool = False  #: RWF_NOWAIT is understood (FMODE_NOWAIT)
+    takes_splice: bool = False  #: splice(2) and sendfile(2) may write to it (f_op->splice_write)
+    gives_splice: bool = False  #: and read from it (f_op->splice_read)
+
+    creds: Credentials  # who opened it, if it was opened by name
 
     only_a_place: bool = False  #: a directory or what O_PATH gives: fstat(2) is stat(2) of its path
 
@@ -52,6 +59,15 @@ class File:
     @property
     def writable(self) -> bool:
         return self.flags & (O_ACCMODE | O_PATH) in (1, 2)
+
+    def positioned(self, writing: bool) -> bool:
+        """Whether pread(2), or pwrite(2), is there at all (FMODE_PREAD, FMODE_PWRITE); else it gives ESPIPE."""
+        return self.path is not None and not self.stream
+
+    @property
+    def direct(self) -> bool:
+        """Whether O_DIRECT is understood (FMODE_CAN_ODIRECT)."""
+        return False
 
     @property
     def wait_queue(self) -> WaitQueue:
@@ -100,10 +116,8 @@ class File:
         raise EINVAL
 
     async def fallocate(self, task: Task, mode: int, offset: int, length: int) -> None:
-        raise ENODEV
-
-    def begin_writing(self) -> None:
-        """The description has been opened for writing."""
+        """Asked of regular files only."""
+        raise EOPNOTSUPP
 
     def being_written(self) -> bool:
         """Whether somebody has the file open for writing, which then can't be executed (ETXTBSY)."""
@@ -126,6 +140,10 @@ class File:
     async def getattr(self) -> Stat:
         """fstat(2)."""
         return await self.inode.getattr()
+
+    def opened_by(self, task: Task) -> bool:
+        """Whether it was opened by name with the credentials that `task` has."""
+        return getattr(self, "creds", None) is task.creds
 
     def describe(self) -> bytes | None:
         """What /proc/PID/fd/N reads as where there is no path (b"socket:[12]"); None: the path says it."""

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from native import ffi, lib
 from sentry.errors import EACCES, EINVAL, ENODEV, ENOENT, ENOTDIR, EOPNOTSUPP, EPERM
+from sentry.vfs import notify
 from sentry.vfs.stat import DirEntry, SetAttr, Stat, StatFs
 
 if TYPE_CHECKING:
@@ -56,6 +57,10 @@ class Filesystem:
     cache_policy: int = ALWAYS
     blksize: int = 4096
     limited: bool = False  #: writes ask Inode.reserve for room
+    makes_names: bool = True  #: looking up what is not there gives a name to make something of, not ENOENT
+    block_size: int = 4096  #: s_blocksize: what FIGETBSZ tells; 0: nothing
+    sealable: bool = False  #: its regular files have seals (memfd_create(2))
+    direct_io: bool = True  #: its regular files may be opened with O_DIRECT
 
     root: Inode
 
@@ -85,6 +90,8 @@ class Filesystem:
 
     def unmounted(self) -> None:
         """The last mount is gone."""
+        if notify.watching:
+            notify.unmounted(self)
         dentry, self._root_dentry = self._root_dentry, None
         if dentry is not None:
             dentry.drop_tree()
@@ -92,7 +99,7 @@ class Filesystem:
 
     async def statfs(self) -> StatFs:
         """statfs(2); the default is simple_statfs."""
-        return StatFs(type=self.magic, bsize=self.blksize, frsize=self.blksize, fsid=self.dev)
+        return StatFs(type=self.magic, fsid=self.dev)
 
     def options(self) -> bytes:
         """File-system-specific options for /proc/mounts, with a leading comma each (b",size=64k")."""
@@ -172,6 +179,7 @@ class Inode:
             node.mode, node.uid, node.gid, node.btime_ns = self.mode, self.uid, self.gid, self.btime_ns
             node.opaque = self.own_permission
             node.unmarked = self.has_no_xattrs()
+            node.leased = self.locks is not None and bool(self.locks.leases)
             if self.host is not None:
                 node.inode = self.host.nc
                 lib.nc_inode_set_node(self.host.nc, node)
@@ -256,6 +264,11 @@ class Inode:
 
     def changed(self) -> None:
         """Attributes have changed: for those who keep copies of them elsewhere."""
+
+    def open_counts(self) -> tuple[int, int]:
+        """Open descriptions of a regular file: (those that only read, those that may write)."""
+        host = self.host
+        return (0, 0) if host is None else (host.readers(), host.writers())
 
     def permission(self, task: Task, mask: int) -> bool | None:
         """A file system's own answer to "may `task` do MAY_* `mask`?"; None: the mode bits decide

@@ -18,18 +18,30 @@ from sentry.abi.linux import (
     MS_NODIRATIME,
     MS_NOEXEC,
     MS_NOSUID,
+    MS_NOSYMFOLLOW,
     MS_RDONLY,
     MS_RELATIME,
     MS_STRICTATIME,
+    S_IFMT,
+    S_IFREG,
 )
-from sentry.errors import EINVAL
+from sentry.errors import EINVAL, ENOSPC
+from sentry.kernel.fdtable import FILES, drain
 from sentry.vfs.dentry import Dentry
+from sentry.vfs.propagate import copies, join, make_private, receiving
 
 if TYPE_CHECKING:
+    from sentry.vfs.file import File
     from sentry.vfs.inode import Filesystem, Inode
+    from sentry.vfs.propagate import PeerGroup
 
 #: flags that belong to a mount, not to the file system under it
-MOUNT_FLAGS = MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_NOATIME | MS_NODIRATIME | MS_RELATIME
+MOUNT_FLAGS = (
+    MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_NOATIME | MS_NODIRATIME | MS_RELATIME | MS_NOSYMFOLLOW
+)
+
+#: in one namespace (/proc/sys/fs/mount-max); fewer than Linux has, as looking through them all takes longer here
+MOUNT_MAX = 10_000
 
 _next_id = 0
 #: Mounts that the C core knows, by their number.
@@ -64,8 +76,8 @@ class Mount:
     """One mount of a file system's (sub)tree."""
 
     __slots__ = (
-        "__weakref__", "_flags", "children", "fs", "id", "mountpoint", "nc", "ns", "parent", "propagation",
-        "root", "source",
+        "__weakref__", "_flags", "children", "expiring", "fs", "group", "id", "master", "mountpoint", "nc", "ns",
+        "parent", "root", "source", "unbindable",
     )  # fmt: skip
 
     def __init__(
@@ -83,8 +95,16 @@ class Mount:
         self.children: dict[Dentry, Mount] = {}
         self.ns: MountNamespace | None = None
         self.nc: Any = None
-        self.propagation = 0  # MS_SHARED, MS_SLAVE, MS_UNBINDABLE as last asked for; nothing propagates
+        self.group: PeerGroup | None = None  # shared with whom, received from whom (propagate.py)
+        self.master: PeerGroup | None = None
+        self.unbindable = False
+        self.expiring = False  # umount2(MNT_EXPIRE) was asked once
         fs.mount_count += 1
+
+    @property
+    def unique_id(self) -> int:
+        """The number no other mount ever has (STATX_MNT_ID_UNIQUE); never one of the old ids."""
+        return self.id + (1 << 31)
 
     @property
     def flags(self) -> int:
@@ -95,7 +115,11 @@ class Mount:
     def flags(self, flags: int) -> None:
         self._flags = flags
         if self.nc is not None:
-            self.nc.noexec = bool(flags & MS_NOEXEC)
+            self._tell_flags()
+
+    def _tell_flags(self) -> None:
+        self.nc.noexec = bool(self._flags & MS_NOEXEC)
+        self.nc.nosymfollow = bool(self._flags & MS_NOSYMFOLLOW)
 
     @property
     def path(self) -> Path:
@@ -117,7 +141,7 @@ class Mount:
         if nc is None:
             nc = self.nc = ffi.new("struct nc_mount *")
             nc.id = self.id
-            nc.noexec = bool(self._flags & MS_NOEXEC)
+            self._tell_flags()
             if self.root.nc is not None:
                 nc.root = self.root.nc
             by_id[self.id] = self
@@ -157,15 +181,23 @@ class Mount:
             take_up_all(mount=self)
         return True
 
+    def open_for_writing(self) -> bool:
+        """Some description writes through this mount (mnt_get_writers)."""
+        return any(file.path is not None and file.path.mount is self for file in _writers())
+
     def in_use(self) -> bool:
         """An open file, a working directory or a root is inside: somebody holds a Path through this mount."""
-        return self.opened() or getrefcount(self) > _IDLE_REFERENCES
+        drain()  # of files that were closed already
+        groups = (self.group is not None) + (self.master is not None)  # their lists of members and slaves
+        return self.opened() or getrefcount(self) > _IDLE_REFERENCES + groups
 
     def walk(self) -> Iterator[Mount]:
         """This mount and all below it, parents first."""
-        yield self
-        for child in list(self.children.values()):
-            yield from child.walk()
+        todo = [self]
+        while todo:
+            mount = todo.pop()
+            yield mount
+            todo += reversed(mount.children.values())
 
     def __del__(self) -> None:
         if self.nc is not None:
@@ -197,19 +229,38 @@ class MountNamespace:
         """All mounts, parents before children, in the order /proc/mounts shows."""
         return sorted(self.root.walk(), key=lambda mount: mount.id)
 
+    def check_room(self, count: int, at: Path) -> None:
+        """ENOSPC if `count` more mounts on `at`, and again wherever that propagates to, would be too many."""
+        if sum(1 for _ in self.root.walk()) + count * (1 + receiving(cross_down(at))) > MOUNT_MAX:
+            raise ENOSPC
+
     def mount(self, new: Mount, at: Path) -> None:
         """Put `new` on top of whatever is mounted at `at`."""
         at = cross_down(at)
+        received = copies(new, at)
         new.attach(at.mount, at.dentry)
         for mount in new.walk():
             mount.ns = self
+        for copy, parent in received:
+            covered = parent.children.get(at.dentry)
+            if covered is not None:  # what was there already stays on top
+                covered.detach()
+            copy.attach(parent, at.dentry)
+            for mount in copy.walk():
+                mount.ns = parent.ns
+            if covered is not None:
+                top = cross_down(copy.path)
+                covered.attach(top.mount, top.dentry)
+                for mount in covered.walk():
+                    mount.ns = parent.ns
 
-    def umount(self, mount: Mount) -> None:
-        """Take `mount` and all below it away (MNT_DETACH semantics; the caller has checked EBUSY)."""
-        if mount is self.root:
+    def umount(self, going: list[Mount]) -> None:
+        """Take mounts away, parents first in the list (MNT_DETACH semantics; the caller has checked EBUSY)."""
+        if self.root in going:
             raise EINVAL("the root mount stays")
-        for each in reversed(list(mount.walk())):
+        for each in reversed(going):
             each.detach()
+            make_private(each)
 
     def pivot(self, new: Mount, old: Mount, put_old: Path) -> None:
         """pivot_root(2): `new` takes the place of `old`, which moves to `put_old`."""
@@ -230,7 +281,8 @@ class MountNamespace:
         became: dict[Mount, Mount] = {}
         for old in self.root.walk():
             new = became[old] = old.clone()
-            new.propagation = old.propagation
+            join(new, old)
+            new.unbindable = old.unbindable
             if old.parent is not None and old.mountpoint is not None and old is not self.root:
                 new.attach(became[old.parent], old.mountpoint)
         ns = MountNamespace(became[self.root])
@@ -242,9 +294,26 @@ class MountNamespace:
         """The last task of the namespace is gone."""
         for each in reversed(list(self.root.walk())):
             each.detach()
+            make_private(each)
 
 
-#: in_use's view of an idle mount: its parent's `children`, the caller's variable, `self` and the argument
+def _writers() -> Iterator[File]:
+    """Open descriptions of files and directories that may be written through."""
+    drain()
+    for file in FILES.values():
+        if file.writable and file.inode.mode & S_IFMT == S_IFREG:
+            yield file
+
+
+def keeps_writable(fs: Filesystem) -> bool:
+    """A file of `fs` is open for writing, or is open and has no name any more: it can't become read-only."""
+    if any(file.path is not None and file.path.mount.fs is fs for file in _writers()):
+        return True
+    opened = (file for file in FILES.values() if file.path is not None and file.path.mount.fs is fs)
+    return any(not file.inode.nlink for file in opened)
+
+
+#: in_use's view of an idle mount: its parent's `children`, the caller's variable or list, `self` and the argument
 _IDLE_REFERENCES = 4
 
 

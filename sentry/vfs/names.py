@@ -32,6 +32,8 @@ _rights: dict[Credentials, Any] = {}
 
 def find(task: Task, dirfd: int, path: bytes, follow: bool) -> Path | None:
     """What `path` names; ENOENT if that is known to be nothing. None: walk."""
+    if not path:
+        return None
     mount = name = ffi.NULL
     if dirfd != AT_FDCWD and path[:1] != b"/":
         start = task.fds.get(dirfd).path

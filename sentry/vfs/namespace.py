@@ -134,7 +134,7 @@ class Creation:
         try:
             if dentry.inode is not None:
                 raise EEXIST
-            if walk.want_dir and not self._is_dir:
+            if (walk.want_dir and not self._is_dir) or not parent.mount.fs.makes_names:
                 raise ENOENT
             if parent.mount.read_only:
                 raise EROFS
@@ -224,7 +224,7 @@ async def link(task: Task, olddirfd: int, old: bytes, newdirfd: int, new_path: b
         raise EINVAL
     if flags & AT_EMPTY_PATH and not old:
         file = task.fds.get(olddirfd)
-        if not task.creds.has_cap(CAP_DAC_READ_SEARCH) or file.path is None:
+        if file.path is None or not (file.opened_by(task) or task.creds.has_cap(CAP_DAC_READ_SEARCH)):
             raise ENOENT
         source = file.path
     else:
@@ -274,9 +274,9 @@ async def unlink(task: Task, dirfd: int, path: bytes) -> None:
         vanished(parent.dentry, dentry)
     if notify.watching:
         notify.event(inode, IN_ATTRIB)
-        notify.child_event(parent.inode, IN_DELETE, dentry.name)
-        if inode.nlink == 0:
-            notify.deleted(inode)
+        notify.deleted(dentry)
+        del dentry  # nobody else has it? Then that was the end of it
+        notify.child_event(parent.inode, IN_DELETE, walk.last)
 
 
 async def rmdir(task: Task, dirfd: int, path: bytes) -> None:
@@ -301,8 +301,9 @@ async def rmdir(task: Task, dirfd: int, path: bytes) -> None:
         await parent.inode.rmdir(dentry.name, inode)
         vanished(parent.dentry, dentry)
     if notify.watching:
-        notify.child_event(parent.inode, IN_DELETE | IN_ISDIR, dentry.name)
-        notify.deleted(inode)
+        notify.deleted(dentry)
+        del dentry
+        notify.child_event(parent.inode, IN_DELETE | IN_ISDIR, walk.last)
 
 
 # --- renaming
@@ -389,8 +390,9 @@ async def _rename(task: Task, old_dir: Path, old: Dentry, new_dir: Path, new: De
             stale.unhash()
         old_dir.dentry.is_incomplete()
     if notify.watching:
-        notify.moved(old_dir.inode, old_name, new_dir.inode, old.name, source)
+        replaced = None if exchange else target
+        notify.moved(old_dir.inode, old_name, new_dir.inode, old.name, source, replaced)
         if exchange and target is not None:
             notify.moved(new_dir.inode, old.name, old_dir.inode, new.name, target)
-        elif target is not None and target.nlink == 0:
-            notify.deleted(target)
+        else:
+            notify.deleted(new)

@@ -13,6 +13,7 @@ from sentry.abi.linux import (
     O_APPEND,
     O_CLOEXEC,
     O_CREAT,
+    O_DIRECT,
     O_DIRECTORY,
     O_EXCL,
     O_LARGEFILE,
@@ -30,6 +31,8 @@ from sentry.abi.linux import (
     S_IFREG,
 )
 from sentry.errors import EACCES, EEXIST, EINVAL, EISDIR, ELOOP, ENOENT, ENOTDIR, EPERM, EROFS, ETXTBSY
+from sentry.fs.leases import break_leases
+from sentry.kernel.fdtable import release_unused
 from sentry.vfs import notify
 from sentry.vfs.dentry import Dentry
 from sentry.vfs.file import File, PathFile
@@ -64,14 +67,14 @@ _NO_NAME = (b".", b"..", b"/")
 async def open_path(
     task: Task, dirfd: int, path: bytes, flags: int, mode: int = 0, resolve_flags: int = 0
 ) -> File:
-    """open(2): an open file description for `path`. `flags` as openat(2) takes them, unknown bits removed."""
+    """open(2): an open file description for `path`. `flags` as openat(2) takes them, unknown bits removed,
+    impossible combinations refused (`check_combination`).
+    """
     if flags & (O_PATH | O_CREAT | _TMPFILE):
         if flags & O_PATH:
             return await _open_o_path(task, dirfd, path, flags, resolve_flags)
         if flags & _TMPFILE:
             return await _open_tmpfile(task, dirfd, path, flags, mode, resolve_flags)
-        if flags & O_DIRECTORY:
-            raise EINVAL("O_CREAT with O_DIRECTORY")
         place, created = await _find_or_create(task, dirfd, path, flags, mode, resolve_flags)
         if created:
             return await _opened(task, place, flags & ~O_TRUNC)
@@ -113,6 +116,8 @@ async def open_place(task: Task, place: Path, flags: int) -> File:
         raise EACCES
     if flags & O_NOATIME and not owner_or_capable(task, inode):
         raise EPERM
+    if inode.locks is not None and inode.locks.leases:
+        await break_leases(inode, flags)
     return await _opened(task, place, flags)
 
 
@@ -123,16 +128,19 @@ async def _opened(task: Task, place: Path, flags: int) -> File:
     if inode.mode & S_IFMT == S_IFCHR and flags & O_NOCTTY:
         device = await inode.open(task, place, kept | O_NOCTTY)  # a terminal's open looks at it
         device.flags &= ~O_NOCTTY
+        device.creds = task.creds
         return device
     file = inode.open_now(task, place, kept)
     if file is None:
         file = await inode.open(task, place, kept)
-    if file.writable:
-        file.begin_writing()
-    if flags & O_TRUNC:
-        await truncate(task, inode, 0, place)
+    file.creds = task.creds
+    if flags & O_DIRECT and not file.direct:
+        release_unused(file)
+        raise EINVAL
     if notify.watching:
         notify.place_event(place, IN_OPEN)
+    if flags & O_TRUNC:
+        await truncate(task, inode, 0, place)
     return file
 
 
@@ -153,7 +161,9 @@ async def _open_o_path(task: Task, dirfd: int, path: bytes, flags: int, resolve_
     place = await resolve(task, dirfd, path, not flags & O_NOFOLLOW, resolve_flags)
     if flags & O_DIRECTORY and place.inode.mode & S_IFMT != S_IFDIR:
         raise ENOTDIR
-    return PathFile(place.inode, place, flags)
+    file = PathFile(place.inode, place, flags)
+    file.creds = task.creds
+    return file
 
 
 class TmpfileDentry(Dentry):
@@ -167,8 +177,6 @@ async def _open_tmpfile(
     task: Task, dirfd: int, path: bytes, flags: int, mode: int, resolve_flags: int
 ) -> File:
     """open(O_TMPFILE): a file in the directory's file system that has no name."""
-    if flags & O_TMPFILE != O_TMPFILE or not _ACCESS[flags & O_ACCMODE] & MAY_WRITE or flags & O_CREAT:
-        raise EINVAL
     place = await resolve(task, dirfd, path, not flags & O_NOFOLLOW, resolve_flags)
     directory = place.inode
     if directory.mode & S_IFMT != S_IFDIR:
@@ -197,6 +205,8 @@ async def _find_or_create(
         parent = walk.place
         async with walk as dentry:
             created = dentry.inode is None
+            if created and not parent.mount.fs.makes_names:
+                raise ENOENT
             if created:
                 dentry = await _create(task, parent, dentry, mode)
         if created:
@@ -246,6 +256,7 @@ def openat2_flags(flags: int, mode: int, resolve_flags: int) -> int:
             raise EINVAL
     elif mode:
         raise EINVAL
+    check_combination(flags)
     if flags & O_PATH and flags & ~(O_DIRECTORY | O_NOFOLLOW | O_PATH | O_CLOEXEC):
         raise EINVAL
     if resolve_flags & 0x20 and flags & (O_TRUNC | O_CREAT | _TMPFILE):  # RESOLVE_CACHED
@@ -253,6 +264,14 @@ def openat2_flags(flags: int, mode: int, resolve_flags: int) -> int:
 
         raise EAGAIN
     return flags
+
+
+def check_combination(flags: int) -> None:
+    """EINVAL for what no path makes right. open(2)'s decoder sees to it (OpenFlags), where O_PATH drops the rest."""
+    if flags & O_CREAT and flags & O_DIRECTORY:
+        raise EINVAL
+    if flags & _TMPFILE and (not flags & O_DIRECTORY or not _ACCESS[flags & O_ACCMODE] & MAY_WRITE):
+        raise EINVAL
 
 
 _VALID_FLAGS = (

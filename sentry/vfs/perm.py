@@ -99,12 +99,17 @@ def may_delete(task: Task, directory: Path, inode: Inode) -> None:
 
 
 class Protected:
-    """The values /proc/sys/fs/protected_* have."""
+    """The values /proc/sys/fs/protected_* have: at boot the host's are taken, which hold for any container on it."""
 
     hardlinks = 1
     symlinks = 1
     regular = 2
     fifos = 1
+
+    @classmethod
+    def take(cls, values: dict[str, int]) -> None:
+        for name, value in values.items():
+            setattr(cls, name, value)
 
 
 def may_follow(task: Task, directory: Inode, link: Inode) -> bool:

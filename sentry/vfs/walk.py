@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from sentry.abi.linux import (
     AT_FDCWD,
+    MS_NOSYMFOLLOW,
     RESOLVE_BENEATH,
     RESOLVE_CACHED,
     RESOLVE_IN_ROOT,
@@ -112,7 +113,7 @@ class Walk:
     """
 
     __slots__ = (
-        "ahead", "dentry", "flags", "last", "links", "mount", "names", "opening", "root", "start", "task",
+        "ahead", "dentry", "flags", "last", "links", "mount", "names", "opening", "root", "rooted", "start", "task",
         "untouched", "want_dir",
     )  # fmt: skip
 
@@ -129,6 +130,7 @@ class Walk:
         self.ahead: Ahead = []
         self.last = b""  # after to_parent: the last component; b"/" if there is none
         self.root = task.fs.root
+        self.rooted = path[0] == 47 or bool(resolve_flags & _SCOPED)  # Linux has looked at the root by now
         if path[0] == 47 and not resolve_flags & RESOLVE_IN_ROOT:
             if resolve_flags & RESOLVE_BENEATH:
                 raise EXDEV("absolute path")
@@ -267,7 +269,7 @@ class Walk:
         """Look `name` up in the present directory; `mount` becomes that of what is mounted there."""
         inode = self.dentry.inode
         assert inode is not None
-        if self.flags & RESOLVE_CACHED and (inode.fs.cache_policy or self.dentry.get(name) is None):
+        if self.flags & RESOLVE_CACHED and (inode.fs.cache_policy == NEVER or self.dentry.get(name) is None):
             raise EAGAIN
         if (self.names or self.opening) and not self.ahead:
             await self._look_ahead(inode, name)
@@ -308,6 +310,7 @@ class Walk:
         """`..`: stays at the root; leaves a mount at its root (follow_dotdot)."""
         mount, dentry = self.mount, self.dentry
         root = self.root
+        self.rooted = True
         while True:
             if dentry is root.dentry and mount is root.mount:
                 if self.flags & RESOLVE_BENEATH:
@@ -332,7 +335,7 @@ class Walk:
             raise ELOOP
         if not self.names and not may_follow(self.task, self.place.inode, link):
             raise EACCES("protected link")
-        if self.flags & RESOLVE_NO_SYMLINKS:
+        if self.flags & RESOLVE_NO_SYMLINKS or self.mount.flags & MS_NOSYMFOLLOW:
             raise ELOOP
         jump = link.magic_link(self.task)
         if jump is not None:
@@ -350,8 +353,9 @@ class Walk:
         if target[0] == 47:
             if self.flags & RESOLVE_BENEATH:
                 raise EXDEV("absolute link")
-            if self.flags & RESOLVE_NO_XDEV and self.root.mount is not self.mount:
+            if self.flags & RESOLVE_NO_XDEV and not (self.rooted and self.root.mount is self.mount):
                 raise EXDEV
+            self.rooted = True
             self.mount, self.dentry = self.root
         self._push(target)
 

@@ -143,6 +143,22 @@ PROBE(append) {
     say_file("f");
 }
 
+// Flags that came with Linux 6.9 and later: what they do is told only where they are known.
+PROBE(rw_flags_of_late) {
+    enum { NOAPPEND = 0x20, NOSIGNAL = 0x100 };
+    struct iovec iov = {"O", 1};
+    make_file("f", "some one");
+    int fd = MUST(open("f", O_WRONLY | O_APPEND)), pipes[2];
+    if (pwritev2(fd, &iov, 1, 5, NOAPPEND) == 1)
+        say_file("f");
+    FACT(pwritev2(fd, &iov, 1, 5, NOAPPEND | RWF_APPEND) == -1);
+    MUST(pipe(pipes));
+    close(pipes[0]);
+    count_signal(SIGPIPE, 0);
+    FACT(pwritev2(pipes[1], &iov, 1, -1, NOSIGNAL) == -1 && (errno == EPIPE || errno == EOPNOTSUPP));
+    FACT(handled == 0);
+}
+
 PROBE(dup) {
     char c;
     make_file("f", "abcdef");

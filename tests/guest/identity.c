@@ -3,7 +3,11 @@
 #include <grp.h>
 #include <linux/capability.h>
 #include <sys/fsuid.h>
+#include <sys/auxv.h>
 #include <sys/personality.h>
+#include <sys/ptrace.h>
+#include <sys/sendfile.h>
+#include <sys/xattr.h>
 #include <sys/random.h>
 #include <sys/sysinfo.h>
 #include <sys/utsname.h>
@@ -281,4 +285,132 @@ PROBE(machine) {
     SHOW(syscall(SYS_kexec_load, 0, 0, 0, 0) == -1);
     SHOW(syscall(9999));
     SHOW(syscall(-5));
+}
+
+static void say_capabilities(const char *path) {
+    char value[64];
+    ssize_t size = getxattr(path, "security.capability", value, sizeof value);
+    if (size < 0)
+        say("%s: no capabilities: %s", path, strerrorname_np(errno));
+    else
+        say("%s: capabilities of %zd bytes, %02x %02x", path, size, (unsigned char)value[3], (unsigned char)value[4]);
+}
+
+static void with_file_capabilities(void) {
+    MUST(setgid(1000));
+    MUST(setuid(1000));
+    execl("./prog", "prog", "zz_permitted", NULL);
+    say("no exec: %s", strerrorname_np(errno));
+}
+
+static void say_process_capabilities(void) {
+    char line[256];
+    FILE *status = fopen("/proc/self/status", "r");
+    while (fgets(line, sizeof line, status))
+        if (strncmp(line, "CapPrm", 6) == 0 || strncmp(line, "CapEff", 6) == 0)
+            say("%.*s", (int)strcspn(line, "\n"), line);
+}
+
+PROBE(zz_permitted) { say_process_capabilities(); }
+
+PROBE(file_capabilities) {
+    struct vfs_cap_data caps = {.magic_etc = VFS_CAP_REVISION_2 | VFS_CAP_FLAGS_EFFECTIVE, .data[0].permitted = 1 << CAP_NET_RAW};
+    int from = MUST(open("/probe", O_RDONLY)), to = MUST(open("prog", O_WRONLY | O_CREAT, 0755));
+    while (sendfile(to, from, NULL, 1 << 24) > 0)
+        continue;
+    SHOW(setxattr("prog", "security.capability", &caps, XATTR_CAPS_SZ_2, 0));
+    say_capabilities("prog");
+    close(to);
+    in_child("runs with them", with_file_capabilities);
+    caps.magic_etc &= ~VFS_CAP_FLAGS_EFFECTIVE;
+    SHOW(setxattr("prog", "security.capability", &caps, XATTR_CAPS_SZ_2, 0));
+    in_child("runs with them", with_file_capabilities);
+    SHOW(setxattr("prog", "security.capability", &caps, 3, 0));
+    caps.magic_etc = 0x09000000;
+    SHOW(setxattr("prog", "security.capability", &caps, XATTR_CAPS_SZ_2, 0));
+    caps.magic_etc = VFS_CAP_REVISION_2 | VFS_CAP_FLAGS_EFFECTIVE;
+    SHOW(chmod("prog", 0777));
+    say_capabilities("prog");
+    SHOW(chown("prog", 0, 0));
+    say_capabilities("prog");
+    MUST(setxattr("prog", "security.capability", &caps, XATTR_CAPS_SZ_2, 0));
+    SHOW(truncate("prog", 100));
+    say_capabilities("prog");
+    MUST(setxattr("prog", "security.capability", &caps, XATTR_CAPS_SZ_2, 0));
+    to = MUST(open("prog", O_WRONLY));
+    say_capabilities("prog");
+    SHOW(write(to, "x", 1));
+    say_capabilities("prog");
+    MUST(setxattr("prog", "security.capability", &caps, XATTR_CAPS_SZ_2, 0));
+    SHOW(removexattr("prog", "security.capability"));
+    say_capabilities("prog");
+}
+
+static void run_the_script(void) {
+    MUST(setgid(1000));
+    MUST(setuid(1000));
+    execl("./script", "script", NULL);
+    say("no exec: %s", strerrorname_np(errno));
+}
+
+PROBE(zz_effective) {
+    say("%d %d %d %d %ld", getuid(), geteuid(), getgid(), getegid(), getauxval(AT_SECURE));
+    say_process_capabilities();
+}
+
+// The interpreter's set-user-id bit counts, the script's does not.
+PROBE(script_of_setuid_interpreter) {
+    int from = MUST(open("/probe", O_RDONLY)), to = MUST(open("interpreter", O_WRONLY | O_CREAT, 0755));
+    while (sendfile(to, from, NULL, 1 << 24) > 0)
+        continue;
+    close(to);
+    make_file("script", "#!./interpreter zz_effective\n");
+    MUST(chmod("script", 0755));
+    in_child("plain", run_the_script);
+    MUST(chmod("script", 04755));
+    in_child("script", run_the_script);
+    MUST(chmod("script", 0755));
+    MUST(chmod("interpreter", 04755));
+    in_child("interpreter", run_the_script);
+}
+
+static void traced_exec(bool keeps_setuid) {
+    if (keeps_setuid)
+        prctl(PR_SET_KEEPCAPS, 1);
+    MUST(setgid(1000));
+    MUST(setuid(1000));
+    if (keeps_setuid) {
+        struct __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};
+        struct __user_cap_data_struct data[2] = {{.effective = 1 << CAP_SETUID, .permitted = 1 << CAP_SETUID}};
+        MUST(syscall(SYS_capset, &header, data));
+    }
+    pid_t pid = fork();
+    if (pid == 0) {
+        MUST(ptrace(PTRACE_TRACEME, 0, 0, 0));
+        execl("./prog", "prog", "zz_effective", NULL);
+        say("no exec: %s", strerrorname_np(errno));
+        _exit(1);
+    }
+    int status;
+    while (waitpid(pid, &status, 0) == pid && WIFSTOPPED(status))
+        MUST(ptrace(PTRACE_CONT, pid, 0, 0));
+    SHOW(status);
+}
+static void of_a_user(void) { traced_exec(false); }
+static void of_one_who_may(void) { traced_exec(true); }
+
+// Who is traced by a user gets nothing of the program that it runs.
+PROBE(traced_exec_of_setuid_program) {
+    struct vfs_cap_data caps = {.magic_etc = VFS_CAP_REVISION_2, .data[0].permitted = 1 << CAP_NET_RAW};
+    int from = MUST(open("/probe", O_RDONLY)), to = MUST(open("prog", O_WRONLY | O_CREAT, 0755));
+    while (sendfile(to, from, NULL, 1 << 24) > 0)
+        continue;
+    close(to);
+    in_child("plain", of_a_user);
+    MUST(chmod("prog", 06755));
+    in_child("set-id", of_a_user);
+    in_child("set-id, with CAP_SETUID", of_one_who_may);
+    MUST(chmod("prog", 0755));
+    MUST(setxattr("prog", "security.capability", &caps, XATTR_CAPS_SZ_2, 0));
+    in_child("capability", of_a_user);
 }

@@ -2,7 +2,8 @@
 //
 // A probe is a function that makes system calls and prints what came of them. What it prints is compared with
 // what it prints on bare Linux, so a line holds no pid, address, time or anything else that varies.
-// `probe NAME` runs one, `probe --list` prints their names. Each starts in an empty folder /tmp/probe.
+// `probe NAME` runs one in an empty folder /tmp/probe; `probe --in DIR NAME...` runs several below another folder, each
+// in a child of its own; `probe --list` prints their names.
 #pragma once
 
 #include <errno.h>

@@ -258,7 +258,7 @@ PROBE(tcp_reset) {
     SHOW(getpeername(client, (void *)&name, &size));
 }
 
-PROBE(tcp_nonblocking_connect) {
+PROBE(tcp_connect_later) {
     struct sockaddr_in address = local(4230);
     int listener = listen_on(4230, 5);
     client = MUST(socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0));

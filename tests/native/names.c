@@ -180,6 +180,9 @@ static void test_attributes_as_published(void) {
     SAME(statx.stx_mnt_id, 2);
     SAME(statx.stx_attributes, STATX_ATTR_MOUNT_ROOT);
     SAME(statx.stx_btime.tv_nsec, 1);
+    SAME(CALL(SYS_statx, CWD, P("/mnt"), 0ul, (uint64_t)STATX_BASIC_STATS, P(&statx)), 0);
+    CHECK(!(statx.stx_mask & STATX_BTIME) && !statx.stx_btime.tv_nsec);
+    SAME(CALL(SYS_statx, CWD, P("/mnt"), 0ul, 0x4000ul, P(&statx)), TO_PYTHON); /* STATX_MNT_ID_UNIQUE */
     SAME(CALL(SYS_statx, CWD, P("/mnt"), 0ul, (uint64_t)STATX__RESERVED, P(&statx)), TO_PYTHON);
     nodes[FILE_].fresh = 0;
     SAME(CALL(SYS_stat, P("file"), P(&stat)), TO_PYTHON);
@@ -309,9 +312,17 @@ static void test_open_of_a_file_whose_host_file_is_open(void) {
     drain();
     nc_file_free(file);
     SAME(nc_inode_refs(inode), 1);
-    nc_set_watched(1);
+    nc_set_watched(1, 0);
     SAME(CALL(SYS_open, P("file"), 0ul), TO_PYTHON);
-    nc_set_watched(0);
+    nc_set_watched(0, 0);
+    nodes[FILE_].leased = 1;
+    SAME(CALL(SYS_open, P("file"), 0ul), TO_PYTHON);
+    nodes[FILE_].leased = 0;
+    SAME(nc_inode_readers(inode), 0);
+    SAME(CALL(SYS_open, P("file"), 0ul), 0);
+    SAME(nc_inode_readers(inode), 1);
+    nc_fdt_clear(fdt);
+    SAME(nc_inode_readers(inode), 0);
     become(5, 5, 0);
     SAME(CALL(SYS_open, P("file"), 0ul), TO_PYTHON); /* no permission */
     nodes[FILE_].inode = NULL;
@@ -328,6 +339,11 @@ static void test_open_of_a_file_whose_host_file_is_open(void) {
     SAME(CALL(SYS_mmap, 0ul, 4096ul, (uint64_t)(PROT_READ | PROT_EXEC), (uint64_t)MAP_PRIVATE, 0ul, 0ul), -EPERM);
     nc_fdt_clear(fdt);
     root_mount.noexec = 0;
+    root_mount.nosymfollow = 1;
+    SAME(CALL(SYS_openat, CWD, P("/dir/link"), 0ul), TO_PYTHON);
+    root_mount.nosymfollow = 0;
+    SAME(CALL(SYS_openat, CWD, P("/dir/link"), 0ul), 0);
+    nc_fdt_clear(fdt);
     nc_inode_put(inode);
     end();
 }

@@ -9,7 +9,7 @@ from sentry.errors import EPERM
 from sentry.kernel.creds import ALL_CAPS, Credentials, exec_credentials, gains
 from sentry.vfs.filecaps import FileCaps
 
-A, B, C = 1 << CAP_CHOWN, 1 << CAP_KILL, 1 << CAP_NET_RAW
+A, B, C, D = 1 << CAP_CHOWN, 1 << CAP_KILL, 1 << CAP_NET_RAW, 1 << CAP_SETUID
 NOROOT, KEEP_CAPS = 1, 16
 
 
@@ -139,3 +139,22 @@ def test_capability_and_group_questions() -> None:
     user = creds(5, cap_effective=A, cap_permitted=A | B)._replace(fsgid=6, groups=(7,))
     assert user.has_cap(CAP_CHOWN) and not user.has_cap(CAP_KILL)
     assert [user.in_group(gid) for gid in (5, 6, 7, 8)] == [False, True, True, False]
+
+
+@pytest.mark.parametrize(
+    ("old", "uid", "file", "euid", "permitted"),
+    [
+        (creds(5, cap_bounding=A | B), 0, None, 5, 0),
+        (creds(5, cap_bounding=A | B), None, FileCaps(A, 0, True), 5, 0),
+        (creds(5, cap_bounding=A | B, cap_permitted=A), None, FileCaps(A | B, 0, True), 5, A),
+        # who could become that user anyway does
+        (creds(5, cap_bounding=A, cap_permitted=D, cap_effective=D), 0, None, 0, 0),
+        # nothing to gain, nothing to lose
+        (creds(0, cap_bounding=A, cap_permitted=A), None, None, 0, A),
+    ],
+)
+def test_a_traced_program_gains_nothing(
+    old: Credentials, uid: int | None, file: FileCaps | None, euid: int, permitted: int
+) -> None:
+    new, _ = exec_credentials(old, uid, None, file, unsafe=True)
+    assert (new.euid, new.cap_permitted) == (euid, permitted)

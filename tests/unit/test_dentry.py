@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 
 import pytest
@@ -16,6 +17,7 @@ from tests.unit.vfs_rig import Rig
 
 @pytest.fixture
 def rig() -> Iterator[Rig]:
+    gc.collect()  # kernels of other tests, which refer to themselves
     evict(len(cache.fifo))
     rig = Rig()
     rig.call(paths.sys_mkdir, b"/d", 0o755)

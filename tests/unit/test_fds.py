@@ -1,6 +1,6 @@
 """Descriptor tables, pipes, eventfds, locks: sentry/kernel/fdtable.py, sentry/syscalls/fds.py.
 
-Covers: sentry.fs.locks, sentry.syscalls.fds
+Covers: sentry.fs.locks, sentry.syscalls.fds, sentry.syscalls.fcntl
 """
 
 from __future__ import annotations

@@ -187,6 +187,17 @@ def test_link_makes_a_second_name(gofer: Gofer, root: Path) -> None:
     assert os.path.samefile(root / "second", root / "dir/deep/file")
 
 
+def test_a_file_without_a_name_can_be_given_one(gofer: Gofer, root: Path) -> None:
+    top = gofer.attach()
+    handle, data, fd = gofer.call(p.TMPFILE, top, p.OWNER_ARGS.pack(0o640, 0, 0))
+    assert p.Attr(data).nlink == 0
+    os.write(fd, b"unnamed")
+    os.close(fd)
+    gofer.link(top, b"named", handle)
+    assert (root / "named").read_bytes() == b"unnamed"
+    assert gofer.lookup(top, b"named") == handle
+
+
 def test_setattr_changes_what_is_asked(gofer: Gofer, root: Path) -> None:
     handle = gofer.lookup(gofer.attach(), b"file")
     attr = gofer.setattr(handle, p.SET_MODE | p.SET_SIZE | p.SET_MTIME, mode=0o600, size=3, mtime=10**18 + 7)

@@ -1,4 +1,7 @@
-"""goferfs: the sentry's file system over a real gofer, driven by a scheduler without a sandbox."""
+"""goferfs: the sentry's file system over a real gofer, driven by a scheduler without a sandbox.
+
+Covers: sentry.fs.goferfile
+"""
 
 import errno
 import gc

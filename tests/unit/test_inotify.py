@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from native import ffi
 from sentry.abi.linux import (
     AT_FDCWD,
     IN_ALL_EVENTS,
@@ -30,6 +31,7 @@ from sentry.abi.linux import (
     IN_ONLYDIR,
 )
 from sentry.errors import EAGAIN, EEXIST, EINVAL, ENOTDIR
+from sentry.fs.io import write_iov
 from sentry.kernel.fdtable import drain
 from sentry.kernel.sched import Scheduler
 from sentry.syscalls import attrs, files, inotify, paths
@@ -37,6 +39,7 @@ from sentry.vfs import notify
 from tests.unit.vfs_rig import Rig, run
 
 libc = ctypes.CDLL(None, use_errno=True)
+BYTE = ffi.new("char[]", b"x")
 Events = list[tuple[int, int, bool, bytes]]
 
 
@@ -83,10 +86,11 @@ class Host:
 class Ours:
     def __init__(self, rig: Rig) -> None:
         self.rig = rig
-        self.file = rig.task.fds.get(rig.call(inotify.sys_inotify_init1, IN_NONBLOCK))
+        self.fd = rig.call(inotify.sys_inotify_init1, IN_NONBLOCK)
+        self.file = rig.task.fds.get(self.fd)
 
     def watch(self, path: bytes, mask: int) -> int:
-        return self.rig.call(inotify.sys_inotify_add_watch, self.file, path, mask)
+        return self.rig.call(inotify.sys_inotify_add_watch, self.fd, path, mask)
 
     def read(self) -> Events:
         try:
@@ -98,7 +102,7 @@ class Ours:
         rig = self.rig
         if name == "write":
             fd = rig.call(files.sys_open, args[0], os.O_WRONLY | os.O_CREAT, 0o644)
-            run(rig.task.fds.get(fd).write(rig.task, b"x"))
+            run(write_iov(rig.task, rig.task.fds.get(fd), [(int(ffi.cast("uintptr_t", BYTE)), 1)]))
             rig.task.fds.close(fd)
         elif name in ("chmod",):
             rig.call(attrs.sys_chmod, *args)

@@ -20,12 +20,13 @@ from sentry.abi.linux import (
     MS_SHARED,
     S_IFCHR,
 )
-from sentry.errors import EACCES, EBUSY, EINVAL, ELOOP, ENODEV, ENOTDIR, ENXIO, EPERM, EROFS, EXDEV
+from sentry.errors import EACCES, EBUSY, EINVAL, ELOOP, ENODEV, ENOSPC, ENOTDIR, ENXIO, EPERM, EROFS, EXDEV
 from sentry.fs import registry
 from sentry.fs.store import Store
 from sentry.fs.tmpfs import factory
 from sentry.kernel.fdtable import drain
 from sentry.syscalls import attrs, dirs, files, mounts, paths
+from sentry.vfs import mount as vfs_mount
 from tests.unit.vfs_rig import Rig, run, user
 
 
@@ -197,3 +198,44 @@ def test_a_copied_namespace_changes_by_itself(rig: Rig) -> None:
     assert exists(other, b"/m/in")
     assert other.errno(mounts.sys_umount2, b"/m", MNT_DETACH) == 0
     assert exists(rig, b"/m/in") and not exists(other, b"/m/in")
+
+
+def peers(rig: Rig) -> int:
+    group = rig.task.mounts.root.group
+    assert group is not None
+    return len(group.members)
+
+
+def test_a_shared_bind_that_fails_leaves_nothing_with_its_peers(rig: Rig) -> None:
+    assert mount(rig, b"none", b"/", b"", MS_SHARED) == 0
+    before = peers(rig)
+    assert mount(rig, b"/a", b"/file", b"", MS_BIND) == ENOTDIR.errno
+    assert mount(rig, b"/a", b"/file", b"", MS_BIND | MS_REC) == ENOTDIR.errno
+    assert peers(rig) == before
+
+
+def test_mounts_on_mounts_as_deep_as_anybody_likes_and_no_more_than_allowed(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vfs_mount, "MOUNT_MAX", 3000)
+    count = 1
+    while (error := mount(rig, b"/a", b"/a", b"", MS_BIND)) == 0:
+        count += 1
+        assert count <= 3000
+    assert error == ENOSPC.errno
+    assert len(rig.task.mounts.mounts()) == 3000
+    assert rig.call(mounts.sys_umount2, b"/a", 0) is None
+    assert mount(rig, b"/a", b"/b", b"", MS_BIND) == 0
+
+
+def test_trees_mounted_into_themselves_come_to_an_end(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vfs_mount, "MOUNT_MAX", 2000)
+    assert mount(rig, b"none", b"/", b"", MS_SHARED) == 0
+    for _ in range(20):
+        if error := mount(rig, b"/", b"/m", b"", MS_BIND | MS_REC):
+            break
+    assert error == ENOSPC.errno
+    here = rig.task.mounts
+    assert len(here.mounts()) <= 2000
+    assert rig.call(mounts.sys_umount2, b"/m", MNT_DETACH) is None
+    assert peers(rig) == len([each for each in here.mounts() if each.group is here.root.group])

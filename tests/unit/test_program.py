@@ -293,7 +293,13 @@ def test_set_gid_without_group_execute_is_a_locking_mark(rig: Rig) -> None:
     assert (made.creds.egid, made.secure) == (5, False)
 
 
-@pytest.mark.parametrize("why", ["nosuid", "no_new_privs", "script"])
+def test_set_id_bits_of_a_scripts_interpreter_count_and_not_the_scripts(rig: Rig) -> None:
+    other = owned(rig, 0o6755)
+    rig.call(lambda task: resolved(task, b"/d/script")).inode.uid = 9
+    assert other.call(find, AT_FDCWD, b"/d/script").creds.euid == 7
+
+
+@pytest.mark.parametrize("why", ["nosuid", "no_new_privs"])
 def test_set_id_bits_that_do_not_count(rig: Rig, why: str) -> None:
     other = owned(rig, 0o6755)
     if why == "script":

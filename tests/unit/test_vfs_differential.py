@@ -19,13 +19,14 @@ from typing import Any
 
 import pytest
 
-from sentry.abi.linux import AT_FDCWD, AT_SYMLINK_FOLLOW
+from sentry.abi.linux import AT_FDCWD, AT_SYMLINK_FOLLOW, O_PATH
 from sentry.fs.overlay import Overlay
 from sentry.fs.store import Store
 from sentry.kernel.creds import Credentials
 from sentry.kernel.fdtable import drain
 from sentry.syscalls import attrs, dirs, files, paths, xattrs
 from sentry.vfs.dentry import evict
+from sentry.vfs.open import check_combination
 from sentry.vfs.perm import Protected
 from tests.unit.vfs_rig import ROOT, Rig, run, user
 
@@ -185,6 +186,8 @@ class Ours:
 
     def open(self, path: bytes, flags: int, mode: int) -> int:
         def opened(task: Any) -> None:
+            if not flags & O_PATH:
+                check_combination(flags)
             self.rig.task.fds.close(self.rig.call(files.sys_open, path, flags, mode))
 
         return self.rig.errno(opened)

@@ -122,7 +122,8 @@ def test_openat2_checks_what_openat_ignores(rig: Rig) -> None:
     def openat2(flags: int, mode: int, resolve_flags: int, size: int = 24, rest: bytes = b"") -> int:
         how = b"".join(value.to_bytes(8, "little") for value in (flags, mode, resolve_flags)) + rest
         mem.write(mem.BASE, how)
-        return rig.errno(files.sys_openat2, AT_FDCWD, b"/a/file", mem.BASE, size)
+        mem.write(mem.BASE + 64, b"/a/file\0")
+        return rig.errno(files.sys_openat2, AT_FDCWD, mem.BASE + 64, mem.BASE, size)
 
     assert openat2(0, 0, 0) == 0
     assert openat2(0, 0o644, 0) == 22

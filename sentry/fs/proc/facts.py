@@ -10,7 +10,9 @@ _CPUINFO_LIMIT = 16384
 class HostFacts:
     """Plain values; `zero_fd` is a descriptor of /dev/zero, for guests that map it (-1: none)."""
 
-    __slots__ = ("boot_id", "cpu_flags", "cpuinfo", "mem_total_kb", "online_cpus", "swap_total_kb", "zero_fd")
+    __slots__ = (
+        "boot_id", "cpu_flags", "cpuinfo", "mem_total_kb", "online_cpus", "protected", "swap_total_kb", "zero_fd",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.cpuinfo = b""  # the block of the first processor
@@ -18,6 +20,7 @@ class HostFacts:
         self.swap_total_kb = 0
         self.online_cpus = 1
         self.zero_fd = -1
+        self.protected: dict[str, int] = {}  # /proc/sys/fs/protected_*, which all containers of a host share
         self.boot_id = b"00000000-0000-4000-8000-000000000000"
 
 
@@ -45,6 +48,10 @@ def collect_host_facts() -> HostFacts:
             facts.swap_total_kb = int(line.split()[1])
     facts.online_cpus = os.cpu_count() or 1
     facts.boot_id = random_uuid()
+    for name in ("fifos", "hardlinks", "regular", "symlinks"):
+        value = _head(f"/proc/sys/fs/protected_{name}", 16).strip()
+        if value.isdigit():
+            facts.protected[name] = int(value)
     try:
         facts.zero_fd = os.open("/dev/zero", os.O_RDWR | os.O_CLOEXEC)
     except OSError:

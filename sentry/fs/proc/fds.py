@@ -6,11 +6,10 @@ from typing import TYPE_CHECKING
 
 from sentry.abi.linux import O_CLOEXEC, O_RDONLY, S_IFDIR, S_IFLNK
 from sentry.errors import EBADF, ENOENT
-from sentry.fs.proc.access import check_look, may_look, owner
-from sentry.fs.pseudo import PseudoFile, PseudoInode
+from sentry.fs.proc.access import ProcessFile, ProcessInode, check_look, may_look, owner
+from sentry.fs.pseudo import OpenDirectory
 from sentry.vfs.dentry import Dentry
 from sentry.vfs.mount import Mount, Path, d_path
-from sentry.vfs.special import Directory
 from sentry.vfs.stat import DirEntry
 
 if TYPE_CHECKING:
@@ -35,7 +34,7 @@ def _get(target: Task, fd: int) -> File:
         raise ENOENT
 
 
-class FdDirectory(PseudoInode):
+class FdDirectory(ProcessInode):
     """/proc/PID/fd."""
 
     __slots__ = ("base", "target")
@@ -58,17 +57,17 @@ class FdDirectory(PseudoInode):
         return [DirEntry(b"%d" % fd, self.base + fd, DT_LNK) for fd, _ in self.target.fds.items()]
 
     async def open(self, task: Task, path: Path, flags: int) -> File:
-        return Directory(self, path, flags)
+        return OpenDirectory(self, path, flags)
 
 
-class FdLink(PseudoInode):
+class FdLink(ProcessInode):
     """/proc/PID/fd/N: a magic link to the open file itself."""
 
     __slots__ = ("file", "target")
 
     def __init__(self, fs: Procfs, target: Task, fd: int, file: File, ino: int) -> None:
-        mode = (0o400 if file.readable else 0) | (0o200 if file.writable else 0)
-        super().__init__(fs, ino, S_IFLNK | 0o100 | mode, *owner(target))
+        mode = (0o500 if file.readable else 0) | (0o300 if file.writable else 0)
+        super().__init__(fs, ino, S_IFLNK | mode, *owner(target))
         self.size = 64
         self.target = target
         self.file = file
@@ -115,7 +114,7 @@ def _nowhere(inode: Inode) -> Mount:
     return mount
 
 
-class FdinfoDirectory(PseudoInode):
+class FdinfoDirectory(ProcessInode):
     """/proc/PID/fdinfo."""
 
     __slots__ = ("base", "target")
@@ -138,7 +137,7 @@ class FdinfoDirectory(PseudoInode):
         def make(reader: Task) -> bytes:
             return fdinfo(target, fd)
 
-        inode = PseudoFile(self.fs, make, None, 0o444, self.base + fd)
+        inode = ProcessFile(self.fs, make, None, 0o444, self.base + fd)
         inode.uid, inode.gid = self.uid, self.gid
         return inode
 
@@ -146,7 +145,7 @@ class FdinfoDirectory(PseudoInode):
         return [DirEntry(b"%d" % fd, self.base + fd, DT_REG) for fd, _ in self.target.fds.items()]
 
     async def open(self, task: Task, path: Path, flags: int) -> File:
-        return Directory(self, path, flags)
+        return OpenDirectory(self, path, flags)
 
 
 def fdinfo(target: Task, fd: int) -> bytes:

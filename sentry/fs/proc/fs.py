@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from sentry.abi.linux import PROC_SUPER_MAGIC, S_IFDIR, S_IFLNK
-from sentry.errors import ENOENT
+from sentry.errors import EIO, ENOENT
 from sentry.fs.proc import sysctl, system
 from sentry.fs.proc.task import TaskDirectory
-from sentry.fs.pseudo import PseudoDirectory, PseudoFilesystem, PseudoInode
+from sentry.fs.pseudo import OpenDirectory, PseudoDirectory, PseudoFilesystem, PseudoInode
 from sentry.vfs.inode import NEVER
-from sentry.vfs.special import Directory
 from sentry.vfs.stat import DirEntry
 
 if TYPE_CHECKING:
@@ -31,6 +30,8 @@ class Procfs(PseudoFilesystem):
     name = b"proc"
     magic = PROC_SUPER_MAGIC
     cache_policy = NEVER
+    makes_names = False
+    no_mapping = EIO
 
     def __init__(self, kernel: Kernel) -> None:
         super().__init__()
@@ -50,12 +51,6 @@ class RootDirectory(PseudoInode):
         tree: dict[bytes, Any] = system.tree()
         tree[b"sys"] = sysctl.tree(fs.kernel)
         self._static = PseudoDirectory(fs, tree)
-
-    async def create(self, name: bytes, mode: int, uid: int, gid: int) -> Inode:
-        raise ENOENT  # there are no negative dentries to make something of
-
-    async def mkdir(self, name: bytes, mode: int, uid: int, gid: int) -> Inode:
-        raise ENOENT
 
     async def lookup(self, name: bytes) -> Inode:
         if name.isdigit():
@@ -79,7 +74,7 @@ class RootDirectory(PseudoInode):
         return found + [DirEntry(b"%d" % pid, (pid << PID_SHIFT) + 1, DT_DIR) for pid in pids if pid]
 
     async def open(self, task: Task, path: Path, flags: int) -> File:
-        return Directory(self, path, flags)
+        return OpenDirectory(self, path, flags)
 
 
 class SelfLink(PseudoInode):

@@ -5,15 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sentry.abi.linux import (
+    MS_DIRSYNC,
+    MS_LAZYTIME,
+    MS_MANDLOCK,
     MS_NOATIME,
     MS_NODEV,
     MS_NODIRATIME,
     MS_NOEXEC,
     MS_NOSUID,
+    MS_NOSYMFOLLOW,
     MS_RDONLY,
     MS_RELATIME,
-    MS_SHARED,
-    MS_UNBINDABLE,
+    MS_SYNCHRONOUS,
 )
 from sentry.abi.x86_64 import major, minor
 from sentry.vfs.mount import Path, d_path
@@ -31,22 +34,41 @@ _WORDS = (
     (MS_NOATIME, b"noatime"),
     (MS_NODIRATIME, b"nodiratime"),
     (MS_RELATIME, b"relatime"),
+    (MS_NOSYMFOLLOW, b"nosymfollow"),
 )
-_ESCAPES = {b" ": b"\\040", b"\t": b"\\011", b"\n": b"\\012", b"#": b"\\043"}
+_SUPER_WORDS = (
+    (MS_SYNCHRONOUS, b",sync"),
+    (MS_DIRSYNC, b",dirsync"),
+    (MS_MANDLOCK, b",mand"),
+    (MS_LAZYTIME, b",lazytime"),
+)
+_ESCAPES = {b" ": b"\\040", b"\t": b"\\011", b"\n": b"\\012"}
 
 
 def escape(text: bytes) -> bytes:
-    """Names as /proc/mounts writes them."""
+    """Paths as /proc/mounts writes them."""
     text = text.replace(b"\\", b"\\134")
     for char, code in _ESCAPES.items():
         text = text.replace(char, code)
     return text
 
 
-def _options(mount: Mount, read_only: bool) -> bytes:
-    words = [b"ro" if read_only else b"rw"]
-    words += [word for flag, word in _WORDS if mount.flags & flag]
-    return b",".join(words)
+def _source(mount: Mount) -> bytes:
+    """Where it comes from; in this field a # might begin a comment."""
+    return escape(mount.source).replace(b"#", b"\\043")
+
+
+def _options(mount: Mount) -> bytes:
+    return b"".join(b"," + word for flag, word in _WORDS if mount.flags & flag)
+
+
+def _super_options(mount: Mount) -> bytes:
+    """Of the file system, whatever its mounts say (show_sb_opts)."""
+    return b"".join(word for flag, word in _SUPER_WORDS if mount.fs.flags & flag)
+
+
+def _access(read_only: bool) -> bytes:
+    return b"ro" if read_only else b"rw"
 
 
 def _visible(target: Task) -> Iterator[tuple[Mount, bytes]]:
@@ -58,7 +80,7 @@ def _visible(target: Task) -> Iterator[tuple[Mount, bytes]]:
             continue
         if mount.parent is None or mount.mountpoint is None:
             continue
-        place = d_path(Path(mount, mount.root), root)
+        place = d_path(Path(mount.parent, mount.mountpoint), root)
         if not place.startswith(b"(unreachable)"):
             yield mount, place
 
@@ -67,8 +89,8 @@ def mounts(target: Task) -> bytes:
     """/proc/PID/mounts."""
     lines = []
     for mount, place in _visible(target):
-        options = _options(mount, mount.read_only) + mount.fs.options()
-        lines.append(b"%s %s %s %s 0 0\n" % (escape(mount.source), escape(place), mount.fs.name, options))
+        options = _access(mount.read_only) + _super_options(mount) + _options(mount) + mount.fs.options()
+        lines.append(b"%s %s %s %s 0 0\n" % (_source(mount), escape(place), mount.fs.name, options))
     return b"".join(lines)
 
 
@@ -79,16 +101,18 @@ def mountinfo(target: Task) -> bytes:
         fs = mount.fs
         parent = mount.id if mount.parent is None else mount.parent.id
         optional = b""
-        if mount.propagation & MS_SHARED:
-            optional = b"shared:%d " % mount.id
-        elif mount.propagation & MS_UNBINDABLE:
-            optional = b"unbindable "
+        if mount.group is not None:
+            optional += b"shared:%d " % mount.group.id
+        if mount.master is not None:
+            optional += b"master:%d " % mount.master.id
+        if mount.unbindable:
+            optional += b"unbindable "
         lines.append(
             b"%d %d %d:%d %s %s %s %s- %s %s %s\n"
             % (
                 mount.id, parent, major(fs.dev), minor(fs.dev), escape(_inside(mount)), escape(place),
-                _options(mount, bool(mount.flags & MS_RDONLY)), optional, fs.name, escape(mount.source),
-                (b"ro" if fs.flags & MS_RDONLY else b"rw") + fs.options(),
+                _access(bool(mount.flags & MS_RDONLY)) + _options(mount), optional, fs.name, _source(mount),
+                _access(fs.read_only) + _super_options(mount) + fs.options(),
             )
         )  # fmt: skip
     return b"".join(lines)
@@ -101,7 +125,7 @@ def _inside(mount: Mount) -> bytes:
     while dentry.parent is not None:
         names.append(dentry.name)
         dentry = dentry.parent
-    return b"/" + b"/".join(reversed(names))
+    return b"/" + b"/".join(reversed(names)) + (b"//deleted" if mount.root.dead else b"")
 
 
 def mountstats(target: Task) -> bytes:
@@ -109,6 +133,6 @@ def mountstats(target: Task) -> bytes:
     lines = []
     for mount, place in _visible(target):
         lines.append(
-            b"device %s mounted on %s with fstype %s\n" % (escape(mount.source), escape(place), mount.fs.name)
+            b"device %s mounted on %s with fstype %s\n" % (_source(mount), escape(place), mount.fs.name)
         )
     return b"".join(lines)

@@ -9,16 +9,19 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 from sentry.abi.linux import CAP_LAST_CAP
-from sentry.errors import EINVAL, ENOENT, EPERM, ERANGE
+from sentry.errors import EINVAL, ENODEV, ENOENT, EPERM, ERANGE
 from sentry.fs import aio
 from sentry.fs.proc import sysctl_net
 from sentry.fs.proc.facts import facts_of, random_uuid
 from sentry.fs.proc.system import RELEASE, SYSNAME, VERSION
-from sentry.fs.pseudo import Text, Tree, number
+from sentry.fs.pseudo import PseudoDirectory, PseudoFile, PseudoFilesystem, Tree, number
+from sentry.vfs.mount import MOUNT_MAX
+from sentry.vfs.perm import Protected
 
 if TYPE_CHECKING:
     from sentry.kernel.kernel import Kernel
     from sentry.kernel.task import Task
+    from sentry.vfs.inode import Inode
 
 INT_MAX = (1 << 31) - 1
 LONG_MAX, ULONG_MAX = (1 << 63) - 1, (1 << 64) - 1
@@ -156,13 +159,14 @@ KNOBS: dict[bytes, Knob] = {
     b"fs/aio-nr": Knob(lambda kernel: b"%d" % aio.used(kernel)),
     b"fs/lease-break-time": _fixed(b"45"),
     b"fs/leases-enable": _fixed(b"1"),
+    b"fs/mount-max": _fixed(b"%d" % MOUNT_MAX),
     b"fs/pipe-max-size": _fixed(b"1048576"),
     b"fs/pipe-user-pages-soft": _fixed(b"16384"),
     b"fs/pipe-user-pages-hard": _fixed(b"0"),
-    b"fs/protected_fifos": _fixed(b"1"),
-    b"fs/protected_hardlinks": _fixed(b"1"),
-    b"fs/protected_regular": _fixed(b"2"),
-    b"fs/protected_symlinks": _fixed(b"1"),
+    b"fs/protected_fifos": Knob(lambda kernel: b"%d" % Protected.fifos),
+    b"fs/protected_hardlinks": Knob(lambda kernel: b"%d" % Protected.hardlinks),
+    b"fs/protected_regular": Knob(lambda kernel: b"%d" % Protected.regular),
+    b"fs/protected_symlinks": Knob(lambda kernel: b"%d" % Protected.symlinks),
     b"fs/suid_dumpable": _fixed(b"0"),
     b"fs/overflowuid": _fixed(b"65534"),
     b"fs/overflowgid": _fixed(b"65534"),
@@ -215,7 +219,7 @@ def apply(kernel: Kernel, values: dict[str, str]) -> None:
         write(kernel, name, value.encode())
 
 
-def tree(kernel: Kernel) -> Tree:
+def tree(kernel: Kernel) -> Callable[[PseudoFilesystem], PseudoDirectory]:
     """/proc/sys."""
     root: Tree = {}
     for name, knob in KNOBS.items():
@@ -224,10 +228,44 @@ def tree(kernel: Kernel) -> Tree:
         for part in above:
             directory = directory.setdefault(part, {})
         directory[last] = _file(name, knob)
-    return root
+    return _directory(root)
 
 
-def _file(name: bytes, knob: Knob) -> Text:
+def _permitted(inode: Inode, task: Task, mask: int) -> bool:
+    """By the mode bits alone, which no capability overrides (proc_sys_permission)."""
+    mode = inode.mode
+    if task.creds.euid == 0:
+        mode >>= 6
+    elif task.creds.egid == 0 or 0 in task.creds.groups:
+        mode >>= 3
+    return not mask & ~mode & 7
+
+
+class SysctlFile(PseudoFile):
+    """A parameter: root's, and of a fixed mode."""
+
+    __slots__ = ()
+    fixed_mode = fixed_owner = own_permission = True
+    no_mapping = ENODEV
+
+    def permission(self, task: Task, mask: int) -> bool | None:
+        return _permitted(self, task, mask)
+
+
+class SysctlDirectory(PseudoDirectory):
+    __slots__ = ()
+    fixed_mode = fixed_owner = own_permission = True
+
+    def permission(self, task: Task, mask: int) -> bool | None:
+        return _permitted(self, task, mask)
+
+
+def _directory(tree: Tree) -> Callable[[PseudoFilesystem], PseudoDirectory]:
+    inside = {name: _directory(spec) if isinstance(spec, dict) else spec for name, spec in tree.items()}
+    return lambda fs: SysctlDirectory(fs, inside)
+
+
+def _file(name: bytes, knob: Knob) -> Callable[[PseudoFilesystem], PseudoFile]:
     def make(task: Task) -> bytes:
         return read(task.kernel, name) + b"\n"
 
@@ -235,8 +273,8 @@ def _file(name: bytes, knob: Knob) -> Text:
         write(task.kernel, name, data)
 
     if knob.accept is None:
-        return Text(make, 0o444)
-    return Text(make, 0o644, store)
+        return lambda fs: SysctlFile(fs, make, None, 0o444)
+    return lambda fs: SysctlFile(fs, make, store, 0o644)
 
 
 def reset() -> None:

@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING
 from sentry.abi.linux import S_IFDIR, S_IFLNK
 from sentry.errors import ENOENT, ESRCH
 from sentry.fs.proc import net
-from sentry.fs.proc.access import check_look, owner
+from sentry.fs.proc.access import ProcessInode, check_look, owner
 from sentry.fs.proc.fds import FdDirectory, FdinfoDirectory
 from sentry.fs.proc.taskfiles import PROCESS, THREAD, TaskFile
-from sentry.fs.pseudo import PseudoDirectory, PseudoInode
+from sentry.fs.pseudo import OpenDirectory, PseudoDirectory
 from sentry.vfs.mount import Path, d_path
-from sentry.vfs.special import Directory
 from sentry.vfs.stat import DirEntry
 
 if TYPE_CHECKING:
@@ -46,7 +45,7 @@ _SLOTS = {
 _FD, _FDINFO, _NS, _NET = 0x1000, 0x200000, 0x400, 0x800
 
 
-class TaskDirectory(PseudoInode):
+class TaskDirectory(ProcessInode):
     """/proc/PID, or /proc/PID/task/TID with `thread`."""
 
     __slots__ = ("entries", "target", "thread")
@@ -99,10 +98,10 @@ class TaskDirectory(PseudoInode):
         return found
 
     async def open(self, task: Task, path: Path, flags: int) -> File:
-        return Directory(self, path, flags)
+        return OpenDirectory(self, path, flags)
 
 
-class TaskLink(PseudoInode):
+class TaskLink(ProcessInode):
     """cwd, exe and root: magic links to places of the process."""
 
     __slots__ = ("name", "target")
@@ -134,7 +133,7 @@ class TaskLink(PseudoInode):
         return d_path(self._place(), self.target.fs.root)
 
 
-class ThreadsDirectory(PseudoInode):
+class ThreadsDirectory(ProcessInode):
     """/proc/PID/task."""
 
     __slots__ = ("target",)
@@ -157,10 +156,10 @@ class ThreadsDirectory(PseudoInode):
         ]
 
     async def open(self, task: Task, path: Path, flags: int) -> File:
-        return Directory(self, path, flags)
+        return OpenDirectory(self, path, flags)
 
 
-class NamespaceDirectory(PseudoInode):
+class NamespaceDirectory(ProcessInode):
     """/proc/PID/ns: every process of the sandbox is in the same namespaces, mounts apart."""
 
     __slots__ = ("target",)
@@ -179,10 +178,10 @@ class NamespaceDirectory(PseudoInode):
         return [DirEntry(name, self.ino + 1 + slot, DT_LNK) for slot, name in enumerate(_NAMESPACES)]
 
     async def open(self, task: Task, path: Path, flags: int) -> File:
-        return Directory(self, path, flags)
+        return OpenDirectory(self, path, flags)
 
 
-class NamespaceLink(PseudoInode):
+class NamespaceLink(ProcessInode):
     """/proc/PID/ns/NAME. It can be read, not opened."""
 
     __slots__ = ("name", "target")

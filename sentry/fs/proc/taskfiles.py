@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from sentry.abi.linux import CAP_SYS_ADMIN, CAP_SYS_NICE, CAP_SYS_RESOURCE
 from sentry.errors import EACCES, EINVAL, EPERM, ERANGE, ESRCH, from_host
 from sentry.fs.proc import maps, mounts, status
-from sentry.fs.proc.access import check_look, may_look, owner
+from sentry.fs.proc.access import ProcessFile, check_look, may_look, owner
 from sentry.fs.proc.mem import open_memory
-from sentry.fs.pseudo import PseudoFile, number
+from sentry.fs.pseudo import number
 
 if TYPE_CHECKING:
     from sentry.fs.proc.fs import Procfs
@@ -37,6 +37,7 @@ class Entry(NamedTuple):
     mode: int = 0o444
     store: Store | None = None
     about: int = ANYBODY
+    sequential: bool = False  # written through a seq_file
 
 
 def _comm(reader: Task, target: Task) -> bytes:
@@ -204,10 +205,10 @@ COMMON: dict[bytes, Entry] = {
     b"cgroup": Entry(_cgroup),
     b"cmdline": Entry(maps.cmdline),
     b"clear_refs": Entry(None, 0o200, _clear_refs),
-    b"comm": Entry(_comm, 0o644, _set_comm),
+    b"comm": Entry(_comm, 0o644, _set_comm, sequential=True),
     b"cpuset": Entry(lambda reader, target: b"/\n"),
     b"environ": Entry(maps.environ, 0o400, about=MEMORY),
-    b"gid_map": Entry(_id_map, 0o644, _refuse_map),
+    b"gid_map": Entry(_id_map, 0o644, _refuse_map, sequential=True),
     b"io": Entry(status.io, 0o400),
     b"limits": Entry(status.limits),
     b"loginuid": Entry(lambda reader, target: b"4294967295", 0o644, _refuse_map),
@@ -221,11 +222,11 @@ COMMON: dict[bytes, Entry] = {
     b"oom_score_adj": Entry(_oom_score_adj, 0o644, _set_oom_score_adj),
     b"pagemap": Entry(None, 0o400, about=MEMORY),
     b"personality": Entry(_personality, 0o400),
-    b"projid_map": Entry(_id_map, 0o644, _refuse_map),
-    b"sched": Entry(status.sched, 0o644, lambda writer, target, data: None),
+    b"projid_map": Entry(_id_map, 0o644, _refuse_map, sequential=True),
+    b"sched": Entry(status.sched, 0o644, lambda writer, target, data: None, sequential=True),
     b"schedstat": Entry(status.schedstat),
     b"sessionid": Entry(lambda reader, target: b"4294967295"),
-    b"setgroups": Entry(lambda reader, target: b"allow\n", 0o644, _refuse_setgroups),
+    b"setgroups": Entry(lambda reader, target: b"allow\n", 0o644, _refuse_setgroups, sequential=True),
     b"smaps": Entry(maps.smaps, about=MAYBE_MEMORY),
     b"smaps_rollup": Entry(maps.smaps_rollup, about=MEMORY),
     b"stack": Entry(_stack, 0o400),
@@ -233,28 +234,28 @@ COMMON: dict[bytes, Entry] = {
     b"statm": Entry(status.statm),
     b"status": Entry(status.status),
     b"syscall": Entry(_syscall, 0o400),
-    b"uid_map": Entry(_id_map, 0o644, _refuse_map),
+    b"uid_map": Entry(_id_map, 0o644, _refuse_map, sequential=True),
     b"wchan": Entry(_wchan),
 }
 PROCESS: dict[bytes, Entry] = {
     **COMMON,
     b"coredump_filter": Entry(_coredump_filter, 0o644, _set_coredump_filter),
     b"mountstats": Entry(_mountstats, 0o400, about=PLACES),
-    b"timerslack_ns": Entry(_timer_slack, 0o666, _set_timer_slack),
+    b"timerslack_ns": Entry(_timer_slack, 0o666, _set_timer_slack, sequential=True),
     b"timers": Entry(_timers),
 }
 THREAD: dict[bytes, Entry] = {**COMMON, b"children": Entry(_children)}
 _HOST_FILES = (b"mem", b"pagemap")
 
 
-class TaskFile(PseudoFile):
+class TaskFile(ProcessFile):
     """A file of a process's or (`whole` is False) of a thread's directory."""
 
     __slots__ = ("entry", "name", "target", "whole")
     fs: Any
 
     def __init__(self, fs: Procfs, target: Task, name: bytes, entry: Entry, whole: bool, ino: int) -> None:
-        super().__init__(fs, self._read, self._write, entry.mode, ino)
+        super().__init__(fs, self._read, self._write, entry.mode, ino, entry.sequential)
         self.uid, self.gid = owner(target)
         self.target = target
         self.name = name

@@ -165,6 +165,7 @@ class MasterFile(File):
     """/dev/ptmx, opened."""
 
     __slots__ = ("devpts", "slave", "stopped")
+    async_io = stream = takes_splice = gives_splice = True
 
     def __init__(self, inode: Inode, path: Path | None, flags: int, slave: PtySlave, devpts: Devpts) -> None:
         super().__init__(inode, path, flags)

@@ -282,6 +282,7 @@ class TtyFile(File):
     """An open terminal (not the master side of a pty)."""
 
     __slots__ = ("tty",)
+    async_io = stream = takes_splice = gives_splice = True
 
     def __init__(self, inode: Inode, path: Path | None, flags: int, tty: Tty) -> None:
         super().__init__(inode, path, flags)
