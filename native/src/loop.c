@@ -309,6 +309,7 @@ int nc_next(struct nc_event *ev, int mode) {
             return (int)failed;
         }
         nc_task *task = nc_task_find((int)req.pid);
+        if (task) task->sent = 0;
         if (task && task->loading && req.data.nr != NC_MAGIC_LOAD) {
             /* The stub holds nothing but its program's read-only files, so its mappings need no look of ours. It names the
              * thread first, which is a notification under --strace only. */
