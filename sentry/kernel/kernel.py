@@ -77,6 +77,7 @@ class Kernel:
         self.on_bug: Callable[[Task | None, Entry | None, tuple[int, ...], BaseException], None] | None = None
         self.drain_objects: Callable[[], None] = lambda: None
         self._handlers: dict[int, Entry] = {}
+        self._io = ffi.new("struct nc_io[]", _MAX_IO)
         self._dead: dict[int, Task] = {}
         self._dead_limit = _DEAD_KEPT
 
@@ -301,9 +302,10 @@ class Kernel:
         elif kind == lib.NC_EV_TIMER:
             self.scheduler.run_timers()
         elif kind == lib.NC_EV_IO:
-            found = ffi.new("struct nc_io[]", _MAX_IO)
-            for i in range(lib.nc_io_take(found, _MAX_IO)):
-                self.scheduler.dispatch(found[i].cookie, found[i].events)
+            found = self._io
+            ready = [(found[i].cookie, found[i].events) for i in range(lib.nc_io_take(found, _MAX_IO))]
+            for host_fd, events in ready:
+                self.scheduler.dispatch(host_fd, events)
         elif kind == lib.NC_EV_GONE:
             self.running = False
 

@@ -2,9 +2,9 @@
 
 The host socket never blocks; a guest's blocking call waits on the socket's queue, which a host epoll watch
 feeds (edge-triggered, and only while somebody is on the queue). Data calls on streams that need not wait are
-answered in C (native/src/inet.c), which tells here what it has sent of a call that must. Time-outs, O_NONBLOCK, SIGPIPE and who may
-do what are the guest's and kept here; addresses, options and control messages pass in raw form, checked
-against tables.
+answered in C (native/src/inet.c), which tells here what it has sent of a call that must. Time-outs, O_NONBLOCK,
+SIGPIPE and who may do what are the guest's and kept here; addresses, options and control messages pass in raw
+form, checked against tables.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Callable
 from struct import Struct
 from typing import TYPE_CHECKING, Any
 
+from native import ffi, lib
 from sentry.abi.linux import (
     AF_INET,
     CAP_NET_ADMIN,
@@ -68,7 +69,6 @@ from sentry.abi.linux import (
     TCP_ULP,
     TIOCOUTQ,
 )
-from native import ffi, lib
 from sentry.errors import (
     EACCES,
     EAGAIN,

@@ -31,6 +31,11 @@ def test_objects(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout) == (0, "ok\n"), done.stderr
 
 
+def test_streams(tmp_path: Path) -> None:
+    done = subprocess.run([compiled("streams", tmp_path)], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (0, "ok\n"), done.stderr
+
+
 def test_names(tmp_path: Path) -> None:
     done = subprocess.run([compiled("names", tmp_path)], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout) == (0, "ok\n"), done.stderr
