@@ -45,8 +45,9 @@ static uint64_t counters[3];
 static volatile int pending; /* any of the three below */
 static volatile sig_atomic_t child_pending, io_pending, timer_pending;
 static int own_looks; /* the helper sleeps until acknowledged; for so many notifications more the loop looks by itself */
-static int io_told;   /* of the last event: it is the listener's turn */
+static int io_late;   /* notifications served since a host descriptor was seen to be ready */
 #define OWN_LOOKS 64
+#define IO_LATE_MAX 16 /* guests that keep calling are served first: what becomes ready meanwhile is told together */
 
 extern char nc_recv_begin[], nc_recv_end[], nc_recv_abort[];
 
@@ -237,7 +238,6 @@ static int take_pending(struct nc_event *ev) {
     if (io_pending) {
         io_pending = 0;
         own_looks = OWN_LOOKS;
-        io_told = 1;
         pending = 1;
         return ev->kind = NC_EV_IO;
     }
@@ -248,18 +248,19 @@ static int take_pending(struct nc_event *ev) {
     return 0;
 }
 
-/* While the helper sleeps: waits for a notification (0) or a host descriptor (NC_EV_IO); -EINTR when something is pending.
- * Neither keeps the other waiting. */
+/* While the helper sleeps: waits for a notification (0) or a host descriptor (NC_EV_IO); -EINTR when something is pending. */
 static int look(struct nc_event *ev) {
     struct pollfd set[] = {{.fd = listener, .events = POLLIN}, {.fd = epoll_fd, .events = POLLIN}};
     long failed = wait_in(SYS_poll, (long)set, 2, -1);
     if (failed < 0) return (int)failed;
-    if (set[1].revents && !(set[0].revents && io_told)) {
+    if (set[1].revents) {
         own_looks = OWN_LOOKS;
-        io_told = 1;
-        return ev->kind = NC_EV_IO;
+        if (!set[0].revents || ++io_late > IO_LATE_MAX) {
+            io_late = 0;
+            return ev->kind = NC_EV_IO;
+        }
+        return 0;
     }
-    io_told = 0;
     if (!--own_looks) sem_post(&io_acknowledged);
     return 0;
 }

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from sentry.vfs.inode import Inode
 
 _EVENT = Struct("<iiiiQQQQQQQQ")
+_IO = Struct("<QI4x")  # struct nc_io
 _MAX_IO = 64
 _LAST_NS = (1 << 63) - 1
 _LAST_NUMBER = 1024  # no architecture has so many calls
@@ -302,9 +303,8 @@ class Kernel:
         elif kind == lib.NC_EV_TIMER:
             self.scheduler.run_timers()
         elif kind == lib.NC_EV_IO:
-            found = self._io
-            ready = [(found[i].cookie, found[i].events) for i in range(lib.nc_io_take(found, _MAX_IO))]
-            for host_fd, events in ready:
+            ready = max(lib.nc_io_take(self._io, _MAX_IO), 0)
+            for host_fd, events in _IO.iter_unpack(ffi.buffer(self._io, ready * _IO.size)):
                 self.scheduler.dispatch(host_fd, events)
         elif kind == lib.NC_EV_GONE:
             self.running = False

@@ -1,4 +1,5 @@
-// Writes on TCP that find too little room (tcp(7), send(2)): blocking ones send everything, in order, whoever sends which part.
+// Writes on TCP that find too little room (tcp(7), send(2)): blocking ones send everything, in order, whoever sends which part;
+// and waits beside a guest that never stops calling.
 #include "probe.h"
 #include <arpa/inet.h>
 #include <netinet/in.h>
@@ -100,4 +101,38 @@ PROBE(tcp_write_ends_early) {
     FACT(handled == 0);
     SHOW(write(client, block, 1));
     FACT(handled == 1);
+}
+
+static volatile int *over;
+
+static void never_idle(void) {
+    while (!*over)
+        lseek(STDOUT_FILENO, 0, SEEK_CUR);
+}
+
+static void echo(void) {
+    char c;
+    while (read(server, &c, 1) == 1)
+        MUST(write(server, &c, 1));
+}
+
+PROBE(tcp_beside_a_busy_guest) {
+    char c = 'a';
+    int echoed = 0;
+    over = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    narrow_pair();
+    pid_t busy = spawn(never_idle), pid = fork();
+    if (pid == 0) {
+        close(client);
+        echo();
+        _exit(0);
+    }
+    close(server);
+    for (int i = 0; i < 100; i++)
+        echoed += write(client, &c, 1) == 1 && read(client, &c, 1) == 1;
+    SHOW(echoed);
+    *over = 1;
+    close(client);
+    reap("busy", busy);
+    reap("echo", pid);
 }
