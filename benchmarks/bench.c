@@ -3,6 +3,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/futex.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -10,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/utsname.h>
@@ -132,6 +135,43 @@ static void one_vfork_exec(void) {
     reap(pid);
 }
 
+// Two processes hand a message back and forth over TCP on loopback; each read waits.
+static int tcp_end;
+
+static void echo(int end) {
+    char message[64];
+    ssize_t n;
+    while ((n = read(end, message, sizeof message)) > 0)
+        if (write(end, message, (size_t)n) != n)
+            _exit(1);
+    _exit(0);
+}
+
+static pid_t start_echo(void) {
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t size = sizeof address;
+    int one = 1, listener = socket(AF_INET, SOCK_STREAM, 0);
+    if (bind(listener, (void *)&address, size) || listen(listener, 1) || getsockname(listener, (void *)&address, &size))
+        die("listen");
+    pid_t pid = fork();
+    if (pid == 0) {
+        int end = accept(listener, NULL, NULL);
+        setsockopt(end, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+        echo(end);
+    }
+    tcp_end = socket(AF_INET, SOCK_STREAM, 0);
+    if (connect(tcp_end, (void *)&address, size) || setsockopt(tcp_end, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one))
+        die("connect");
+    close(listener);
+    return pid;
+}
+
+static void one_tcp(void) {
+    char message[64] = "";
+    if (write(tcp_end, message, sizeof message) != sizeof message || read(tcp_end, message, sizeof message) != sizeof message)
+        die("tcp");
+}
+
 static const struct {
     const char *name;
     void (*one)(void);
@@ -142,6 +182,7 @@ static const struct {
     {"stat", one_stat, 5000},          {"open_close", one_open, 3000},        {"mmap_touch_munmap", one_mmap, 10000},
     {"futex_wake", one_futex, 50000},  {"futex_handover", one_contended, 3000}, {"thread", one_thread, 1000},
     {"fork_exit_wait", one_fork, 200}, {"fork_exec_wait", one_exec, 100},     {"vfork_exec_wait", one_vfork_exec, 100},
+    {"tcp_ping_pong", one_tcp, 1000},
 };
 
 static double now_ns(void) {
@@ -189,12 +230,17 @@ int main(int argc, char **argv) {
         bool contended = benches[i].one == one_contended;
         if (contended)
             pthread_create(&thread, NULL, partner, NULL);
+        pid_t echoing = benches[i].one == one_tcp ? start_echo() : 0;
         printf("%s %.0f\n", benches[i].name, measure(benches[i].one, benches[i].count));
         fflush(stdout);
         if (contended) {
             over = true;
             give(1);
             pthread_join(thread, NULL);
+        }
+        if (echoing) {
+            close(tcp_end);
+            reap(echoing);
         }
     }
     unlink("/tmp/bench-file");

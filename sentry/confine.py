@@ -34,7 +34,7 @@ getpgid getsid getrusage times sched_yield sched_getaffinity sched_getscheduler 
 getrandom sysinfo uname prlimit64 getpriority setpriority sched_setscheduler ioprio_get ioprio_set
 ptrace wait4 waitid process_vm_readv process_vm_writev
 kill tgkill rt_sigqueueinfo rt_tgsigqueueinfo pidfd_open bind listen
-accept accept4 connect getsockname getpeername sendto recvfrom sendmsg recvmsg sendmmsg recvmmsg shutdown
+accept accept4 connect getsockname getpeername sendto recvfrom sendmsg recvmsg shutdown
 setsockopt getsockopt exit exit_group
 """.split()
 # No page becomes executable: the interpreter and the C core are there, and nothing makes code.

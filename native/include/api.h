@@ -226,17 +226,20 @@ int nc_task_set_mixed(int tid, int on); /* it may differ from other threads of i
 int nc_task_set_loading(int tid, int mappings); /* the loader stub makes so many next */
 int nc_task_set_aside(int tid, int on); /* its calls and stops are all Python's, who has it make a call again */
 int nc_task_interrupted(int tid); /* a call that the host ran for it has ended with -ERESTARTSYS */
+int64_t nc_task_sent(int tid); /* what C has sent already in its present call; only once */
 int nc_task_set_fast(int tid, int on); /* off: every intercepted call of this task reaches Python (--strace) */
 
-/* ---- objects of the hot calls (file.c, reg.c, pipe.c, eventfd.c, fdt.c, fast.c, ready.c) ---- */
+/* ---- objects of the hot calls (file.c, reg.c, pipe.c, eventfd.c, inet.c, fdt.c, fast.c, ready.c) ---- */
 typedef struct nc_inode nc_inode;     /* a regular file's host descriptors and attributes */
 typedef struct nc_pipe nc_pipe;
 typedef struct nc_eventfd nc_eventfd;
+typedef struct nc_inet nc_inet;
 
 #define NC_PY 0      /* the file lives in Python; C counts its references */
 #define NC_REG 1     /* object: nc_inode */
 #define NC_PIPE 2    /* object: nc_pipe; the access mode says which end, or both (a FIFO opened O_RDWR) */
 #define NC_EVENTFD 3 /* object: nc_eventfd */
+#define NC_INET 4    /* object: nc_inet, a stream; all but its data calls is Python's */
 
 #define NC_LIVE_SIZE 1  /* size and blocks come from fstat on the host descriptor */
 #define NC_LIVE_TIMES 2
@@ -312,6 +315,16 @@ int nc_eventfd_put(nc_eventfd *event);
 uint64_t nc_eventfd_id(const nc_eventfd *event);
 uint64_t nc_eventfd_count(const nc_eventfd *event);
 int nc_eventfd_watch(nc_eventfd *event, int on);
+
+/* Inet sockets. Of the events that a host watch tells, `fresh` gives those that are news. */
+nc_inet *nc_inet_new(int host_fd);
+int nc_inet_put(nc_inet *inet);
+int nc_inet_close(nc_inet *inet); /* the host's socket */
+int nc_inet_set_slow(nc_inet *inet, int on); /* data calls are all Python's */
+uint32_t nc_inet_poll(nc_inet *inet);
+int nc_inet_know(nc_inet *inet); /* a watch begins: what is ready now is no news */
+int nc_inet_starved(nc_inet *inet, uint32_t events); /* the guest met EAGAIN, or may meet it: the next event is news */
+uint32_t nc_inet_fresh(nc_inet *inet, uint32_t events);
 
 /* Descriptor tables. Functions that find a file give its id. */
 nc_fdt *nc_fdt_new(int limit);

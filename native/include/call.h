@@ -24,6 +24,9 @@ static inline nc_file *open_file(const struct call *call) {
     return file && !(file->flags & O_PATH) ? file : NULL;
 }
 
+/* fast.c: guest memory as its vector of n buffers says; 0 or -errno. The next call overwrites it. */
+int64_t nc_read_iov(const struct call *call, uint64_t addr, uint64_t n, struct nc_iter *it);
+
 /* fast.c: whether Python must see a write to this regular file (limits, watches, set-id bits) */
 bool nc_write_is_python(const struct call *call, const nc_file *file);
 
@@ -33,6 +36,11 @@ int64_t nc_clone(const struct call *call, const nc_file *to); /* ioctl(FICLONE) 
 
 /* open.c */
 int64_t nc_open(const struct call *call, int dirfd, uint64_t path, int flags);
+
+/* inet.c: on a stream; MSG_* flags */
+int64_t nc_inet_read(const struct call *call, nc_file *file, struct nc_iter *to, int flags);
+int64_t nc_inet_write(const struct call *call, nc_file *file, struct nc_iter *from, int flags);
+int64_t nc_inet_call(const struct call *call, int nr);
 
 /* xattr.c */
 int64_t nc_xattr_call(const struct call *call, int nr);

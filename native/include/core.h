@@ -26,6 +26,7 @@ struct nc_task {
     uint8_t waits;       /* it traces others */
     uint8_t passing;     /* r9 below is the guest's, its own register holds the pass */
     uint8_t interrupted; /* a call of its that the host ran has just ended with -ERESTARTSYS */
+    uint32_t sent;       /* of its present call, a blocking one: bytes that were sent before it became Python's */
     uint64_t r9;
     uint32_t uid, euid, gid, egid;
     nc_fdt *fdt;

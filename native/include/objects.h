@@ -1,4 +1,4 @@
-/* The hot objects that live in C: open file descriptions, descriptor tables, regular files, pipes and eventfds.
+/* The hot objects that live in C: open file descriptions, descriptor tables, regular files, pipes, eventfds, inet sockets.
  *
  * One thread uses them, so there are no locks. Memory is freed by nc_file_free and friends, which Python's
  * handles call; `refs` of an nc_file counts descriptors and uses in flight, and its fall to 0 is the release that
@@ -57,6 +57,7 @@ struct nc_file {
         nc_inode *inode;
         nc_pipe *pipe;
         nc_eventfd *event;
+        nc_inet *inet;
     };
     nc_file *next; /* on the released queue */
     int queued;
@@ -140,6 +141,15 @@ void nc_eventfd_get(nc_eventfd *event);
 int64_t nc_eventfd_read(nc_eventfd *event, struct nc_iter *to);
 int64_t nc_eventfd_write(nc_eventfd *event, struct nc_iter *from);
 uint32_t nc_eventfd_poll(const nc_eventfd *event);
+
+/* ---- inet sockets (inet.c) ---- */
+struct nc_inet {
+    uint32_t refs;
+    int host_fd; /* -1: released */
+    uint32_t known; /* EPOLL* events that would be no news */
+    int slow; /* an option is in force that Python minds at every read */
+};
+void nc_inet_get(nc_inet *inet);
 
 /* ---- descriptor tables (fdt.c) ---- */
 extern int nc_stub_memfd; /* boot.c */

@@ -31,7 +31,8 @@ int nc_set_watched(int on, int reads) {
     return 0;
 }
 
-static int64_t do_read(nc_file *file, struct nc_iter *to, int64_t offset) {
+static int64_t do_read(const struct call *call, nc_file *file, struct nc_iter *to, int64_t offset) {
+    if (file->kind == NC_INET) return to->left ? nc_inet_read(call, file, to, 0) : 0;
     if (reads_watched && file->kind == NC_REG) return PYTHON;
     return would_block(file, nc_read_iter(file, to, offset, 0));
 }
@@ -49,6 +50,7 @@ static bool beyond_grant(const nc_file *file, const struct nc_iter *from, int64_
 }
 
 static int64_t do_write(const struct call *call, nc_file *file, struct nc_iter *from, int64_t offset) {
+    if (file->kind == NC_INET) return nc_inet_write(call, file, from, 0);
     if (file->kind == NC_REG) {
         if (nc_write_is_python(call, file)) return PYTHON;
         if (beyond_grant(file, from, offset)) return PYTHON;
@@ -81,22 +83,25 @@ static int64_t rw(const struct call *call, bool writing, bool positioned) {
     if ((int64_t)iov.len < 0) return -EFAULT; /* access_ok() comes before the check of the sign */
     struct nc_iter it;
     if ((error = nc_iter_init(&it, call->task->tid, &iov, 1))) return error;
-    return writing ? do_write(call, file, &it, offset) : do_read(file, &it, offset);
+    return writing ? do_write(call, file, &it, offset) : do_read(call, file, &it, offset);
+}
+
+int64_t nc_read_iov(const struct call *call, uint64_t addr, uint64_t n, struct nc_iter *it) {
+    static struct nc_iov iov[MAX_IOV]; /* one thread */
+    if (n > MAX_IOV) return -EINVAL;
+    int64_t size = (int64_t)(n * sizeof iov[0]);
+    if (nc_read_mem(call->task->tid, addr, iov, (uint64_t)size) != size) return -EFAULT;
+    return nc_iter_init(it, call->task->tid, iov, (int)n);
 }
 
 static int64_t rwv(const struct call *call, bool writing, bool positioned) {
-    static struct nc_iov iov[MAX_IOV]; /* one thread */
     nc_file *file;
     int64_t offset, error = begin(call, writing, positioned, &file, &offset);
     if (error) return error;
-    uint32_t n = (uint32_t)call->args[2]; /* the kernel's own cast */
-    if (n > MAX_IOV) return -EINVAL;
-    int64_t size = (int64_t)(n * sizeof iov[0]);
-    if (nc_read_mem(call->task->tid, call->args[1], iov, (uint64_t)size) != size) return -EFAULT;
     struct nc_iter it;
-    if ((error = nc_iter_init(&it, call->task->tid, iov, (int)n))) return error;
+    if ((error = nc_read_iov(call, call->args[1], (uint32_t)call->args[2], &it))) return error; /* the kernel's own cast */
     if (!it.left) return 0;
-    return writing ? do_write(call, file, &it, offset) : do_read(file, &it, offset);
+    return writing ? do_write(call, file, &it, offset) : do_read(call, file, &it, offset);
 }
 
 static int64_t sys_lseek(const struct call *call) {
@@ -153,7 +158,7 @@ static int64_t sys_dup3(const struct call *call) {
 }
 
 static int64_t set_flags(nc_file *file, int flags) {
-    if (file->kind == NC_PY) return PYTHON;
+    if (file->kind == NC_PY || file->kind == NC_INET) return PYTHON; /* who has the flags too */
     /* The rest asks for checks (O_NOATIME, O_DIRECT on regular files, O_ASYNC). */
     if ((flags ^ file->flags) & (O_ASYNC | O_DIRECT | O_NOATIME)) return PYTHON;
     return nc_file_set_flags(file, flags);
@@ -317,7 +322,7 @@ static int64_t answer(const struct call *call, int nr) {
     case SYS_getgid: return call->task->gid;
     case SYS_getegid: return call->task->egid;
     }
-    return nc_path_call(call, nr);
+    return nc_inet_call(call, nr);
 }
 
 int nc_fast(nc_task *task, const struct seccomp_notif *req, struct seccomp_notif_resp *resp) {

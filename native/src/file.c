@@ -32,6 +32,7 @@ nc_file *nc_file_new(int kind, int flags, void *object) {
         count_opens(file, 1);
         break;
     case NC_EVENTFD: nc_eventfd_get(file->event); break;
+    case NC_INET: nc_inet_get(file->inet); break;
     case NC_PIPE:
         nc_pipe_get(file->pipe);
         nc_pipe_attach(file);
@@ -55,6 +56,7 @@ int nc_file_free(nc_file *file) {
     switch (file->kind) {
     case NC_REG: nc_inode_put(file->inode); break;
     case NC_EVENTFD: nc_eventfd_put(file->event); break;
+    case NC_INET: nc_inet_put(file->inet); break;
     case NC_PIPE: nc_pipe_put(file->pipe); break;
     }
     if (file->opener) nc_rights_put(file->opener);
@@ -212,6 +214,7 @@ uint32_t nc_file_poll(const nc_file *file) {
     switch (file->kind) {
     case NC_PIPE: return nc_pipe_poll(file);
     case NC_EVENTFD: return nc_eventfd_poll(file->event);
+    case NC_INET: return nc_inet_poll(file->inet);
     }
     return EPOLLIN | EPOLLOUT | EPOLLRDNORM | EPOLLWRNORM;
 }

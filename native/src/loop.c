@@ -3,7 +3,11 @@
  * The thread blocks in SECCOMP_IOCTL_NOTIF_RECV. Whatever else happens arrives as a signal: SIGCHLD for a stop or a
  * death, SIGALRM from the deadline timer, SIGURG from a helper thread that polls the epoll set. A handler sets a flag;
  * a signal that comes between the look at the flags and the ioctl must not be lost, so those few instructions are a
- * restartable sequence: the handler moves the instruction pointer out of it (the way a C library does cancellation). */
+ * restartable sequence: the handler moves the instruction pointer out of it (the way a C library does cancellation).
+ *
+ * A host descriptor that becomes ready costs two wake-ups across CPUs that way, so once one has, the helper sleeps on and
+ * the thread polls the listener and the epoll set by itself, which makes each notification a little dearer; until so many
+ * notifications have come with nothing ready between them that the helper takes over again. */
 #include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
@@ -40,17 +44,19 @@ static uint64_t counters[3];
 
 static volatile int pending; /* any of the three below */
 static volatile sig_atomic_t child_pending, io_pending, timer_pending;
-static int io_taken; /* Python has been told; acknowledge at the next wait */
+static int own_looks; /* the helper sleeps until acknowledged; for so many notifications more the loop looks by itself */
+static int io_late;   /* notifications served since a host descriptor was seen to be ready */
+#define OWN_LOOKS 64
+#define IO_LATE_MAX 16 /* guests that keep calling are served first: what becomes ready meanwhile is told together */
 
 extern char nc_recv_begin[], nc_recv_end[], nc_recv_abort[];
 
-/* ioctl(listener, NOTIF_RECV, req), or -EINTR when something is pending. */
-static long __attribute__((noinline)) receive(struct seccomp_notif *req) {
-    long result;
-    register long nr asm("rax") = SYS_ioctl;
-    register long fd asm("rdi") = listener;
-    register long request asm("rsi") = (long)SECCOMP_IOCTL_NOTIF_RECV;
-    register void *argument asm("rdx") = req;
+/* A host call that waits, or -EINTR when something is pending. */
+static long __attribute__((noinline)) wait_in(long call, long a, long b, long c) {
+    register long nr asm("rax") = call;
+    register long first asm("rdi") = a;
+    register long second asm("rsi") = b;
+    register long third asm("rdx") = c;
     asm volatile(".globl nc_recv_begin, nc_recv_end, nc_recv_abort\n"
                  "nc_recv_begin:\n\t"
                  "cmpl $0, %[pending]\n\t"
@@ -62,10 +68,13 @@ static long __attribute__((noinline)) receive(struct seccomp_notif *req) {
                  "mov %[interrupted], %%rax\n"
                  "1:\n"
                  : "+r"(nr)
-                 : "r"(fd), "r"(request), "r"(argument), [pending] "m"(pending), [interrupted] "i"(-EINTR)
+                 : "r"(first), "r"(second), "r"(third), [pending] "m"(pending), [interrupted] "i"(-EINTR)
                  : "rcx", "r11", "memory", "cc");
-    result = nr;
-    return result;
+    return nr;
+}
+
+static long receive(struct seccomp_notif *req) {
+    return wait_in(SYS_ioctl, listener, (long)SECCOMP_IOCTL_NOTIF_RECV, (long)req);
 }
 
 static void on_signal(int sig, siginfo_t *info, void *context) {
@@ -220,10 +229,6 @@ static int take_stop(struct nc_event *ev) {
 
 /* What signals have announced, or 0. Flags are cleared before the look, so a later signal is never lost. */
 static int take_pending(struct nc_event *ev) {
-    if (io_taken) {
-        io_taken = 0;
-        sem_post(&io_acknowledged);
-    }
     pending = 0;
     if (timer_pending) {
         timer_pending = 0;
@@ -232,7 +237,7 @@ static int take_pending(struct nc_event *ev) {
     }
     if (io_pending) {
         io_pending = 0;
-        io_taken = 1;
+        own_looks = OWN_LOOKS;
         pending = 1;
         return ev->kind = NC_EV_IO;
     }
@@ -243,14 +248,35 @@ static int take_pending(struct nc_event *ev) {
     return 0;
 }
 
+/* While the helper sleeps: waits for a notification (0) or a host descriptor (NC_EV_IO); -EINTR when something is pending. */
+static int look(struct nc_event *ev) {
+    struct pollfd set[] = {{.fd = listener, .events = POLLIN}, {.fd = epoll_fd, .events = POLLIN}};
+    long failed = wait_in(SYS_poll, (long)set, 2, -1);
+    if (failed < 0) return (int)failed;
+    if (set[1].revents) {
+        own_looks = OWN_LOOKS;
+        if (!set[0].revents || ++io_late > IO_LATE_MAX) {
+            io_late = 0;
+            return ev->kind = NC_EV_IO;
+        }
+        return 0;
+    }
+    if (!--own_looks) sem_post(&io_acknowledged);
+    return 0;
+}
+
 int nc_next(struct nc_event *ev, int mode) {
     struct seccomp_notif req;
     struct seccomp_notif_resp resp;
     for (;;) {
         if (nc_ready_pending) return ev->kind = NC_EV_READY;
-        if (pending || io_taken) {
+        if (pending) {
             int kind = take_pending(ev);
             if (kind) return kind;
+        }
+        if (own_looks && (listener < 0 || held || mode == NC_POLL)) {
+            own_looks = 0;
+            sem_post(&io_acknowledged);
         }
         if (listener < 0 || held) {
             if (mode == NC_POLL) return ev->kind = NC_EV_IDLE;
@@ -260,6 +286,11 @@ int nc_next(struct nc_event *ev, int mode) {
         if (mode == NC_POLL) {
             struct pollfd set = {.fd = listener, .events = POLLIN};
             if (poll(&set, 1, 0) <= 0) return ev->kind = NC_EV_IDLE;
+        }
+        if (own_looks) {
+            int kind = look(ev);
+            if (kind == -EINTR) continue;
+            if (kind) return kind;
         }
         memset(&req, 0, sizeof req);
         long failed = receive(&req);
@@ -279,6 +310,7 @@ int nc_next(struct nc_event *ev, int mode) {
             return (int)failed;
         }
         nc_task *task = nc_task_find((int)req.pid);
+        if (task) task->sent = task->interrupted = 0;
         if (task && task->loading && req.data.nr != NC_MAGIC_LOAD) {
             /* The stub holds nothing but its program's read-only files, so its mappings need no look of ours. It names the
              * thread first, which is a notification under --strace only. */

@@ -92,6 +92,14 @@ SETTER(watched)
 SETTER(waits)
 SETTER(loading)
 
+int64_t nc_task_sent(int tid) {
+    nc_task *task = nc_task_find(tid);
+    if (!task) return 0;
+    uint32_t sent = task->sent;
+    task->sent = 0;
+    return sent;
+}
+
 int nc_task_started(int tid) {
     nc_task *task = nc_task_find(tid);
     if (!task) return -ESRCH;

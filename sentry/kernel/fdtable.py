@@ -72,7 +72,8 @@ def new_twin(kind: int, flags: int, nc_object: Any = ffi.NULL) -> Any:
 def twin(file: File) -> Any:
     """The file's C twin, made at its first use for files that live in Python."""
     if file.nc is None:
-        file.nc = new_twin(lib.NC_PY, file.flags)
+        kind, nc_object = file.hot() or (lib.NC_PY, ffi.NULL)
+        file.nc = new_twin(kind, file.flags, nc_object)
         if file.only_a_place and file.path is not None and file.path.dentry.nc is not None:
             lib.nc_file_set_place(file.nc, file.path.mount.twin(), file.path.dentry.nc)
     return file.nc

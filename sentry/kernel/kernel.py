@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from sentry.vfs.inode import Inode
 
 _EVENT = Struct("<iiiiQQQQQQQQ")
+_IO = Struct("<QI4x")  # struct nc_io
 _MAX_IO = 64
 _LAST_NS = (1 << 63) - 1
 _LAST_NUMBER = 1024  # no architecture has so many calls
@@ -77,6 +78,7 @@ class Kernel:
         self.on_bug: Callable[[Task | None, Entry | None, tuple[int, ...], BaseException], None] | None = None
         self.drain_objects: Callable[[], None] = lambda: None
         self._handlers: dict[int, Entry] = {}
+        self._io = ffi.new("struct nc_io[]", _MAX_IO)
         self._dead: dict[int, Task] = {}
         self._dead_limit = _DEAD_KEPT
 
@@ -301,9 +303,9 @@ class Kernel:
         elif kind == lib.NC_EV_TIMER:
             self.scheduler.run_timers()
         elif kind == lib.NC_EV_IO:
-            found = ffi.new("struct nc_io[]", _MAX_IO)
-            for i in range(lib.nc_io_take(found, _MAX_IO)):
-                self.scheduler.dispatch(found[i].cookie, found[i].events)
+            ready = max(lib.nc_io_take(self._io, _MAX_IO), 0)
+            for host_fd, events in _IO.iter_unpack(ffi.buffer(self._io, ready * _IO.size)):
+                self.scheduler.dispatch(host_fd, events)
         elif kind == lib.NC_EV_GONE:
             self.running = False
 

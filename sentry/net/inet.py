@@ -1,17 +1,19 @@
 """AF_INET and AF_INET6 sockets: host sockets of the sentry, in the network namespace the sandbox has.
 
 The host socket never blocks; a guest's blocking call waits on the socket's queue, which a host epoll watch
-feeds (edge-triggered, and only while somebody is on the queue). Time-outs, O_NONBLOCK, SIGPIPE and who may
-do what are the guest's and kept here; addresses, options and control messages pass in raw form, checked
-against tables.
+feeds (edge-triggered, and only while somebody is on the queue). Data calls on streams that need not wait are
+answered in C (native/src/inet.c), which tells here what it has sent of a call that must. Time-outs, O_NONBLOCK,
+SIGPIPE and who may do what are the guest's and kept here; addresses, options and control messages pass in raw
+form, checked against tables.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from struct import Struct
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from native import ffi, lib
 from sentry.abi.linux import (
     AF_INET,
     CAP_NET_ADMIN,
@@ -126,12 +128,12 @@ class HostQueue(WaitQueue):
     is always new, but in the first event. Of output, "new" is what follows an EAGAIN.
     """
 
-    __slots__ = ("_host_fd", "_known", "_watching")
+    __slots__ = ("_host_fd", "_inet", "_watching")
 
-    def __init__(self, host_fd: int) -> None:
+    def __init__(self, host_fd: int, inet: Any) -> None:
         super().__init__()
         self._host_fd = host_fd
-        self._known = 0
+        self._inet = inet  # struct nc_inet: C meets EAGAIN, too
         self._watching = False
 
     def add(self, callback: Callable[[int], None]) -> None:
@@ -139,15 +141,14 @@ class HostQueue(WaitQueue):
         if not self._watching:
             self._watching = True
             sched().watch(self._host_fd, _WATCHED, self._event)
-            self._known = hostsock.poll(self._host_fd)
+            lib.nc_inet_know(self._inet)
 
     def starved(self, events: int = -1) -> None:
         """The guest met EAGAIN, or may meet it: the next event is news."""
-        self._known &= ~events
+        lib.nc_inet_starved(self._inet, events & 0xFFFFFFFF)
 
     def _event(self, events: int) -> None:
-        fresh = events & ~self._known
-        self._known = (self._known | events) & EPOLLOUT
+        fresh = lib.nc_inet_fresh(self._inet, events)
         if self:
             events = fresh or events
             mask = events if fresh else events | KNOWN
@@ -168,7 +169,7 @@ class HostQueue(WaitQueue):
 class InetSocket(Socket):
     """TCP, UDP, ping and (with CAP_NET_RAW) raw sockets."""
 
-    __slots__ = ("host_fd", "is_listening")
+    __slots__ = ("host_fd", "inet", "is_listening")
     queue: HostQueue
 
     def __init__(
@@ -177,7 +178,8 @@ class InetSocket(Socket):
         super().__init__(creds, domain, kind, protocol, flags)
         self.host_fd = host_fd
         self.is_listening = False
-        self.queue = HostQueue(host_fd)
+        self.inet: Any = ffi.gc(lib.nc_inet_new(host_fd), lib.nc_inet_put)
+        self.queue = HostQueue(host_fd, self.inet)
 
     @classmethod
     def create(cls, task: Task, domain: int, kind: int, protocol: int, flags: int) -> InetSocket:
@@ -272,13 +274,13 @@ class InetSocket(Socket):
         host_fd, host_flags = self.host_fd, flags & _SEND_FLAGS
         stream = self.type == SOCK_STREAM
         total = len(data)
-        done = hostsock.send(host_fd, data, host_flags, name, raw_control)
+        sent = lib.nc_task_sent(task.mem.host_tid) if stream else 0
+        view = memoryview(data)
+        done = hostsock.send(host_fd, view[sent:], host_flags, name, raw_control)
         if done == total:
             return done
         limit = deadline(self.sndtimeo_ns)
         nonblocking = self.nonblocking(flags)
-        sent = 0
-        view = memoryview(data)
         self.queue.starved(EPOLLOUT)
         while True:
             if done >= 0:
@@ -373,10 +375,10 @@ class InetSocket(Socket):
         return result
 
     def poll(self) -> int:
-        events = hostsock.poll(self.host_fd)
-        if not events & EPOLLOUT:
-            self.queue.starved(EPOLLOUT)
-        return events
+        return lib.nc_inet_poll(self.inet)
+
+    def hot(self) -> tuple[int, Any] | None:
+        return (lib.NC_INET, self.inet) if self.type == SOCK_STREAM else None
 
     # --- options and ioctls
 
@@ -392,6 +394,7 @@ class InetSocket(Socket):
             self._set_on_host(task, SOL_SOCKET, name, value, allowed)
             if name == SO_RCVLOWAT:
                 super().set_option(task, name, value)
+                lib.nc_inet_set_slow(self.inet, self.options.rcvlowat > 1)
 
     def get_option(self, task: Task, name: int, size: int) -> bytes:
         allowed = OPTIONS[SOL_SOCKET].get(name)
@@ -472,10 +475,10 @@ class InetSocket(Socket):
         if self.host_fd < 0:
             return
         super().release()
-        host_fd, self.host_fd = self.host_fd, -1
+        self.host_fd = -1
         self.queue.stop()
         self.queue.wake(EPOLLHUP | EPOLLERR)
-        hostsock.close(host_fd)
+        lib.nc_inet_close(self.inet)
 
 
 def _sendable(sock: InetSocket, control: Control) -> bytes:

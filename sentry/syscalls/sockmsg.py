@@ -32,6 +32,7 @@ from sentry.syscalls.sockets import as_socket, read_addr, write_addr
 if TYPE_CHECKING:
     from sentry.kernel.task import Task
 
+FAST = "on TCP, without names, control messages and unusual flags, unless it has to wait"
 _NAMELEN, _CONTROLLEN, _FLAGS = 8, 40, 48  # offsets in struct msghdr
 _MMSG_SIZE = 64  # struct mmsghdr: a msghdr and the length of its message
 _MAX_CONTROL = 131072  # net.core.optmem_max
@@ -94,7 +95,7 @@ def read_header(task: Task, addr: int) -> Header:
 # --- sending
 
 
-@syscall
+@syscall(fast=FAST)
 async def sys_sendto(
     task: Task, file: File, buffer: InBuffer, size: Size, msg_flags: MsgFlags, addr: Addr, addr_size: UInt
 ) -> int:
@@ -107,7 +108,7 @@ async def sys_sendto(
     return await _send(task, sock, [(buffer, min(size, MAX_RW_COUNT))], msg_flags, name, None)
 
 
-@syscall
+@syscall(fast=FAST)
 async def sys_sendmsg(task: Task, file: File, addr: Addr, msg_flags: MsgFlags) -> int:
     return await _sendmsg(task, as_socket(file), read_header(task, addr), msg_flags)
 
@@ -183,7 +184,7 @@ def _tail(iov: list[tuple[int, int]], skip: int) -> list[tuple[int, int]]:
 # --- receiving
 
 
-@syscall
+@syscall(fast=FAST)
 async def sys_recvfrom(
     task: Task, file: File, buffer: OutBuffer, size: Size, msg_flags: MsgFlags, addr: Addr, size_addr: Addr
 ) -> int:

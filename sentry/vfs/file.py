@@ -137,6 +137,10 @@ class File:
 
     # --- attributes and life
 
+    def hot(self) -> tuple[int, Any] | None:
+        """The kind and the object of its C twin, where C answers data calls that need not wait; None: nothing."""
+        return None
+
     async def getattr(self) -> Stat:
         """fstat(2)."""
         return await self.inode.getattr()

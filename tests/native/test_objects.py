@@ -10,7 +10,7 @@ import pytest
 
 HERE = Path(__file__).parent
 NATIVE = HERE.parent.parent / "native"
-SOURCES = ("ready", "iter", "reg", "pipe", "eventfd", "file", "fdt", "fast", "mem", "task", "copy", "names", "walk", "paths", "open", "xattr")
+SOURCES = ("ready", "iter", "reg", "pipe", "eventfd", "inet", "sock", "file", "fdt", "fast", "mem", "task", "copy", "names", "walk", "paths", "open", "xattr")
 FLAGS = ["-std=gnu11", "-D_GNU_SOURCE", "-g", "-O1", "-Wall", "-Wextra", "-Werror", "-Wno-unused-parameter"]
 FLAGS += ["-Wno-missing-field-initializers", "-fno-sanitize-recover=all", "-fsanitize=address,undefined"]
 
@@ -28,6 +28,11 @@ def compiled(name: str, folder: Path) -> Path:
 
 def test_objects(tmp_path: Path) -> None:
     done = subprocess.run([compiled("objects", tmp_path)], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (0, "ok\n"), done.stderr
+
+
+def test_streams(tmp_path: Path) -> None:
+    done = subprocess.run([compiled("streams", tmp_path)], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout) == (0, "ok\n"), done.stderr
 
 
