@@ -269,17 +269,17 @@ static void fork_until_refused(void) {
     MUST(setrlimit(RLIMIT_NPROC, &few));
     MUST(setuid(1000));
     int made = 0;
-    pid_t pid;
+    pid_t pid, pids[100];
     while (made < 100 && (pid = fork()) >= 0) {
         if (pid == 0) {
             pause();
             _exit(0);
         }
-        made++;
+        pids[made++] = pid;
     }
     fact("refused in the end", made < 100 && errno == EAGAIN);
-    signal(SIGTERM, SIG_IGN);
-    kill(-1, SIGTERM);
+    while (made > 0)
+        kill(pids[--made], SIGTERM);
     while (wait(NULL) > 0)
         continue;
 }

@@ -164,7 +164,8 @@ PROBE(pidfd_shows) {
 // does the next.
 PROBE(pidfd_wait_among_signals) {
     siginfo_t info;
-    int fd = MUST(open_pid(spawn(linger), 0)), odd = 0;
+    pid_t pid = spawn(linger);
+    int fd = MUST(open_pid(pid, 0)), odd = 0;
     count_signal(SIGALRM, 0);
     MUST(setitimer(ITIMER_REAL, &(struct itimerval){{0, 150}, {0, 150}}, NULL));
     for (int i = 0; i < 3000; i++) {
@@ -179,6 +180,6 @@ PROBE(pidfd_wait_among_signals) {
     MUST(setitimer(ITIMER_REAL, &(struct itimerval){0}, NULL));
     FACT(handled > 0);
     SHOW(odd);
-    kill(-1, SIGKILL);
+    kill(pid, SIGKILL);
     FACT(wait(NULL) > 0);
 }

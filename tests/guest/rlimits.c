@@ -142,14 +142,15 @@ static void processes(void) {
     MUST(setresuid(1000, 1000, 1000));
     MUST(set(RLIMIT_NPROC, 3, 3));
     int made = 0;
-    pid_t pid;
+    pid_t pid, pids[20];
     while (made < 20 && (pid = fork()) > 0)
-        made++;
+        pids[made++] = pid;
     if (pid == 0)
         linger();
     show("fork", -1);
     SHOW(made);
-    kill(-1, SIGKILL);
+    while (made > 0)
+        kill(pids[--made], SIGKILL);
 }
 static volatile int told;
 static void note(int sig) { (void)sig, told++; }

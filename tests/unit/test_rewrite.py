@@ -93,10 +93,20 @@ def test_an_interrupted_call_restarts_with_the_guests_registers(call: RewrittenC
     platform: Any = call.kernel.platform
     call.stopped(True, SIGTRAP)
     call.stopped(False, CALL_STOP)
+    call.notified(7, *MADE)
     platform.regs.update(rip=1002, rax=-ERESTARTSYS & (1 << 64) - 1, orig_rax=NR)
     call.stopped(False, CALL_STOP)
     assert registers(call) == (3, 7, 1002)
     assert platform.regs["rax"] == -ERESTARTSYS & (1 << 64) - 1 and platform.regs["orig_rax"] == NR
+
+
+def test_a_call_that_a_signal_kept_from_the_listener_is_made_again(call: RewrittenCall) -> None:
+    platform: Any = call.kernel.platform
+    call.stopped(True, SIGTRAP)
+    call.stopped(False, CALL_STOP)
+    platform.regs.update(rip=1002, rax=-ERESTARTSYS & (1 << 64) - 1, orig_rax=NR)
+    call.stopped(False, CALL_STOP)
+    assert registers(call) == (3, 7, 1000) and platform.regs["rax"] == NR and call.ended
 
 
 def test_a_signal_before_the_call_leaves_it_as_the_guest_wrote_it(call: RewrittenCall) -> None:
