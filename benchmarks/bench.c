@@ -36,6 +36,7 @@ static void one_getppid(void) { syscall(SYS_getppid); }
 static void one_lseek(void) { lseek(file, 0, SEEK_SET); }
 static void one_fstat(void) { fstat(file, &status); }
 static void one_uname(void) { uname(&names); }
+static void one_umask(void) { umask(022); }
 static void one_pread(void) {
     if (pread(file, block, sizeof block, 0) != sizeof block)
         die("pread");
@@ -178,7 +179,7 @@ static const struct {
     int count;
 } benches[] = {
     {"getppid", one_getppid, 20000},   {"lseek", one_lseek, 20000},           {"fstat", one_fstat, 20000},
-    {"uname", one_uname, 10000},       {"pread_4k", one_pread, 10000},        {"pipe_write_read", one_pipe, 10000},
+    {"umask", one_umask, 10000},       {"uname", one_uname, 10000},       {"pread_4k", one_pread, 10000},        {"pipe_write_read", one_pipe, 10000},
     {"stat", one_stat, 5000},          {"open_close", one_open, 3000},        {"mmap_touch_munmap", one_mmap, 10000},
     {"futex_wake", one_futex, 50000},  {"futex_handover", one_contended, 3000}, {"thread", one_thread, 1000},
     {"fork_exit_wait", one_fork, 200}, {"fork_exec_wait", one_exec, 100},     {"vfork_exec_wait", one_vfork_exec, 100},

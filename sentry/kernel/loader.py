@@ -81,58 +81,41 @@ def pack_plan(
 
 def build_stack(task: "Task", sp: int, path: bytes, patches: dict[int, int]) -> int:
     """Rewrite argc..auxv at `sp` for the program: `patches` are auxv values by type. The new stack pointer."""
-    data = _read_block(task, sp)
-    words = len(data) // 8
-    values = list(unpack_from(f"<{words}Q", data))
-    index = 1 + values[0] + 1
-    while values[index]:
-        index += 1
-    index += 1
-    end = index
-    while values[end] != AT_NULL:
-        end += 2
-    end += 2
-    size = end * 8
+    values, auxv = _read_vectors(task, sp)
+    size = len(values) * 8
     room = (len(path) + 1 + 15) & -16
     new_sp = sp - room
     text_at = new_sp + size
-    for at in range(index, end, 2):
+    for at in range(auxv, len(values), 2):
         if values[at] == AT_EXECFN:
             values[at + 1] = text_at
         elif values[at] in patches:
             values[at + 1] = patches[values[at]]
-    task.mem.write(new_sp, pack(f"<{end}Q", *values[:end]) + path.ljust(room, b"\0"))
+    task.mem.write(new_sp, pack(f"<{len(values)}Q", *values) + path.ljust(room, b"\0"))
     return new_sp
 
 
-def _read_block(task: "Task", sp: int) -> bytes:
-    """Memory from `sp` to past the end of the auxiliary vector: grows until AT_NULL is in it."""
-    size = 16384
+def _read_vectors(task: "Task", sp: int) -> tuple[list[int], int]:
+    """The words of argc, argv, envp and auxv at `sp`, and at which the last begins."""
+    size = 2048
     while size <= _BLOCK_MAX:
         data = task.mem.read_some(sp, size)
-        data = data[: len(data) & -8]
-        if _complete(data):
-            return data
-        if len(data) < (size & -8):
+        words = len(data) // 8
+        values = list(unpack_from(f"<{words}Q", data))
+        try:
+            auxv = values.index(0, values[0] + 2) + 1
+            end = auxv
+            while values[end] != AT_NULL:
+                end += 2
+        except (ValueError, IndexError):
+            pass
+        else:
+            if end + 2 <= words:
+                return values[: end + 2], auxv
+        if len(data) < size:
             break
         size *= 4
     raise EFAULT("somebody wrote over it: the host kernel laid out a whole one")
-
-
-def _complete(data: bytes) -> bool:
-    words = len(data) // 8
-    values = unpack_from(f"<{words}Q", data)
-    index = values[0] + 2
-    for _ in range(2):  # past envp's NULL, then to AT_NULL in steps of two
-        if index >= words:
-            return False
-        step = 1 if _ == 0 else 2
-        while index < words and values[index]:
-            index += step
-        if index >= words - 1:
-            return False
-        index += 1
-    return True
 
 
 def auxv_patches(elf: Elf, base: int, interp_base: int, task: "Task", secure: bool) -> dict[int, int]:

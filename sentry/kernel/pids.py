@@ -81,8 +81,7 @@ class PidTable:
             return guest
         if not host_pid:
             return 0
-        fields = self.status(host_pid)
-        guest = _innermost(fields.get(b"NSpid", b""))
+        guest = _innermost(self.read(host_pid, "status"), b"\nNSpid:\t")
         if guest:
             self._guest[host_pid] = guest
             self._host[guest] = host_pid
@@ -130,9 +129,12 @@ class PidTable:
         return True if mask is None else bool(int(mask, 16) >> (signo - 1) & 1)
 
 
-def _innermost(numbers: bytes) -> int:
+def _innermost(status: bytes, key: bytes) -> int:
     """The last number of an NS* line, which is the guest's; 0 for one that has no inner namespace."""
-    fields = numbers.split()
+    at = status.find(key)
+    if at < 0:
+        return 0
+    fields = status[at + len(key) : status.find(b"\n", at + 1)].split()
     return int(fields[-1]) if len(fields) > 1 else 0
 
 
