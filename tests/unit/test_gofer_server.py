@@ -1,6 +1,6 @@
 """The gofer's operations, one by one, over the socket. (What must be refused: tests/security.)
 
-Covers: gofer.server, gofer.hostcalls
+Covers: gofer.server, gofer.session, gofer.looks, gofer.changes, gofer.hostcalls
 """
 
 import ctypes
