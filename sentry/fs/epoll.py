@@ -6,6 +6,8 @@ again (poll), so a stale entry costs a look and nothing else. Level-triggered it
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from sentry.abi.linux import (
     EPOLLERR,
     EPOLLET,
@@ -22,6 +24,7 @@ from sentry.errors import EEXIST, EINVAL, ELOOP, ENOENT, EPERM
 from sentry.fs.anon import AnonFile, anon_inode
 from sentry.kernel.fdtable import at_release, file_id, forget_at_release
 from sentry.kernel.sched import KNOWN
+from sentry.kernel.sigwatch import SignalQueue
 from sentry.vfs.file import File
 
 _PRIVATE = EPOLLWAKEUP | EPOLLONESHOT | EPOLLET | EPOLLEXCLUSIVE
@@ -60,12 +63,13 @@ class Item:
 class Epoll(AnonFile):
     """An epoll instance. Items hold no reference to their file: its last close takes them off."""
 
-    __slots__ = ("_items", "_ready")
+    __slots__ = ("_items", "_look", "_ready")
 
     def __init__(self) -> None:
         super().__init__(anon_inode(), None, O_RDWR)
         self._items: dict[tuple[int, int], Item] = {}
         self._ready: dict[Item, None] = {}  # ordered: who comes first is told first
+        self._look: Callable[[], None] | None = None  # of signals, which the host tells of later
 
     # --- epoll_ctl(2)
 
@@ -84,6 +88,8 @@ class Epoll(AnonFile):
         item = self._items[key] = Item(self, fd, file, _always(events), data)
         item.queue.add(item.wake)
         at_release(file, item.released)
+        if isinstance(item.queue, SignalQueue):
+            self._look = item.queue.look
         if item.ready():
             self.may_be_ready(item)
 
@@ -168,6 +174,8 @@ class Epoll(AnonFile):
 
     def collect(self, limit: int) -> list[tuple[int, int]]:
         """Up to `limit` (events, data) of items that are ready now."""
+        if self._look is not None:
+            self._look()
         found: list[tuple[int, int]] = []
         again: list[Item] = []
         for item in list(self._ready):
@@ -188,6 +196,8 @@ class Epoll(AnonFile):
 
     def poll(self) -> int:
         """Readable while an item is ready."""
+        if self._look is not None:
+            self._look()
         for item in list(self._ready):
             if item.ready():
                 return EPOLLIN | EPOLLRDNORM

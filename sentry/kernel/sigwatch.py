@@ -32,20 +32,21 @@ RESERVED = (range(1008, 1024), range(4080, 4096))
 
 
 class SignalQueue(WaitQueue):
-    """Woken when a signal is sent to the process (Linux: signalfd_wqh). `host_fd` is the process's signalfd in our
-    epoll set; -1: it has none yet."""
+    """Woken when a signal is sent to the process (Linux: signalfd_wqh), or by `look` when one was. `host_fd` is the
+    process's signalfd in our epoll set; -1: it has none yet."""
 
-    __slots__ = ("host_fd",)
+    __slots__ = ("host_fd", "look")
 
-    def __init__(self) -> None:
+    def __init__(self, look: "Callable[[], None]") -> None:
         super().__init__()
+        self.look = look
         self.host_fd = -1
 
 
 def queue_of(group: "ThreadGroup") -> SignalQueue:
     """The queue that signals to the process wake, made at first use."""
     if group.signal_queue is None:
-        group.signal_queue = SignalQueue()
+        group.signal_queue = SignalQueue(group.kernel.sigwatch.look)
     return group.signal_queue
 
 
@@ -61,6 +62,7 @@ class SignalWatch:
     def joining(self, task: "Task") -> "Joining | None":
         """What `task` has to make before it waits for signals by `queue_of` its process; None: nothing."""
         if queue_of(task.group).host_fd >= 0:
+            self.look()  # what was sent before is no news to who waits from now on
             return None
         host_set = lib.nc_sigwatch_set()
         if host_set < 0:
@@ -146,6 +148,7 @@ class Joining(Rewritten):
             if self._ask(lambda number: lib.nc_sigwatch_arm(number, cookie)) < 0:
                 return -ENOMEM.errno
             self._watch.joined(self._queue, cookie, self._host_fd)
+            self._watch.look()  # it tells of itself at first
             self._host_fd = -1
         return AGAIN
 
