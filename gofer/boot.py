@@ -11,9 +11,7 @@ import gc
 import os
 from collections.abc import Callable
 
-from gofer.exports import Export, ExportError
-
-IdMap = list[tuple[int, int, int]]  # (inside, outside, count)
+from gofer.exports import Export, ExportError, IdMap
 
 
 class GoferError(Exception):

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from gofer.nodes import Node
 
 
+IdMap = list[tuple[int, int, int]]  # ids of its files: (inside, outside, count)
+
+
 class Export:
     """One tree or file of the host. `fd`, if given, is an open descriptor of `source` (any kind)."""
 

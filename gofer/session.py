@@ -10,12 +10,10 @@ from struct import error as StructError
 
 from gofer import hostcalls as host
 from gofer import protocol as p
-from gofer.exports import Export
+from gofer.exports import Export, IdMap
 from gofer.nodes import S_IFDIR, Node, Table
 
 NOT_MAPPED = 65534
-
-IdMap = list[tuple[int, int, int]]  # (inside, outside, count)
 
 OWNER = Struct("=II")
 OWNER_AT = 20  # uid and gid in struct statx

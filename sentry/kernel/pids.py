@@ -50,8 +50,7 @@ class PidTable:
 
     def host_tgid(self, host_tid: int) -> int:
         """The process of a thread, by the host's numbers; 0 when the thread is gone."""
-        _, _, rest = self.read(host_tid, "status", 512).partition(b"\nTgid:\t")
-        return int(rest.partition(b"\n")[0] or b"0")
+        return int(_field(self.read(host_tid, "status", 512), b"Tgid") or b"0")
 
     def thread_count(self, host_tgid: int) -> int:
         """How many threads the process has, dead ones that we have not reaped included."""
@@ -81,7 +80,7 @@ class PidTable:
             return guest
         if not host_pid:
             return 0
-        guest = _innermost(self.read(host_pid, "status"), b"\nNSpid:\t")
+        guest = _innermost(_field(self.read(host_pid, "status"), b"NSpid"))
         if guest:
             self._guest[host_pid] = guest
             self._host[guest] = host_pid
@@ -112,7 +111,7 @@ class PidTable:
             text = os.pread(self._status_fd(host_tid), 4096, 0)
         except OSError:
             return 0  # it is gone
-        return _mask(text, b"\nSigPnd:\t") | _mask(text, b"\nShdPnd:\t")
+        return int(_field(text, b"SigPnd") or b"0", 16) | int(_field(text, b"ShdPnd") or b"0", 16)
 
     def _status_fd(self, host_tid: int) -> int:
         host_fd = self._status_fds.get(host_tid, -1)
@@ -125,24 +124,21 @@ class PidTable:
 
     def caught(self, host_tid: int, signo: int) -> bool:
         """Whether the process has a handler for `signo`; True when it can't be told."""
-        mask = self.status(host_tid).get(b"SigCgt")
-        return True if mask is None else bool(int(mask, 16) >> (signo - 1) & 1)
+        mask = _field(self.read(host_tid, "status"), b"SigCgt")
+        return bool(int(mask, 16) >> (signo - 1) & 1) if mask else True
 
 
-def _innermost(status: bytes, key: bytes) -> int:
+def _field(status: bytes, key: bytes) -> bytes:
+    """One line of a status; empty where there is none, as of a thread that is gone."""
+    return (b"\n" + status).partition(b"\n%s:\t" % key)[2].partition(b"\n")[0]
+
+
+def _innermost(numbers: bytes) -> int:
     """The last number of an NS* line, which is the guest's; 0 for one that has no inner namespace."""
-    at = status.find(key)
-    if at < 0:
-        return 0
-    fields = status[at + len(key) : status.find(b"\n", at + 1)].split()
+    fields = numbers.split()
     return int(fields[-1]) if len(fields) > 1 else 0
 
 
 def guest_filters(status: dict[bytes, bytes]) -> int:
     """The seccomp filters of a host thread without ours."""
     return max(int(status.get(b"Seccomp_filters", b"1")) - 1, 0)
-
-
-def _mask(status: bytes, key: bytes) -> int:
-    at = status.find(key)
-    return 0 if at < 0 else int(status[at + len(key) : at + len(key) + 16], 16)

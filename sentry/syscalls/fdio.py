@@ -58,6 +58,7 @@ from sentry.syscalls.kinds import (
     Whence,
     choice,
     flags,
+    int64,
     open_file,
 )
 from sentry.vfs import notify
@@ -223,7 +224,7 @@ def sys_fadvise64(task: Task, file: File, offset: Off, length: Off, advice: Advi
 async def sys_sendfile(task: Task, out: UInt, source: UInt, offset: Addr, count: Size) -> int:
     at = None
     if offset:
-        at = signed(task.mem.read_u64(offset))
+        at = int64(task.mem.read_u64(offset))
     file_in = open_file(task, source)
     if not file_in.readable:
         raise EBADF
@@ -276,8 +277,8 @@ async def sys_copy_file_range(
     task: Task, source: UInt, off_in: Addr, target: UInt, off_out: Addr, count: Size, flags: UInt
 ) -> int:
     file_in, file_out = open_file(task, source), open_file(task, target)
-    at_in = signed(task.mem.read_u64(off_in)) if off_in else None
-    at_out = signed(task.mem.read_u64(off_out)) if off_out else None
+    at_in = int64(task.mem.read_u64(off_in)) if off_in else None
+    at_out = int64(task.mem.read_u64(off_out)) if off_out else None
     if flags:
         raise EINVAL
     check_regular(file_in, file_out)
@@ -315,10 +316,6 @@ def check_regular(source: OpenFile, target: OpenFile) -> None:
         raise EBADF
 
 
-def signed(value: int) -> int:
-    return value if value < 1 << 63 else value - (1 << 64)
-
-
 # --- pipes
 
 
@@ -334,8 +331,8 @@ async def sys_splice(
     pipe_in, pipe_out = isinstance(file_in, PipeEnd), isinstance(file_out, PipeEnd)
     if (pipe_in and off_in) or (pipe_out and off_out):
         raise ESPIPE
-    at_in = signed(task.mem.read_u64(off_in)) if off_in else None
-    at_out = signed(task.mem.read_u64(off_out)) if off_out else None
+    at_in = int64(task.mem.read_u64(off_in)) if off_in else None
+    at_out = int64(task.mem.read_u64(off_out)) if off_out else None
     nonblock = bool(flags & 2)
     count = min(count, MAX_RW_COUNT)
     if isinstance(file_in, PipeEnd):

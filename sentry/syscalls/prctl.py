@@ -15,8 +15,7 @@ from sentry.fs.proc.maps import auxv
 from sentry.kernel.creds import ALL_CAPS, SECBIT_KEEP_CAPS
 from sentry.syscalls import seccomp
 from sentry.syscalls.declare import CONTINUE, syscall
-from sentry.syscalls.fdio import signed
-from sentry.syscalls.kinds import Int, ULong
+from sentry.syscalls.kinds import Int, ULong, int64
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -183,7 +182,7 @@ _PRCTL: dict[int, Callable[[Any, tuple[int, ...]], Any]] = {
     linux.PR_CAP_AMBIENT: _ambient,
     linux.PR_GET_SECCOMP: lambda task, args: seccomp.mode(task),
     linux.PR_SET_SECCOMP: lambda task, args: seccomp.prctl_set(task, args[0], args[1]),
-    linux.PR_GET_TIMERSLACK: lambda task, args: signed(task.timer_slack_ns),
+    linux.PR_GET_TIMERSLACK: lambda task, args: int64(task.timer_slack_ns),
     linux.PR_SET_TIMERSLACK: _timer_slack,
     linux.PR_GET_TIMING: lambda task, args: linux.PR_TIMING_STATISTICAL,
     linux.PR_SET_TIMING: _set_timing,
