@@ -27,9 +27,9 @@ struct nc_event {
 int nc_init(void);                /* once per process: signal handlers, epoll thread, timer */
 int nc_listener(int notify_fd);   /* the seccomp listener to serve */
 int nc_next(struct nc_event *ev, int mode);
-/* Answer notification `id` (value, or -errno in `error`), then wait for the next event: one call a system call. */
-int nc_reply_next(uint64_t id, int64_t value, int32_t error, struct nc_event *ev);
-int nc_reply(uint64_t id, int64_t value, int32_t error);
+/* Answer notification `id` with a value or -errno, then wait for the next event: one call a system call. */
+int nc_reply_next(uint64_t id, int64_t result, struct nc_event *ev);
+int nc_reply(uint64_t id, int64_t result);
 int nc_continue(uint64_t id);     /* let the host run the call (SECCOMP_USER_NOTIF_FLAG_CONTINUE) */
 int nc_addfd(uint64_t id, int host_fd, int guest_fd, int cloexec); /* inject at exactly guest_fd */
 int nc_id_valid(uint64_t id);

@@ -183,8 +183,8 @@ static int ask_listener(unsigned long request, const void *argument) {
 
 static int send_response(const struct seccomp_notif_resp *resp) { return ask_listener(SECCOMP_IOCTL_NOTIF_SEND, resp); }
 
-int nc_reply(uint64_t id, int64_t value, int32_t error) {
-    struct seccomp_notif_resp resp = {.id = id, .val = error ? 0 : value, .error = error};
+int nc_reply(uint64_t id, int64_t result) {
+    struct seccomp_notif_resp resp = {.id = id, .val = result};
     return send_response(&resp);
 }
 
@@ -341,7 +341,7 @@ int nc_next(struct nc_event *ev, int mode) {
     }
 }
 
-int nc_reply_next(uint64_t id, int64_t value, int32_t error, struct nc_event *ev) {
-    nc_reply(id, value, error); /* a caller killed meanwhile makes this fail; its death arrives as a stop */
+int nc_reply_next(uint64_t id, int64_t result, struct nc_event *ev) {
+    nc_reply(id, result); /* a caller killed meanwhile makes this fail; its death arrives as a stop */
     return nc_next(ev, NC_BLOCK);
 }

@@ -123,7 +123,7 @@ class Waiting:
         if self.kernel.platform.interrupt(call.task.host_tid):
             return  # it is dying
         call.state = STOPPING
-        self.kernel.platform.reply(call.id, 0, -ERESTARTSYS)
+        self.kernel.platform.reply(call.id, -ERESTARTSYS)
 
     def park_all(self) -> bool:
         """Park every open call whose wait may be interrupted; True when none is open, or about to be parked."""
@@ -168,7 +168,7 @@ class Waiting:
             job.value.begin(kernel, task, call.nr, call.args, call.entry, call.id)
             return
         kernel.trace_end(task, call)
-        kernel.platform.reply(call.id, call.result, 0)
+        kernel.platform.reply(call.id, call.result)
 
     def _result(self, call: Call, job: "Job") -> int:
         error = job.error

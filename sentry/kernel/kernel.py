@@ -206,7 +206,7 @@ class Kernel:
                 value = self._dispatch(task, entry, nr, call_id, args)
                 if ready:
                     if value is not None:
-                        self.platform.reply(call_id, value, 0)
+                        self.platform.reply(call_id, value)
                         value = None
                     scheduler.run_ready()
                 if timers and timers[0][0] != armed:
@@ -214,7 +214,7 @@ class Kernel:
                 if value is None:
                     kind = next_event(event, block)
                 else:
-                    kind = reply_next(call_id, value, 0, event)
+                    kind = reply_next(call_id, value, event)
                 continue
             if kind < 0:
                 raise OSError(-kind, "the seccomp listener failed")

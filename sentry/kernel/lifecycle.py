@@ -81,7 +81,7 @@ class Lifecycle:
             task = self.kernel.threads.meet_caller(tid)
             # Until it was seized the thread could die and its number go to another, whose call this is not.
             if task is None or self.kernel.platform.is_open(call_id) < 0:
-                self.kernel.platform.reply(call_id, 0, -ESRCH.errno)
+                self.kernel.platform.reply(call_id, -ESRCH.errno)
                 return None
             return task
         if nr == MAGIC_ZYGOTE:

@@ -120,7 +120,7 @@ class StoppedCall:
     def begin(self, call_id: int) -> None:
         """Take the call off the listener."""
         if self.asks():
-            self.kernel.platform.reply(call_id, 0, -ERESTARTSYS)
+            self.kernel.platform.reply(call_id, -ERESTARTSYS)
 
     def asks(self) -> bool:
         """The task is asked to stop. False: it is dying."""
@@ -236,7 +236,7 @@ class RewrittenCall(StoppedCall):
         try:
             self.what.notified(call_id)
         except LinuxError as error:
-            self.kernel.platform.reply(call_id, 0, -error.errno)
+            self.kernel.platform.reply(call_id, -error.errno)
         else:
             self.kernel.platform.let_run(call_id)
 

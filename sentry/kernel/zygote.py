@@ -43,7 +43,7 @@ class Zygote:
         if self._state == OPEN:
             self._orders -= 1
             self._state = BUSY
-            self._platform.reply(self._call, 1, 0)
+            self._platform.reply(self._call, 1)
         elif self._state == PARKED and not self._platform.interrupt(self.tid):
             self._state = UNPARKING
 
@@ -51,7 +51,7 @@ class Zygote:
         """Put it where it can be frozen; True when it is there (as it is while it is busy)."""
         if self._state == OPEN and not self._platform.interrupt(self.tid):
             self._state = STOPPING
-            self._platform.reply(self._call, 0, -ERESTARTSYS)
+            self._platform.reply(self._call, -ERESTARTSYS)
         return self._state not in (OPEN, STOPPING) or not self.tid
 
     def stopped(self) -> bool:

@@ -23,10 +23,10 @@ class Platform(Protocol):
     def hold(self, on: int) -> int:
         """With 1, `next` gives no more system calls (they wait to be received) until told otherwise with 0."""
 
-    def reply(self, call_id: int, value: int, error: int) -> int:
-        """Answer an intercepted call with `value`, which may be a -errno, or with the -errno in `error`."""
+    def reply(self, call_id: int, result: int) -> int:
+        """Answer an intercepted call with a value or -errno."""
 
-    def reply_next(self, call_id: int, value: int, error: int, event: Any) -> int:
+    def reply_next(self, call_id: int, result: int, event: Any) -> int:
         """`reply`, then `next`: one crossing into C for each system call."""
 
     def is_open(self, call_id: int) -> int:

@@ -73,11 +73,11 @@ class FakePlatform:
     def hold(self, on: int) -> int:
         return self._note("hold", on)
 
-    def reply(self, call_id: int, value: int, error: int) -> int:
-        return self._note("reply", call_id, error or value)
+    def reply(self, call_id: int, result: int) -> int:
+        return self._note("reply", call_id, result)
 
-    def reply_next(self, call_id: int, value: int, error: int, event: Any) -> int:
-        self.reply(call_id, value, error)
+    def reply_next(self, call_id: int, result: int, event: Any) -> int:
+        self.reply(call_id, result)
         return self.next(event, 0)
 
     def is_open(self, call_id: int) -> int:

@@ -25,8 +25,8 @@ class Platform:
         self.asked.append("interrupt")
         return self.dying
 
-    def reply(self, call_id: int, value: int, error: int) -> None:
-        self.asked.append(("reply", error))
+    def reply(self, call_id: int, result: int) -> None:
+        self.asked.append(("reply", result))
 
     def resume(self, tid: int, signal: int) -> None:
         self.asked.append("resume")
